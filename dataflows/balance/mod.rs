@@ -1,0 +1,106 @@
+//! Decides where ranges should be: the desired assignment, and why.
+//!
+//! ```text
+//!  Situation ── pressure ──> splits ──> moves ──> joins ──> Decision
+//!  ranges, nodes,  who is      at         benefit    cold       what, why,
+//!  policy, budget  too warm    cells      − cost     neighbours why not
+//! ```
+//!
+//! * **Pure.** A decision follows from the situation alone, all of it integers: the same situation
+//!   gives the same decision, byte for byte, on any machine.
+//! * **Explained.** What was considered and not done is told with the number that decided.
+//! * **Bounded.** No decision goes past the budget that it is given.
+
+pub mod policy;
+
+use std::collections::BTreeMap;
+
+use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId, plan};
+
+use crate::Tick;
+use crate::forecast::RangeForecast;
+use crate::heat::Rolling;
+use policy::Policy;
+
+/// All that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// The tick that has just ended. What is decided takes effect behind it.
+    pub tick: Tick,
+    pub tick_ms: u64,
+    /// Contiguous, in key order, tiling the key space; owners as after the moves in flight.
+    pub ranges: Vec<Range>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The forecast of the load of all ranges together.
+    pub total: RangeForecast,
+    pub budget: Budget,
+    pub policy: Policy,
+}
+
+/// One range, as it will be when the moves in flight are over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub id: RangeId,
+    pub span: KeySpan,
+    pub epoch: Epoch,
+    /// The owner; of a range that is moving, its destination.
+    pub node: NodeId,
+    /// No START without COMPLETE or FAILED: it may be split, joined and moved.
+    pub settled: bool,
+    /// Moved or split not long ago: not to be moved or joined before this tick.
+    pub cool_until: Tick,
+    pub pinned: bool,
+    pub bytes: u64,
+    pub forecast: RangeForecast,
+    /// False while the forecast is only a share of the parent's.
+    pub own_forecast: bool,
+    /// In key order, tiling the range; at least one.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell of a range: the grain at which a range can be split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    pub id: CellId,
+    pub start: Key,
+    pub heat: Rolling,
+    /// Bytes of index entries, as far as known.
+    pub bytes: u64,
+    /// No cut can help it: one key, or a sweep, has this part of its load, in millionths.
+    pub unsplittable_ppm: u32,
+}
+
+/// One node that can own ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub capacity_us_per_s: u64,
+    /// May be given ranges: not cordoned, draining, read-only or silent.
+    pub takes: bool,
+    /// Room for more bytes; `None` if it does not tell.
+    pub bytes_free: Option<u64>,
+    /// Load of the last tick, by owner, in `cost_us` per second.
+    pub load_now: u64,
+    /// Moves in flight to or from it.
+    pub moves_in_flight: u32,
+}
+
+/// What may still be spent, of all that policy allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub moves_in_flight: u32,
+    pub bytes_in_flight: u64,
+    /// Bytes moved in the last hour, in flight included.
+    pub churn_bytes: u64,
+}
+
+/// What is to be done, and what not, with reasons. Ranges are named by their spans.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    pub why: Vec<plan::NodePressed>,
+    pub splits: Vec<plan::SplitChosen>,
+    pub moves: Vec<plan::MoveChosen>,
+    pub joins: Vec<plan::JoinChosen>,
+    pub rejected: Vec<plan::Rejected>,
+    /// Load that no split can help, in millionths of the total.
+    pub unsplittable_ppm: u32,
+}

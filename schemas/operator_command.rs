@@ -1,0 +1,44 @@
+//! What a person asks of the planner, with who and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Key, NodeId};
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorCommand {
+    /// Names the command, so that one that is sent twice counts once.
+    pub id: String,
+    pub command: Command,
+    pub actor: String,
+    pub reason: String,
+    /// DRAIN, CORDON, UNCORDON; MOVE: the destination.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// PIN, UNPIN, MOVE.
+    #[serde(default)]
+    pub range_start: Option<Key>,
+    #[serde(default)]
+    pub range_end: Option<Key>,
+    /// APPROVE: the plan and exactly its digest.
+    #[serde(default)]
+    pub plan: Option<String>,
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Command {
+    Drain,
+    Cordon,
+    Uncordon,
+    Pin,
+    Unpin,
+    Pause,
+    Resume,
+    Approve,
+    Move,
+    #[serde(other)]
+    Unknown,
+}

@@ -1,0 +1,4 @@
+//! Keeps a range-partitioned index evenly warm: everything that has a process around it, in the
+//! order data flows.
+
+pub mod kafka;
