@@ -1,0 +1,109 @@
+//! Keeps what the planner knows of each range beside its owner: id, bytes, rest, pins.
+//!
+//! * **A range is its start.** Ids are for collections alone; they are never used again.
+//! * **Tiling.** Splits and joins keep what the ranges cover.
+
+use std::collections::BTreeMap;
+
+use dataflows::Tick;
+use schemas::{Epoch, Key, KeySpan, NodeId, RangeId};
+use serde::{Deserialize, Serialize};
+
+/// One range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeState {
+    pub id: RangeId,
+    pub span: KeySpan,
+    /// `None` before the first assignment.
+    pub node: Option<NodeId>,
+    pub epoch: Epoch,
+    /// As its node reported last, or a share of what the parent had.
+    pub bytes: u64,
+    /// Not to be moved or joined before this tick.
+    pub cool_until: Tick,
+    pub pinned: bool,
+    /// False while the forecast is a share of the parent's.
+    pub own_forecast: bool,
+}
+
+/// All ranges, in key order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    by_start: BTreeMap<Key, RangeState>,
+    starts: BTreeMap<RangeId, Key>,
+    next_id: u64,
+}
+
+impl Ranges {
+    /// Tiles the key space at the split points: the first range begins at the beginning, the last
+    /// one is open-ended.
+    pub fn tiled(split_points: &[Key]) -> Self {
+        let mut res = Self::default();
+        let mut starts = vec![Key::default()];
+        starts.extend(split_points.iter().filter(|it| !it.0.is_empty()).cloned());
+        starts.sort();
+        starts.dedup();
+        for (i, start) in starts.iter().enumerate() {
+            let end = starts.get(i + 1).cloned().unwrap_or_default();
+            res.add(KeySpan { start: start.clone(), end }, None, Epoch(0), 0);
+        }
+        res
+    }
+
+    pub fn add(
+        &mut self,
+        span: KeySpan,
+        node: Option<NodeId>,
+        epoch: Epoch,
+        bytes: u64,
+    ) -> RangeId {
+        self.next_id += 1;
+        let id = RangeId(self.next_id);
+        let start = span.start.clone();
+        let (cool_until, pinned, own_forecast) = (0, false, true);
+        let state = RangeState { id, span, node, epoch, bytes, cool_until, pinned, own_forecast };
+        self.starts.insert(id, start.clone());
+        let before = self.by_start.insert(start, state);
+        assert_eq!(before, None, "one range begins at a key");
+        id
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &RangeState> {
+        self.by_start.values()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut RangeState> {
+        self.by_start.values_mut()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    pub fn at(&self, start: &Key) -> Option<&RangeState> {
+        self.by_start.get(start)
+    }
+
+    pub fn at_mut(&mut self, start: &Key) -> Option<&mut RangeState> {
+        self.by_start.get_mut(start)
+    }
+
+    pub fn get(&self, id: RangeId) -> Option<&RangeState> {
+        self.by_start.get(self.starts.get(&id)?)
+    }
+
+    pub fn get_mut(&mut self, id: RangeId) -> Option<&mut RangeState> {
+        self.by_start.get_mut(self.starts.get(&id)?)
+    }
+
+    /// Ends the range that begins at `start`.
+    pub fn remove(&mut self, start: &Key) -> Option<RangeState> {
+        let state = self.by_start.remove(start)?;
+        self.starts.remove(&state.id);
+        Some(state)
+    }
+}

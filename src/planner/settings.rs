@@ -1,0 +1,49 @@
+//! Says what a planner goes by; part of what every decision rests on.
+
+use dataflows::Tick;
+use dataflows::balance::policy::Policy;
+use dataflows::cells::CellRules;
+use dataflows::sums::Costs;
+use schemas::Key;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::snapshot::hex;
+use crate::forecast::Rung;
+
+/// What the planner may do by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Plans nothing: the baseline.
+    Observe,
+    Auto,
+}
+
+/// All of it. What is in here is written to progress when its digest changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    pub tick_ms: u64,
+    pub mode: Mode,
+    pub rung: Rung,
+    pub costs: Costs,
+    pub cells: CellRules,
+    pub policy: Policy,
+    /// The first assignment waits for so many nodes.
+    pub birth_nodes: u32,
+    /// Where the ranges of the first assignment begin, besides at the beginning.
+    pub split_points: Vec<Key>,
+    /// A snapshot is taken every so many ticks; 0: never.
+    pub snapshot_ticks: Tick,
+    /// A node that has not reported for so long is given nothing.
+    pub silent_ticks: Tick,
+}
+
+impl Settings {
+    /// Returns the text that progress keeps, and its digest.
+    pub fn text(&self) -> (String, String) {
+        let text = serde_json::to_string(self).expect("plain values can be written");
+        let digest = hex(&Sha256::digest(text.as_bytes()));
+        (text, digest)
+    }
+}
