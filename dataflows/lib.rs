@@ -7,6 +7,8 @@ pub mod heat;
 pub mod quanta;
 pub mod forecast;
 pub mod balance;
+pub mod splits;
+pub mod samples;
 
 /// Event time in whole ticks since the epoch, and the timestamp of every collection in this crate.
 pub type Tick = u64;

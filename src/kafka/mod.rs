@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use schemas::Millis;
 use serde::{Deserialize, Serialize};
 
+pub use crate::tick::tick_box::TopicPartition;
+
 /// How to reach a cluster, and what a person wants of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,13 +36,6 @@ impl Connection {
     pub fn topic(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
-}
-
-/// A partition of a topic, the topic without the configured prefix.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    pub topic: &'static str,
-    pub partition: u32,
 }
 
 /// A record as it came; what it says is for the reader to decode.
