@@ -85,6 +85,8 @@ pub enum Reshape {
 pub struct CellState {
     pub start: Key,
     pub range: RangeId,
+    /// The dataflow says it anew after a restart.
+    #[serde(skip)]
     pub heat: Rolling,
     /// Its keys are sampled from the next tick on.
     pub sampled: bool,
@@ -183,7 +185,7 @@ impl Cells {
     pub fn sampled(&mut self, cell: CellId, tick: Tick, sample: Sample) {
         let Some(state) = self.by_id.get_mut(&cell) else { return };
         match state.samples.back_mut() {
-            Some((last, merged)) if *last == tick => merged.merge(&sample),
+            Some((last, merged)) if *last == tick => merged.merge(sample),
             Some(_) | None => state.samples.push_back((tick, sample)),
         }
         self.watched.insert(cell);
@@ -196,7 +198,7 @@ impl Cells {
             return 0;
         }
         let sample = state.sample();
-        if sample.len() < rules.samples_min as usize {
+        if sample.weight() < u64::from(rules.samples_min) {
             return 0;
         }
         if sample.is_sweep() {
@@ -304,7 +306,7 @@ impl Cells {
     fn cut_one(&mut self, tick: Tick, cell: CellId, rules: &CellRules) -> Option<Reshape> {
         let state = &self.by_id[&cell];
         let sample = state.sample();
-        if sample.len() < rules.samples_min as usize {
+        if sample.weight() < u64::from(rules.samples_min) {
             return None;
         }
         let at = sample.median_key(&state.start)?;
@@ -314,11 +316,11 @@ impl Cells {
         let until = tick + WIDEST;
         let mut new = CellState { start: at.clone(), ..state.clone() };
         (new.rests_until, new.estimated_until) = (tick + rules.rest_ticks, until);
-        new.samples = state.samples.iter().map(|(t, it)| (*t, it.from(&at))).collect();
+        new.samples.iter_mut().for_each(|(_, it)| it.retain(|key| *key >= at));
         // What the division does to heat, the window says at the next tick.
         new.heat = Rolling::default();
         let old = self.by_id.get_mut(&cell).expect("it is being cut");
-        old.samples.iter_mut().for_each(|(_, it)| *it = it.before(&at));
+        old.samples.iter_mut().for_each(|(_, it)| it.retain(|key| *key < at));
         (old.rests_until, old.estimated_until) = (new.rests_until, until);
         self.watched.insert(right);
         self.insert(right, new);
@@ -387,7 +389,7 @@ impl CellState {
     /// What was sampled lately.
     pub fn sample(&self) -> Sample {
         let mut all = Sample::default();
-        self.samples.iter().for_each(|(_, it)| all.merge(it));
+        self.samples.iter().for_each(|(_, it)| all.merge(it.clone()));
         all
     }
 }
@@ -414,3 +416,6 @@ fn cell_id(parent: CellId, tick: Tick, start: &Key) -> CellId {
     hash.update(&start.0);
     CellId(hash.digest())
 }
+
+#[cfg(test)]
+mod tests;

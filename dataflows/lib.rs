@@ -9,6 +9,7 @@ pub mod forecast;
 pub mod balance;
 pub mod splits;
 pub mod samples;
+pub mod cells;
 
 /// Event time in whole ticks since the epoch, and the timestamp of every collection in this crate.
 pub type Tick = u64;
