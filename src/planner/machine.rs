@@ -14,16 +14,40 @@
 //! * **Static without nodes.** Before there are enough of them nothing is assigned; heat is kept.
 //! * **One generation a tick**: what is committed, relabelled or given away in a tick goes together.
 
+mod take;
+mod decide;
+mod settle;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
-use dataflows::balance::{self, Decision};
+use dataflows::balance::Decision;
 use dataflows::cells::{Cells, Reshape};
 use dataflows::forecast::RangeForecast;
 use dataflows::heat::Rolling;
+use dataflows::samples::Sample;
+use dataflows::splits::SplitChange;
+use dataflows::window;
+use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
+use schemas::migrate_range::MigrateRange;
+use schemas::plan::Planned;
+use schemas::planner_progress::TickDone;
 use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId};
 use serde::{Deserialize, Serialize};
+
+use super::fleet::Fleet;
+use super::ledger::Ledger;
+use super::ranges::{RangeState, Ranges};
+use super::settings::Settings;
+use super::snapshot::{Outbox, Slot};
+use crate::assignment::map::Map;
+use crate::forecast::{self, Born, Forecaster};
+use crate::kafka::Output;
+use crate::keys::{WHOLE, key_at};
+use crate::migration::table::Migrations;
+use crate::tick::tick_box::TickBox;
 
 /// What outlives a tick, as plain values: a snapshot holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,9 +57,14 @@ pub struct State {
     pub map: Map,
     pub ranges: Ranges,
     pub cells: Cells,
+    pub range_heat: BTreeMap<RangeId, Rolling>,
+    pub node_heat: BTreeMap<NodeId, Rolling>,
     pub fleet: Fleet,
     pub migrations: Migrations,
     pub forecaster: Forecaster,
+    /// For the forecast of the next tick: ranges that came out of others, and those that ended.
+    pub born: Vec<Born>,
+    pub dead: Vec<RangeId>,
     /// What was published last: what plans rest on.
     pub forecasts: BTreeMap<RangeId, RangeForecast>,
     pub total: RangeForecast,
@@ -52,10 +81,40 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     pub splits: Vec<SplitChange>,
-    pub slots: Vec<SlotChange>,
+    pub reshapes: Vec<window::Reshape>,
     pub cell_ranges: Vec<((CellId, RangeId), isize)>,
     pub range_nodes: Vec<((RangeId, NodeId), isize)>,
     pub capacities: Vec<((NodeId, u64), isize)>,
+}
+
+/// What the first half of the dataflow says of a tick.
+#[derive(Clone, Debug, Default)]
+pub struct Heated {
+    pub cells: Vec<(CellId, Rolling)>,
+    pub ranges: Vec<((RangeId, Rolling), isize)>,
+    pub nodes: Vec<((NodeId, Rolling), isize)>,
+    pub samples: Vec<(CellId, Sample)>,
+    /// Records that could not be used, with the reason.
+    pub refused: Vec<Refused>,
+    pub queries: u64,
+    pub late: u64,
+}
+
+/// A record of the query log that could not be used, or not all of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refused {
+    pub partition: u32,
+    pub offset: u64,
+    pub value: Vec<u8>,
+    pub reason: &'static str,
+    pub detail: String,
+}
+
+/// Rows of the current and of the desired assignment that came or went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub current: Vec<((KeySpan, NodeId), isize)>,
+    pub desired: Vec<((KeySpan, NodeId), isize)>,
 }
 
 /// What a tick leads to.
@@ -77,27 +136,133 @@ pub struct Planner {
     state: State,
     outbox: Outbox,
     changes: Changes,
-    /// Heat of ranges and nodes: what the dataflow said last of each.
-    range_heat: BTreeMap<RangeId, Rolling>,
-    node_heat: BTreeMap<NodeId, Rolling>,
-    /// What the dataflow was told of the assignment.
+    /// What the dataflow was told of the assignment, and what it said of the difference.
     current: BTreeMap<KeySpan, NodeId>,
     desired: BTreeMap<KeySpan, NodeId>,
     delta: BTreeMap<(KeySpan, NodeId), isize>,
+    /// The dataflow knows nothing yet: what it says first is all, and no change.
+    is_fresh: bool,
     turn: Turn,
 }
 
 /// The tick that is being decided.
 #[derive(Default)]
 struct Turn {
-    bounds: TickBox,
-    /// Of the tick: as of when its records are decided on.
+    tick: Tick,
+    tick_ms: u64,
+    stale: bool,
+    bounds: Option<TickBox>,
+    /// As of when its records are decided on.
     end: Millis,
     dead: Vec<Output>,
     touched: BTreeSet<CellId>,
-    heated: BTreeSet<RangeId>,
-    stats: Stats,
+    queries: u64,
+    late: u64,
     decision: Decision,
+    /// Ranges whose published heat may have changed.
+    heated: BTreeSet<RangeId>,
+    /// Changes of the assignment that this tick commits.
     reshapes: Vec<Reshape>,
+    statuses: Vec<Output>,
     outputs: TickOutputs,
+}
+
+impl Planner {
+    /// Begins without a past: ranges at the split points, owned by nobody yet.
+    pub fn new(settings: Settings) -> Self {
+        let ranges = Ranges::tiled(&settings.split_points);
+        let mut cells = Cells::default();
+        for range in ranges.iter() {
+            for start in cell_starts(&range.span, settings.cells.cells_per_range) {
+                cells.born(start, range.id);
+            }
+        }
+        let config = forecast::Config { rung: settings.rung, tick_ms: settings.tick_ms };
+        let state = State {
+            tick: 0,
+            map: Map::default(),
+            ranges,
+            cells,
+            range_heat: BTreeMap::new(),
+            node_heat: BTreeMap::new(),
+            fleet: Fleet::default(),
+            migrations: Migrations::default(),
+            forecaster: Forecaster::new(config),
+            born: Vec::new(),
+            dead: Vec::new(),
+            forecasts: BTreeMap::new(),
+            total: RangeForecast::default(),
+            published: BTreeMap::new(),
+            ledger: Ledger::default(),
+            next_migration: 1,
+            policy_digest: String::new(),
+            last_refusal: String::new(),
+        };
+        Self::with(settings, state, Vec::new())
+    }
+
+    /// Goes on where a snapshot was taken; its slots are fed before the next tick.
+    pub fn restored(settings: Settings, mut state: State, slots: Vec<Slot>) -> Self {
+        state.cells = state.cells.restored();
+        Self::with(settings, state, slots)
+    }
+
+    fn with(settings: Settings, state: State, slots: Vec<Slot>) -> Self {
+        let mut res = Self {
+            settings,
+            state,
+            outbox: Outbox::default(),
+            changes: Changes::default(),
+            current: BTreeMap::new(),
+            desired: BTreeMap::new(),
+            delta: BTreeMap::new(),
+            is_fresh: true,
+            turn: Turn::default(),
+        };
+        res.changes = res.everything(slots);
+        res
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// All that the dataflow is to know as of the end of the last tick.
+    fn everything(&self, slots: Vec<Slot>) -> Changes {
+        let State { cells, ranges, fleet, .. } = &self.state;
+        let mut splits = Vec::new();
+        for (cell, it) in cells.iter() {
+            let start = it.start.clone();
+            splits.push(SplitChange::Insert { start: start.clone(), cell });
+            if it.sampled {
+                splits.push(SplitChange::Watch { start });
+            }
+        }
+        let owned = |it: &RangeState| Some(((it.id, it.node.clone()?), 1));
+        let slot = |(cell, tick, heat)| window::Reshape::Slot(cell, tick, heat);
+        Changes {
+            splits,
+            reshapes: slots.into_iter().map(slot).collect(),
+            cell_ranges: cells.iter().map(|(cell, it)| ((cell, it.range), 1)).collect(),
+            range_nodes: ranges.iter().filter_map(owned).collect(),
+            capacities: fleet.capacities().into_iter().map(|it| (it, 1)).collect(),
+        }
+    }
+}
+
+/// Where the cells of a new range begin: evenly by width between its ends.
+fn cell_starts(span: &KeySpan, n: u32) -> Vec<Key> {
+    let mut starts = vec![span.start.clone()];
+    if !span.end.0.is_empty() {
+        let at = |i| key_at(span, WHOLE / u64::from(n) * u64::from(i));
+        starts.extend((1..n).map(at));
+    }
+    starts.retain(|it| span.contains(&it.0));
+    starts.sort();
+    starts.dedup();
+    starts
 }

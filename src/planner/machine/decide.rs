@@ -1,0 +1,172 @@
+//! Puts together what a decision rests on, and takes the decision into the dataflow.
+
+use std::collections::BTreeMap;
+
+use dataflows::balance::{self, Budget, Cell, Node, Range, Situation};
+use dataflows::forecast::RangeForecast;
+use schemas::{KeySpan, NodeId};
+
+use super::super::ranges::RangeState;
+use super::super::settings::Mode;
+use super::{Planner, Wanted};
+use crate::keys::{WHOLE, fraction};
+
+impl Planner {
+    /// Load of each node in the last tick that was heard of, in `cost_us` per second.
+    pub fn loads(&self) -> BTreeMap<NodeId, u64> {
+        let tick_ms = i128::from(self.settings.tick_ms);
+        let load = |us: i64| (i128::from(us.max(0)) * 1000 / tick_ms) as u64;
+        let heat = self.state.node_heat.iter();
+        heat.map(|(node, heat)| (node.clone(), load(heat.one().cost_us()))).collect()
+    }
+
+    /// Decides, now that forecasts are known and it is known who is `pressed`; returns how the
+    /// current and the desired assignment have changed.
+    pub fn decide(&mut self) -> Wanted {
+        let intended = self.intended();
+        let mut desired = intended.clone();
+        if self.may_plan() {
+            let situation = self.situation();
+            self.turn.decision = balance::decide(&situation);
+            carry_out(&mut desired, &self.turn.decision);
+        }
+        let current = rows(&self.current, &intended);
+        let wanted = Wanted { current, desired: rows(&self.desired, &desired) };
+        (self.current, self.desired) = (intended, desired);
+        wanted
+    }
+
+    /// Plans nothing before the birth, nothing on a tick that is long over, nothing to observe.
+    fn may_plan(&self) -> bool {
+        match self.settings.mode {
+            Mode::Observe => false,
+            Mode::Auto => {
+                !self.turn.stale
+                    && !self.state.ranges.is_empty()
+                    && self.state.ranges.iter().all(|it| it.node.is_some())
+            }
+        }
+    }
+
+    /// The assignment as it will be when the moves in flight are over.
+    fn intended(&self) -> BTreeMap<KeySpan, NodeId> {
+        let owner = |it: &RangeState| {
+            let node = self.state.migrations.destination(&it.span).or(it.node.as_ref())?;
+            Some((it.span.clone(), node.clone()))
+        };
+        self.state.ranges.iter().filter_map(owner).collect()
+    }
+
+    fn situation(&self) -> Situation {
+        let state = &self.state;
+        let ranges = state.ranges.iter().filter_map(|it| self.range(it)).collect();
+        let loads = self.loads();
+        let node = |(id, node): (NodeId, Node)| {
+            let load_now = loads.get(&id).copied().unwrap_or(0);
+            let moves_in_flight = state.migrations.moves_of(&id);
+            (id, Node { load_now, moves_in_flight, ..node })
+        };
+        let mut ledger = state.ledger.clone();
+        Situation {
+            tick: self.turn.tick,
+            tick_ms: self.settings.tick_ms,
+            ranges,
+            nodes: state.fleet.nodes().into_iter().map(node).collect(),
+            total: state.total,
+            budget: Budget {
+                moves_in_flight: state.migrations.moves(),
+                bytes_in_flight: state.migrations.bytes(),
+                churn_bytes: ledger.churn_bytes(self.turn.tick, self.settings.tick_ms),
+            },
+            policy: self.settings.policy.clone(),
+        }
+    }
+
+    fn range(&self, it: &RangeState) -> Option<Range> {
+        let state = &self.state;
+        let destination = state.migrations.destination(&it.span);
+        let node = destination.or(it.node.as_ref())?.clone();
+        let forecast = state.forecasts.get(&it.id).copied().unwrap_or_default();
+        Some(Range {
+            id: it.id,
+            span: it.span.clone(),
+            epoch: it.epoch,
+            node,
+            settled: state.migrations.is_settled(&it.span),
+            cool_until: it.cool_until,
+            join_after: it.join_after,
+            pinned: it.pinned,
+            bytes: it.bytes,
+            forecast: if forecast == RangeForecast::default() { Default::default() } else { forecast },
+            own_forecast: it.own_forecast,
+            cells: self.cells_of(it),
+        })
+    }
+
+    fn cells_of(&self, it: &RangeState) -> Vec<Cell> {
+        let found: Vec<_> = self.state.cells.within(&it.span.start, &it.span.end).collect();
+        let n = found.len() as u64;
+        let mut cells = Vec::with_capacity(found.len());
+        for (i, (id, cell)) in found.iter().enumerate() {
+            let next = found.get(i + 1).map_or(&it.span.end, |(_, next)| &next.start);
+            // Bytes are taken to lie evenly; where a range has no end, evenly over its cells.
+            let part = match it.span.end.0.is_empty() {
+                true => WHOLE / n,
+                false => fraction(&it.span, next, true) - fraction(&it.span, &cell.start, false),
+            };
+            cells.push(Cell {
+                id: *id,
+                start: cell.start.clone(),
+                heat: cell.heat,
+                bytes: (u128::from(it.bytes) * u128::from(part) / u128::from(WHOLE)) as u64,
+                unsplittable_ppm: self.state.cells.unsplittable_ppm(*id, &self.settings.cells),
+            });
+        }
+        cells
+    }
+}
+
+/// Applies a decision to the assignment.
+fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decision) {
+    let span = |start: &schemas::Key, end: &schemas::Key| KeySpan {
+        start: start.clone(),
+        end: end.clone(),
+    };
+    for it in &decision.moves {
+        desired.insert(span(&it.range_start, &it.range_end), it.destination.clone());
+    }
+    for it in &decision.splits {
+        desired.remove(&span(&it.range_start, &it.range_end));
+        for child in pieces(&it.range_start, &it.range_end, &it.at) {
+            desired.insert(child, it.node.clone());
+        }
+    }
+    for it in &decision.joins {
+        for child in pieces(&it.range_start, &it.range_end, &it.at) {
+            desired.remove(&child);
+        }
+        desired.insert(span(&it.range_start, &it.range_end), it.node.clone());
+    }
+}
+
+/// The pieces between the ends of a range and the keys at which it is split.
+pub fn pieces(start: &schemas::Key, end: &schemas::Key, at: &[schemas::Key]) -> Vec<KeySpan> {
+    let starts = std::iter::once(start).chain(at);
+    let ends = at.iter().chain(std::iter::once(end));
+    let piece = |(start, end): (&schemas::Key, &schemas::Key)| KeySpan {
+        start: start.clone(),
+        end: end.clone(),
+    };
+    starts.zip(ends).map(piece).collect()
+}
+
+/// What came and what went between two assignments.
+fn rows(
+    old: &BTreeMap<KeySpan, NodeId>,
+    new: &BTreeMap<KeySpan, NodeId>,
+) -> Vec<((KeySpan, NodeId), isize)> {
+    let gone = old.iter().filter(|(span, node)| new.get(span) != Some(node));
+    let come = new.iter().filter(|(span, node)| old.get(span) != Some(node));
+    let row = |(span, node): (&KeySpan, &NodeId), diff| ((span.clone(), node.clone()), diff);
+    gone.map(|it| row(it, -1)).chain(come.map(|it| row(it, 1))).collect()
+}

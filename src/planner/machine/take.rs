@@ -1,0 +1,198 @@
+//! Takes in what a tick brings: reports and statuses, then what the dataflow made of the queries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataflows::forecast::RangeForecast;
+use dataflows::heat::Rolling;
+use dataflows::tally::Payload;
+use differential_dataflow::difference::{IsZero, Semigroup};
+use schemas::migration_status::MigrationStatus;
+use schemas::node_capacity::NodeCapacity;
+use schemas::query_log::QueriesLogged;
+use schemas::wire::{Record as _, decode};
+use schemas::{CellId, Millis, RangeId, dead_letter};
+
+use super::{Changes, Heated, Planner, Turn};
+use crate::forecast::Features;
+use crate::kafka::source::FilledBox;
+use crate::kafka::{Output, Record};
+
+/// A forecast that is new, or none any more.
+pub type ForecastUpserts = Vec<(RangeId, Option<RangeForecast>)>;
+
+impl Planner {
+    /// Takes in the records of a tick; returns what the dataflow is to read.
+    pub fn begin(&mut self, filled: FilledBox) -> (Vec<Payload>, Changes) {
+        let FilledBox { bounds, records, .. } = filled;
+        let (tick, tick_ms, stale) = (bounds.tick, bounds.tick_ms, bounds.stale);
+        let end = Millis((tick + 1) * tick_ms);
+        let from_future = bounds.from_future.clone();
+        self.turn = Turn { tick, tick_ms, stale, end, bounds: Some(bounds), ..Turn::default() };
+        let mut payloads = Vec::new();
+        for record in records {
+            if from_future.contains(&(record.at, crate::tick::tick_box::Offset(record.offset))) {
+                let detail = format!("its stamp is {}, far ahead of those after it", record.stamp.0);
+                self.turn.dead.push(dead(record, "from_future", &detail));
+                continue;
+            }
+            match record.at.topic {
+                QueriesLogged::TOPIC => payloads.extend(payload(record)),
+                NodeCapacity::TOPIC => self.take_report(record),
+                MigrationStatus::TOPIC => self.take_status(record),
+                other => unreachable!("{other} is not an input of a planner"),
+            }
+        }
+        let changed = self.state.fleet.end_tick(tick, self.settings.silent_ticks, &self.loads());
+        self.changes.capacities.extend(changed);
+        (payloads, std::mem::take(&mut self.changes))
+    }
+
+    fn take_report(&mut self, record: Record) {
+        let Some(value) = &record.value else { return };
+        let refused = match decode::<NodeCapacity>(value) {
+            Ok(report) => self.state.fleet.report(self.turn.tick, report).err().map(|it| (it.code(), it.to_string())),
+            Err(err) => Some((err.code(), err.to_string())),
+        };
+        if let Some((reason, detail)) = refused {
+            self.turn.dead.push(dead(record, reason, &detail));
+        }
+    }
+
+    fn take_status(&mut self, record: Record) {
+        let Some(value) = &record.value else { return };
+        match decode::<MigrationStatus>(value) {
+            Ok(status) => self.state.migrations.status(self.turn.end, &status),
+            Err(err) => {
+                let detail = err.to_string();
+                self.turn.dead.push(dead(record, err.code(), &detail));
+            }
+        }
+    }
+
+    /// Takes in what the heat of the tick is; returns the forecasts that changed, and the total's.
+    pub fn heated(&mut self, heated: Heated) -> (ForecastUpserts, RangeForecast) {
+        let (tick, is_fresh) = (self.turn.tick, self.is_fresh);
+        (self.turn.queries, self.turn.late) = (heated.queries, heated.late);
+        for it in heated.refused {
+            let at = crate::kafka::TopicPartition {
+                topic: QueriesLogged::TOPIC,
+                partition: it.partition,
+            };
+            let letter = dead_bytes(at, it.offset, None, Some(it.value), it.reason, &it.detail);
+            self.turn.dead.push(letter);
+        }
+        self.take_cells(heated.cells);
+        for (cell, sample) in heated.samples {
+            self.state.cells.sampled(cell, tick, sample);
+        }
+        let mut changed = take_rows(&mut self.state.range_heat, heated.ranges, is_fresh);
+        take_rows(&mut self.state.node_heat, heated.nodes, is_fresh);
+        // One that was born is named whether its heat has changed or not.
+        changed.extend(self.state.born.iter().map(|it| it.id));
+        let heat = |id: &RangeId| self.state.range_heat.get(id).copied().unwrap_or_default();
+        let features = Features {
+            changed: changed.iter().map(|id| (*id, heat(id))).collect(),
+            born: std::mem::take(&mut self.state.born),
+            dead: std::mem::take(&mut self.state.dead),
+        };
+        let answers = self.state.forecaster.answer(tick, &features);
+        self.turn.heated = changed;
+        for (id, forecast) in &answers.ranges {
+            self.turn.heated.insert(*id);
+            match forecast {
+                Some(forecast) => _ = self.state.forecasts.insert(*id, *forecast),
+                None => _ = self.state.forecasts.remove(id),
+            }
+        }
+        self.state.total = answers.total;
+        let upserts = match is_fresh {
+            true => self.state.forecasts.iter().map(|(id, it)| (*id, Some(*it))).collect(),
+            false => answers.ranges,
+        };
+        (upserts, answers.total)
+    }
+
+    fn take_cells(&mut self, diffs: Vec<(CellId, Rolling)>) {
+        let mut sums = BTreeMap::<CellId, Rolling>::new();
+        for (cell, diff) in diffs {
+            sums.entry(cell).or_default().plus_equals(&diff);
+        }
+        if self.is_fresh {
+            // What is said is all there is; what has changed is what differs from the snapshot.
+            let known: Vec<_> = self.state.cells.iter().map(|(id, it)| (id, it.heat)).collect();
+            for (cell, old) in known {
+                let entry = sums.entry(cell).or_default();
+                *entry = *entry - old;
+            }
+        }
+        for (cell, diff) in sums {
+            if !diff.is_zero() {
+                self.state.cells.heated(cell, diff);
+                self.turn.touched.insert(cell);
+            }
+        }
+    }
+}
+
+/// Takes rows that came and went into a map of those that are; returns whose have changed.
+fn take_rows<K: Ord + Clone>(
+    known: &mut BTreeMap<K, Rolling>,
+    rows: Vec<((K, Rolling), isize)>,
+    is_all: bool,
+) -> BTreeSet<K> {
+    let mut said = BTreeMap::<K, Rolling>::new();
+    if is_all {
+        // Who is not named any more has lost its heat.
+        said.extend(known.keys().map(|it| (it.clone(), Rolling::default())));
+    }
+    for ((key, heat), diff) in rows {
+        let said = said.entry(key).or_default();
+        if diff > 0 {
+            *said = heat;
+        }
+    }
+    let mut changed = BTreeSet::new();
+    for (key, heat) in said {
+        if known.get(&key).copied().unwrap_or_default() == heat {
+            continue;
+        }
+        changed.insert(key.clone());
+        match heat.is_zero() {
+            true => _ = known.remove(&key),
+            false => _ = known.insert(key, heat),
+        }
+    }
+    changed
+}
+
+fn payload(record: Record) -> Option<Payload> {
+    let Record { at, offset, stamp, value, .. } = record;
+    // Without a value it is a mark of time and nothing else.
+    Some(Payload { partition: at.partition, offset, stamp, value: value? })
+}
+
+/// Makes the dead letter of a record.
+fn dead(record: Record, reason: &'static str, detail: &str) -> Output {
+    let Record { at, offset, key, value, .. } = record;
+    dead_bytes(at, offset, key, value, reason, detail)
+}
+
+fn dead_bytes(
+    at: crate::kafka::TopicPartition,
+    offset: u64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    reason: &'static str,
+    detail: &str,
+) -> Output {
+    let text = |text: String| text.into_bytes();
+    let headers = vec![
+        (dead_letter::HEADER_TOPIC, text(at.topic.to_owned())),
+        (dead_letter::HEADER_PARTITION, text(at.partition.to_string())),
+        (dead_letter::HEADER_OFFSET, text(offset.to_string())),
+        (dead_letter::HEADER_REASON, text(reason.to_owned())),
+        (dead_letter::HEADER_DETAIL, text(detail.to_owned())),
+    ];
+    let key = key.or_else(|| Some(text(at.topic.to_owned())));
+    Output { topic: dead_letter::TOPIC, partition: None, stamp: None, key, value, headers }
+}

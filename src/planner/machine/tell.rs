@@ -1,0 +1,203 @@
+//! Tells what a tick led to: plan, assignment, commands, statuses, heat, dead letters, progress.
+
+use std::collections::BTreeMap;
+
+use schemas::heatmap::RangeHeated;
+use schemas::plan::{HeatCited, Planned};
+use schemas::planner_progress::{Progress, TickDone, TotalForecast};
+use schemas::wire::{Record, encode};
+use schemas::{Key, NodeId};
+use sha2::{Digest, Sha256};
+
+use super::super::publish::{Facts, heated, is_news};
+use super::super::settings::Mode;
+use super::super::snapshot::{Slot, chunks, hex};
+use super::{Planner, TickOutputs};
+use crate::kafka::Output;
+
+impl Planner {
+    /// Tells whether the sums of all cells are wanted at the end of this tick.
+    pub fn is_snapshot_due(&self) -> bool {
+        let every = self.settings.snapshot_ticks;
+        every > 0 && self.turn.tick.is_multiple_of(every)
+    }
+
+    /// Ends the tick; `all` are the sums of all cells, if they were wanted.
+    pub fn finish(&mut self, all: Option<Vec<Slot>>) -> TickOutputs {
+        let mut res = std::mem::take(&mut self.turn.outputs);
+        res.loads = self.loads();
+        let heat = self.heat_outputs();
+        let mut outputs = std::mem::take(&mut res.outputs);
+        if let Some(plan) = &res.plan {
+            outputs.insert(0, output(plan.plan.as_bytes().to_vec(), plan));
+        }
+        outputs.extend(std::mem::take(&mut self.turn.statuses));
+        outputs.extend(heat);
+        outputs.extend(std::mem::take(&mut self.turn.dead));
+        res.done = self.done(outputs.iter().filter(|it| it.topic == schemas::dead_letter::TOPIC).count());
+
+        self.state.tick = self.turn.tick;
+        self.is_fresh = false;
+        if let Some(slots) = all {
+            self.outbox.replace(chunks(self.turn.tick, &self.state, slots));
+        }
+        let progress = |it: Progress| output(Vec::new(), &it);
+        for chunk in self.outbox.next() {
+            outputs.push(progress(Progress { tick: None, chunk: Some(chunk) }));
+        }
+        outputs.push(progress(Progress { tick: Some(res.done.clone()), chunk: None }));
+        res.outputs = outputs;
+        res
+    }
+
+    /// The plan of the tick, if there is something to say.
+    pub(super) fn plan(&mut self) -> Option<Planned> {
+        let decision = std::mem::take(&mut self.turn.decision);
+        let done =
+            decision.moves.len() + decision.splits.len() + decision.joins.len();
+        let cited = decision.moves.iter().map(|it| &it.range_start)
+            .chain(decision.splits.iter().map(|it| &it.range_start))
+            .chain(decision.joins.iter().map(|it| &it.range_start))
+            .chain(decision.rejected.iter().map(|it| &it.range_start));
+        let rests_on: BTreeMap<Key, HeatCited> =
+            cited.filter_map(|start| Some((start.clone(), self.cite(start)?))).collect();
+        let mut plan = Planned {
+            plan: format!("p-{}", self.turn.tick),
+            tick: self.turn.tick,
+            tick_start_ms: self.turn.tick * self.turn.tick_ms,
+            tick_ms: self.turn.tick_ms,
+            mode: match self.settings.mode {
+                Mode::Observe => "observe".to_owned(),
+                Mode::Auto => "auto".to_owned(),
+            },
+            inputs_digest: String::new(),
+            policy_digest: self.settings.text().1,
+            digest: String::new(),
+            why: decision.why,
+            moves: decision.moves,
+            splits: decision.splits,
+            joins: decision.joins,
+            rejected: decision.rejected,
+            rests_on: rests_on.into_values().collect(),
+            unsplittable_ppm: decision.unsplittable_ppm,
+        };
+        if done == 0 {
+            // Why nothing is done is said once, not at every tick.
+            let refusal = digest_of(&(
+                plan.why.iter().map(|it| &it.node).collect::<Vec<_>>(),
+                plan.rejected.iter().map(|it| (&it.range_start, &it.reason)).collect::<Vec<_>>(),
+            ));
+            if plan.rejected.is_empty() || refusal == self.state.last_refusal {
+                return None;
+            }
+            self.state.last_refusal = refusal;
+        }
+        plan.inputs_digest = digest_of(&(&plan.rests_on, &plan.why, &plan.policy_digest));
+        plan.digest = digest_of(&plan);
+        Some(plan)
+    }
+
+    fn cite(&self, start: &Key) -> Option<HeatCited> {
+        let range = self.state.ranges.at(start)?;
+        let forecast = self.state.forecasts.get(&range.id)?;
+        // What is not published yet is published with this tick.
+        let tick = self.state.published.get(start).map_or(self.turn.tick, |it| it.tick);
+        let tick = if self.turn.heated.contains(&range.id) { self.turn.tick } else { tick };
+        Some(HeatCited {
+            range_start: start.clone(),
+            tick,
+            reads: (&forecast.reads).into(),
+            writes: (&forecast.writes).into(),
+        })
+    }
+
+    /// Heat of ranges that has changed, as of the assignment that the tick began with.
+    pub(super) fn publish(&mut self) {
+        let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
+        let rung = self.settings.rung.to_string();
+        let ids: Vec<_> = self.turn.heated.iter().copied().collect();
+        for id in ids {
+            let Some(range) = self.state.ranges.get(id) else { continue };
+            let heat = self.state.range_heat.get(&id).copied().unwrap_or_default();
+            let forecast = self.state.forecasts.get(&id).copied().unwrap_or_default();
+            let facts = Facts {
+                tick: self.turn.tick,
+                tick_ms: self.turn.tick_ms,
+                heat,
+                forecast,
+                total_us,
+                unsplittable_ppm: self.unsplittable_ppm(range),
+                rung: &rung,
+            };
+            let record = heated(range, facts);
+            let old = self.state.published.get(&range.span.start);
+            if old.is_none_or(|old| is_news(old, &record)) {
+                self.turn.news.insert(range.span.start.clone(), Some(record.clone()));
+                self.state.published.insert(range.span.start.clone(), record);
+            }
+        }
+    }
+
+    fn unsplittable_ppm(&self, range: &super::RangeState) -> u32 {
+        let (mut hot, mut all) = (0_i128, 0_i128);
+        for (id, cell) in self.state.cells.within(&range.span.start, &range.span.end) {
+            let cost = i128::from(cell.heat.six().cost_us());
+            all += cost;
+            hot += cost * i128::from(self.state.cells.unsplittable_ppm(id, &self.settings.cells));
+        }
+        (hot / all.max(1)).clamp(0, 1_000_000) as u32
+    }
+
+    fn heat_outputs(&mut self) -> Vec<Output> {
+        let news = std::mem::take(&mut self.turn.news);
+        let record = |(start, record): (Key, Option<RangeHeated>)| match record {
+            Some(record) => output(start.0, &record),
+            None => Output { value: None, ..Output::new(RangeHeated::TOPIC, start.0, Vec::new()) },
+        };
+        news.into_iter().map(record).collect()
+    }
+
+    fn done(&mut self, dead: usize) -> TickDone {
+        let (text, digest) = self.settings.text();
+        let is_new = digest != self.state.policy_digest;
+        self.state.policy_digest.clone_from(&digest);
+        let mut done = TickDone {
+            policy_digest: digest,
+            policy: is_new.then_some(text),
+            total: Some(TotalForecast {
+                reads: (&self.state.total.reads).into(),
+                writes: (&self.state.total.writes).into(),
+            }),
+            rung: self.settings.rung.to_string(),
+            processor: std::env::consts::ARCH.to_owned(),
+            queries: self.turn.queries,
+            late: self.turn.late,
+            dead: dead as u64,
+            overload_ms: self.overload_ms(),
+            ..TickDone::default()
+        };
+        self.turn.bounds.as_ref().expect("a tick has begun").write_to(&mut done);
+        done
+    }
+
+    /// Overload of all nodes in this tick, in node-milliseconds.
+    fn overload_ms(&self) -> u64 {
+        let nodes = self.state.fleet.nodes();
+        let over = |(node, load): (NodeId, u64)| {
+            let capacity = u128::from(nodes.get(&node)?.capacity_us_per_s).max(1);
+            let permille = u128::from(load) * 1000 / capacity;
+            let over = permille.saturating_sub(u128::from(self.settings.policy.warm_permille));
+            Some((over * u128::from(self.turn.tick_ms) / 1000) as u64)
+        };
+        self.loads().into_iter().filter_map(over).sum()
+    }
+}
+
+/// Makes the record of a topic.
+pub(super) fn output<R: Record>(key: Vec<u8>, record: &R) -> Output {
+    Output::new(R::TOPIC, key, encode(record))
+}
+
+fn digest_of<T: serde::Serialize>(it: &T) -> String {
+    hex(&Sha256::digest(serde_json::to_vec(it).expect("plain values can be written")))
+}
