@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Epoch, Generation, Inbox, Key, MigrationId, NodeId};
 
 /// One range of a generation. The key of the record is `range_start`; a range that ends is a tombstone.
@@ -25,6 +26,8 @@ pub struct Assignment {
     pub source_node: Option<NodeId>,
     pub source_epoch: Epoch,
 }
+
+record!(Assignment, "assignment");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

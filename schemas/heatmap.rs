@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Key, NodeId};
 
 /// Levels of the quantiles of a forecast, in thousandths.
@@ -28,6 +29,8 @@ pub struct RangeHeated {
     /// Which rung of the forecast answered.
     pub rung: String,
 }
+
+record!(RangeHeated, "heatmap");
 
 /// Load of one kind of operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::range_segment::{Entry, Floor};
+use crate::wire::record;
 use crate::{Generation, NodeId};
 
 /// One record of a worker's inbox; exactly one of the two is set. The key is the node.
@@ -15,6 +16,8 @@ pub struct IndexUpdate {
     #[serde(default)]
     pub watermark: Option<Watermark>,
 }
+
+record!(IndexUpdate, "index_update");
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryUpdate {

@@ -31,6 +31,7 @@ pub mod dead_letter;
 
 /// An opaque key of the index; keys are ordered lexicographically.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Key(#[serde(with = "serde_bytes")] pub Vec<u8>);
 
 /// A key interval `[start, end)`; an empty `end` means unbounded.

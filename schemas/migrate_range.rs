@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Epoch, Generation, Inbox, Key, MigrationId, Millis, NodeId};
 
 /// One command. The key of the record is the destination node.
@@ -27,6 +28,8 @@ pub struct MigrateRange {
     #[serde(default)]
     pub reason: Option<String>,
 }
+
+record!(MigrateRange, "migrate_range");
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

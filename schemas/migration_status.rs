@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Epoch, Key, MigrationId, NodeId};
 
 /// One word about one migration. The key of the record is the migration's id.
@@ -25,12 +26,14 @@ pub struct MigrationStatus {
     #[serde(default)]
     pub bytes: u64,
     /// Sum of the hashes of live entries, once known.
-    #[serde(default)]
+    #[serde(default, with = "crate::wire::digest_option")]
     pub digest: Option<u64>,
     /// Partitions of `table` that are still to drain.
     #[serde(default)]
     pub partitions_left: Vec<u32>,
 }
+
+record!(MigrationStatus, "migration_status");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Epoch, Inbox, Key, NodeId};
 
 /// One report of one node. What a node does not know is `None`, never zero.
@@ -39,6 +40,8 @@ pub struct NodeCapacity {
     #[serde(default)]
     pub ranges: Vec<RangeHeld>,
 }
+
+record!(NodeCapacity, "node_capacity");
 
 /// What a node says that it is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Key, NodeId};
 
 /// One command.
@@ -26,6 +27,8 @@ pub struct OperatorCommand {
     #[serde(default)]
     pub digest: Option<String>,
 }
+
+record!(OperatorCommand, "operator_command");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

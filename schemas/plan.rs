@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::heatmap::Forecast;
+use crate::wire::record;
 use crate::{Key, MigrationId, NodeId};
 
 /// One decision. The key of the record is `plan`.
@@ -33,6 +34,8 @@ pub struct Planned {
     /// Load that no split can help, in millionths of the total.
     pub unsplittable_ppm: u32,
 }
+
+record!(Planned, "plan");
 
 /// Why there is something to do: a node and its load against its capacity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

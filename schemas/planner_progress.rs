@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::heatmap::Forecast;
+use crate::wire::record;
 
 /// One record of a planner; exactly one of the two is set. The key is the planner's id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ pub struct Progress {
     #[serde(default)]
     pub chunk: Option<SnapshotChunk>,
 }
+
+record!(Progress, "planner_progress");
 
 /// A tick: what it read and by which rules, and what is not derived from that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Generation, Key, MigrationId};
 
 /// One segment of a stream. The key of the record is the destination node.
@@ -21,9 +22,9 @@ pub struct RangeSegment {
     #[serde(default)]
     pub entries: Vec<Entry>,
     /// END and HANDOVER: sums of the hashes of live entries and of tombstones above the floor.
-    #[serde(default)]
+    #[serde(default, with = "crate::wire::digest")]
     pub live_digest: u64,
-    #[serde(default)]
+    #[serde(default, with = "crate::wire::digest")]
     pub tombstone_digest: u64,
     #[serde(default)]
     pub count: u64,
@@ -34,6 +35,8 @@ pub struct RangeSegment {
     #[serde(default)]
     pub reason: Option<String>,
 }
+
+record!(RangeSegment, "range_segment");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::record;
 use crate::{Epoch, Generation, Inbox, Key, MigrationId};
 
 /// One acknowledgement. The key of the record is the source node.
@@ -24,3 +25,5 @@ pub struct SegmentAck {
     #[serde(default)]
     pub done: bool,
 }
+
+record!(SegmentAck, "segment_ack");

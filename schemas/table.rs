@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Key;
+use crate::wire::record;
 
 /// A change of one row. The key of the record is the primary key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,3 +18,5 @@ pub struct RowChanged {
     #[serde(default)]
     pub payload: Option<Vec<u8>>,
 }
+
+record!(RowChanged, "table");
