@@ -1,14 +1,54 @@
 //! Talks to Kafka: the only code that names its client.
 //!
+//! ```text
+//!  partitions ──> source ──> ticks          ticks ──> sink ──> one transaction each
+//!  a topic, or its end ──> tail             records ──> writer
+//!  what topics there are <──> admin         whose turn it is <── standby
+//!  embedded: a broker in this process
+//! ```
+//!
 //! * Nothing of the client's is in a signature that leaves this module.
 //! * Every option is set here, with its reason.
+//! * **A broker that is away is waited for**, by the client; see `report` for what it says of it.
+
+mod report;
+mod ask;
+pub mod source;
+pub mod sink;
+pub mod writer;
+pub mod tail;
+
+pub mod embedded;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Context, bail};
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders, Timestamp};
+use rdkafka::producer::BaseRecord;
 use schemas::Millis;
 use serde::{Deserialize, Serialize};
 
 pub use crate::tick::tick_box::TopicPartition;
+
+/// How long one request to Kafka may take, retries included.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// Nobody may set these: promises rest on them.
+const FIXED: [&str; 9] = [
+    "bootstrap.servers",
+    "transactional.id",
+    "enable.idempotence",
+    "partitioner",
+    "group.instance.id",
+    "enable.auto.commit",
+    "isolation.level",
+    "auto.offset.reset",
+    "enable.partition.eof",
+];
 
 /// How to reach a cluster, and what a person wants of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +62,9 @@ pub struct Connection {
     /// Verbatim to librdkafka; these win over `properties`.
     pub producer: ClientProperties,
     pub consumer: ClientProperties,
+    /// The broker is one of [`embedded`], with its limits.
+    #[serde(skip)]
+    pub embedded: bool,
 }
 
 /// `[kafka.producer.properties]` and `[kafka.consumer.properties]`.
@@ -35,6 +78,84 @@ impl Connection {
     /// Returns the full name of a topic.
     pub fn topic(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
+    }
+
+    /// Returns the options of everything that reads.
+    fn reader(&self, name: &str) -> anyhow::Result<ClientConfig> {
+        let mut client = self.client(name);
+        client
+            // Assigning by hand needs a name all the same; no group is joined.
+            .set("group.id", format!("{}{name}", self.prefix))
+            // An embedded broker does not answer before, though a record comes.
+            .set("fetch.wait.max.ms", if self.embedded { "10" } else { "500" });
+        self.set(&mut client, "kafka.properties", &self.properties)?;
+        self.set(&mut client, "kafka.consumer.properties", &self.consumer.properties)?;
+        client
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // The outputs of an aborted tick do not exist.
+            .set("isolation.level", "read_committed")
+            // A hole in the log is an error, not a jump.
+            .set("auto.offset.reset", "error");
+        Ok(client)
+    }
+
+    /// Returns the options of everything that writes.
+    fn producer(&self, name: &str) -> anyhow::Result<ClientConfig> {
+        let mut client = self.client(name);
+        // What waits to be sent is bounded: who sends more waits, too.
+        client.set("queue.buffering.max.messages", "100000");
+        client.set("queue.buffering.max.kbytes", "65536");
+        self.set(&mut client, "kafka.properties", &self.properties)?;
+        self.set(&mut client, "kafka.producer.properties", &self.producer.properties)?;
+        client
+            // A request that is sent again counts once, and the order stays.
+            .set("enable.idempotence", "true")
+            // As Java clients do, so that a key is in the same partition whoever writes it.
+            .set("partitioner", "murmur2_random");
+        Ok(client)
+    }
+
+    fn client(&self, name: &str) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("client.id", format!("isotherm-{name}"))
+            // A broker that is away is asked for again soon, but not twenty times a second.
+            .set("reconnect.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000")
+            // Quick to see that a broker is gone that does not say so.
+            .set("socket.keepalive.enable", "true")
+            .set_log_level(RDKafkaLogLevel::Info);
+        client
+    }
+
+    fn set(
+        &self,
+        client: &mut ClientConfig,
+        table: &str,
+        properties: &BTreeMap<String, String>,
+    ) -> anyhow::Result<()> {
+        for (name, value) in properties {
+            if FIXED.contains(&name.as_str()) {
+                bail!("[{table}] sets {name}, which is not to be chosen: take the line out");
+            }
+            client.set(name, value);
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    fn new(topic: &'static str, message: &impl Message) -> Self {
+        Self {
+            at: TopicPartition { topic, partition: message.partition() as u32 },
+            offset: message.offset() as u64,
+            // Before the epoch, or none at all: counts as late, never as early.
+            stamp: Millis(message.timestamp().to_millis().unwrap_or(0).max(0) as u64),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+        }
     }
 }
 
@@ -69,4 +190,66 @@ impl Output {
         let (key, value) = (Some(key), Some(value));
         Self { topic, partition: None, stamp: None, key, value, headers: Vec::new() }
     }
+}
+
+/// Tells whether the stamp of a record is by its writer's clock.
+fn is_by_writer(message: &impl Message) -> bool {
+    matches!(message.timestamp(), Timestamp::CreateTime(_) | Timestamp::NotAvailable)
+}
+
+/// Returns the output as the client takes it.
+fn to_send<'a>(topic: &'a str, output: &'a Output) -> BaseRecord<'a, [u8], [u8]> {
+    let mut record = BaseRecord::to(topic);
+    record.key = output.key.as_deref();
+    record.payload = output.value.as_deref();
+    record.partition = output.partition.map(|it| it as i32);
+    record.timestamp = output.stamp.map(|it| it.0 as i64);
+    if !output.headers.is_empty() {
+        let headers = OwnedHeaders::new_with_capacity(output.headers.len());
+        let insert = |headers: OwnedHeaders, (key, value): &(&'static str, Vec<u8>)| {
+            headers.insert(Header { key, value: Some(value) })
+        };
+        record.headers = Some(output.headers.iter().fold(headers, insert));
+    }
+    record
+}
+
+/// Tells whether the client repairs this by itself: it connects again until it is closed.
+fn passes(err: &KafkaError) -> bool {
+    err.rdkafka_error_code().is_some_and(is_passing)
+}
+
+fn is_passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::AllBrokersDown
+            | Code::BrokerTransportFailure
+            | Code::OperationTimedOut
+            | Code::MessageTimedOut
+            | Code::RequestTimedOut
+            | Code::Resolve
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::BrokerNotAvailable
+            | Code::NetworkException
+            // These do not pass; but the report of the client gives them their time.
+            | Code::Authentication
+            | Code::SSL
+    )
+}
+
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+    Millis(since.as_millis() as u64)
+}
+
+/// Makes the client that the options describe.
+fn create<T>(config: &ClientConfig, context: report::Report, what: &str) -> anyhow::Result<T>
+where
+    T: rdkafka::config::FromClientConfigAndContext<report::Report>,
+{
+    config.create_with_context(context).with_context(|| {
+        format!("make the {what} client: an option in [kafka] is not what librdkafka takes")
+    })
 }

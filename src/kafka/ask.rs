@@ -1,0 +1,197 @@
+//! Asks a cluster what partitions there are, and where they begin, end, or were at a time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList, TopicPartitionListElem};
+use schemas::Millis;
+
+use super::report::Report;
+use super::{Connection, REQUEST_MAX, TopicPartition, create, passes};
+use crate::tick::tick_box::Offset;
+
+/// How long one try to reach a broker that may be away takes.
+const TRY_MAX: Duration = Duration::from_secs(1);
+
+/// Log lines and events that are served at a time.
+const SERVED_MAX: usize = 64;
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    #[default]
+    Beginning,
+    End,
+    /// The first record that is stamped at or after this.
+    Time(Millis),
+}
+
+/// Asks one cluster, on a connection of its own: a broker answers what comes by one connection in
+/// order, and a fetch that finds nothing waits.
+pub(super) struct Asker {
+    consumer: BaseConsumer<Report>,
+    pub(super) connection: Connection,
+}
+
+impl Asker {
+    pub(super) fn new(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        let report = Report::new(&connection.bootstrap_servers);
+        let consumer = create(&connection.reader(name)?, report, "asking")?;
+        Ok(Self { consumer, connection: connection.clone() })
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        self.consumer.context()
+    }
+
+    /// Waits for the cluster to answer, as long as it does not refuse us.
+    pub(super) fn wait(&self) -> anyhow::Result<()> {
+        while !self.is_reached(TRY_MAX)? {
+            self.report().check()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the cluster to answer, for as long as a request may take.
+    pub(super) fn reach(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + REQUEST_MAX;
+        while !self.is_reached(TRY_MAX)? {
+            self.report().check()?;
+            ensure!(Instant::now() < deadline, "{}", self.report().reason());
+        }
+        Ok(())
+    }
+
+    fn is_reached(&self, within: Duration) -> anyhow::Result<bool> {
+        // Of a topic that nobody has, so that not all of a great cluster's are sent.
+        let answer = self.consumer.client().fetch_metadata(Some("isotherm"), within);
+        self.serve();
+        match answer {
+            Ok(_) => {
+                self.report().reached();
+                Ok(true)
+            }
+            Err(err) if passes(&err) => Ok(false),
+            Err(err) => Err(err).context("ask for the cluster"),
+        }
+    }
+
+    /// Serves log lines and events, which only come when they are asked for.
+    pub(super) fn serve(&self) {
+        for _ in 0..SERVED_MAX {
+            // What is wrong here shows in the answers; why is in the report.
+            _ = self.consumer.poll(Duration::ZERO);
+        }
+    }
+
+    /// Returns the partitions of a topic, which must be there.
+    pub(super) fn partitions(&self, topic: &'static str) -> anyhow::Result<Vec<TopicPartition>> {
+        let full = self.connection.topic(topic);
+        let metadata = self.consumer.fetch_metadata(Some(&full), REQUEST_MAX);
+        let metadata = metadata.with_context(|| self.failed("ask for topics"))?;
+        let ids = metadata.topics().iter().flat_map(|it| it.partitions());
+        let ids: Vec<_> =
+            ids.map(|it| TopicPartition { topic, partition: it.id() as u32 }).collect();
+        ensure!(
+            !ids.is_empty(),
+            "there is no topic {full} at {}: create it with `isotherm topics apply`",
+            self.connection.bootstrap_servers
+        );
+        Ok(ids)
+    }
+
+    pub(super) fn beginnings(
+        &self,
+        ids: &[TopicPartition],
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        self.offsets(ids, At::Beginning)
+    }
+
+    /// Returns the last stable offsets.
+    pub(super) fn ends(
+        &self,
+        ids: &[TopicPartition],
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        self.offsets(ids, At::End)
+    }
+
+    pub(super) fn starts(
+        &self,
+        ids: &[TopicPartition],
+        start: Start,
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        match start {
+            Start::Beginning => self.beginnings(ids),
+            Start::End => self.ends(ids),
+            Start::Time(at) => self.at_time(ids, at),
+        }
+    }
+
+    /// Returns where the first record is that is stamped at or after a time, or else the end.
+    pub(super) fn at_time(
+        &self,
+        ids: &[TopicPartition],
+        at: Millis,
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        ensure!(
+            !self.connection.embedded,
+            "the embedded broker cannot look up a time; read the topic from its beginning"
+        );
+        let at = i64::try_from(at.0).context("a time that Kafka can stamp")?;
+        self.offsets(ids, At::Offset(at))
+    }
+
+    /// Asks for all partitions in one request.
+    fn offsets(
+        &self,
+        ids: &[TopicPartition],
+        at: At,
+    ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        let mut list = TopicPartitionList::new();
+        let mut topics = BTreeMap::new();
+        for id in ids {
+            let full = self.connection.topic(id.topic);
+            list.add_partition_offset(&full, id.partition as i32, at)?;
+            topics.insert(full, id.topic);
+        }
+        let answers = self.consumer.offsets_for_times(list, REQUEST_MAX);
+        let answers = answers.with_context(|| self.failed("ask for offsets"))?;
+        let mut found = BTreeMap::new();
+        let mut behind = Vec::new();
+        for it in answers.elements() {
+            let Some(&topic) = topics.get(it.topic()) else {
+                bail!("{} was not asked for", it.topic());
+            };
+            let id = TopicPartition { topic, partition: it.partition() as u32 };
+            match offset(&it).with_context(|| format!("ask for the offset of {id}"))? {
+                Some(offset) => _ = found.insert(id, offset),
+                // No record is as new as the time that was asked for.
+                None => behind.push(id),
+            }
+        }
+        if !behind.is_empty() {
+            ensure!(at != At::End, "{} has no end", behind[0]);
+            found.extend(self.offsets(&behind, At::End)?);
+        }
+        Ok(found)
+    }
+
+    fn failed(&self, what: &str) -> String {
+        self.serve();
+        format!("{what}: {}", self.report().reason())
+    }
+}
+
+fn offset(it: &TopicPartitionListElem<'_>) -> Result<Option<Offset>, KafkaError> {
+    it.error()?;
+    match it.offset() {
+        At::Offset(offset) => Ok(Some(Offset(offset as u64))),
+        At::End => Ok(None),
+        At::Beginning | At::Stored | At::Invalid | At::OffsetTail(_) => {
+            Err(KafkaError::OffsetFetch(RDKafkaErrorCode::OffsetOutOfRange))
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Keeps what a client says of itself, and says it once.
+//!
+//! A client that cannot connect returns nothing but time-outs; why is only in its log lines and
+//! error events. The last reason is kept for the error that a person sees, or for one line that the
+//! broker is away:
+//!
+//! ```text
+//!  FAIL: 127.0.0.1:9092: Connect to ipv4#127.0.0.1:9092 failed: Connection refused
+//!  FAIL: …                                                                            20 a second
+//!   └─> WARN kafka at 127.0.0.1:9092 cannot be reached: … Connection refused; still trying
+//!       INFO kafka at 127.0.0.1:9092 is back                                          once each
+//! ```
+//!
+//! * **Away is not wrong.** A broker that is away is waited for, as long as it takes. One that
+//!   refuses who we are is given [`REFUSED_MAX`], in case that passes with its start.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::ProducerContext;
+use tracing::{debug, info, warn};
+
+/// The same line is said again after this long.
+const FOLD_FOR: Duration = Duration::from_secs(30);
+
+/// How many different lines are remembered as said.
+const SAID_MAX: usize = 32;
+
+/// How long a broker may refuse us before that is final.
+const REFUSED_MAX: Duration = Duration::from_secs(10);
+
+/// What one client has said.
+pub(super) struct Report {
+    servers: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Why the last connection failed.
+    reason: Option<String>,
+    away_since: Option<Instant>,
+    refused_since: Option<Instant>,
+    said: VecDeque<(String, Instant)>,
+    undelivered: Option<String>,
+}
+
+impl Report {
+    pub(super) fn new(servers: &str) -> Self {
+        Self { servers: servers.to_owned(), state: Mutex::default() }
+    }
+
+    /// Returns an error if the broker has refused us for too long.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let state = self.state();
+        if state.refused_since.is_some_and(|since| since.elapsed() > REFUSED_MAX) {
+            let reason = state.reason.as_deref().unwrap_or("no reason given");
+            bail!(
+                "kafka at {} refuses the connection: {reason}; check security.protocol, sasl.* and \
+                 ssl.* in [kafka.properties]",
+                self.servers
+            );
+        }
+        Ok(())
+    }
+
+    /// Returns the last reason that a connection failed, as words to put behind an error.
+    pub(super) fn reason(&self) -> String {
+        let state = self.state();
+        match state.reason.as_deref().filter(|_| state.away_since.is_some()) {
+            Some(reason) => format!("kafka at {} cannot be reached: {reason}", self.servers),
+            None => format!("kafka at {} did not answer in time", self.servers),
+        }
+    }
+
+    /// Takes in that the broker has answered.
+    pub(super) fn reached(&self) {
+        let mut state = self.state();
+        state.refused_since = None;
+        if let Some(since) = state.away_since.take() {
+            state.said.retain(|(line, _)| !line.starts_with("away"));
+            info!(away_s = since.elapsed().as_secs(), "kafka at {} is back", self.servers);
+        }
+    }
+
+    /// Returns why the first of the records that were given up was.
+    pub(super) fn take_undelivered(&self) -> Option<String> {
+        self.state().undelivered.take()
+    }
+
+    fn away(&self, refused: bool) {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.away_since.get_or_insert(now);
+        if refused {
+            state.refused_since.get_or_insert(now);
+        }
+        if state.is_new("away", now) {
+            let reason = state.reason.as_deref().unwrap_or("all connections were lost");
+            warn!("kafka at {} cannot be reached: {reason}; still trying", self.servers);
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with the report in hand")
+    }
+}
+
+impl State {
+    /// Tells whether the line was not said lately, and takes it as said.
+    fn is_new(&mut self, line: &str, now: Instant) -> bool {
+        self.said.retain(|(_, at)| now.duration_since(*at) < FOLD_FOR);
+        if self.said.iter().any(|(said, _)| said == line) {
+            return false;
+        }
+        if self.said.len() == SAID_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back((line.to_owned(), now));
+        true
+    }
+}
+
+impl ClientContext for Report {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
+        let text = without_thread(line);
+        if fac == "FAIL" {
+            self.state().reason = Some(without_count(text).to_owned());
+            debug!(fac, "{text}");
+            return;
+        }
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning => {
+                // The same comes as an error event, with its code.
+                if fac != "ERROR" && self.state().is_new(without_count(text), Instant::now()) {
+                    warn!(fac, "{text}");
+                }
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                debug!(fac, "{text}");
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        match code {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.away(false),
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                self.state().reason = Some(without_count(reason).to_owned());
+                self.away(true);
+            }
+            Some(RDKafkaErrorCode::Resolve) => {
+                self.state().reason = Some(without_count(reason).to_owned());
+                self.away(false);
+            }
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => {
+                self.state().reason = Some(without_count(reason).to_owned());
+            }
+            Some(RDKafkaErrorCode::PartitionEOF) => (),
+            Some(_) | None => {
+                if self.state().is_new(reason, Instant::now()) {
+                    debug!(?code, "{reason}");
+                }
+            }
+        }
+    }
+}
+
+impl ConsumerContext for Report {}
+
+impl ProducerContext for Report {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => (),
+            Err((err, message)) => {
+                let line = format!("a record for {} was not delivered: {err}", message.topic());
+                self.state().undelivered.get_or_insert(line);
+            }
+        }
+    }
+}
+
+/// Cuts `[thrd:…]: ` off.
+fn without_thread(line: &str) -> &str {
+    let rest = line.strip_prefix("[thrd:").and_then(|it| it.split_once("]: "));
+    rest.map_or(line, |(_, text)| text)
+}
+
+/// Cuts ` (after 0ms in state CONNECT, 3 identical error(s) suppressed)` off.
+fn without_count(text: &str) -> &str {
+    text.split_once(" (after ").map_or(text, |(text, _)| text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFUSED: &str = "[thrd:127.0.0.1:9/bootstrap]: 127.0.0.1:9/bootstrap: Connect to \
+                           ipv4#127.0.0.1:9 failed: Connection refused (after 0ms in state \
+                           CONNECT, 4 identical error(s) suppressed)";
+
+    #[test]
+    fn reason_is_the_last_failure_and_ends_with_an_answer() {
+        let report = Report::new("127.0.0.1:9");
+        report.log(RDKafkaLogLevel::Error, "FAIL", REFUSED);
+        report.error(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
+        let expected = "kafka at 127.0.0.1:9 cannot be reached: 127.0.0.1:9/bootstrap: Connect to \
+                        ipv4#127.0.0.1:9 failed: Connection refused";
+        assert_eq!(report.reason(), expected);
+        report.check().unwrap();
+        report.reached();
+        assert_eq!(report.reason(), "kafka at 127.0.0.1:9 did not answer in time");
+    }
+
+    #[test]
+    fn line_is_said_once_in_a_while() {
+        let (mut state, now) = (State::default(), Instant::now());
+        assert!(state.is_new("away", now));
+        assert!(!state.is_new("away", now));
+        assert!(state.is_new("other", now));
+        assert!(state.is_new("away", now + FOLD_FOR));
+        for line in 0..2 * SAID_MAX {
+            state.is_new(&line.to_string(), now);
+        }
+        assert_eq!(state.said.len(), SAID_MAX);
+    }
+
+    #[test]
+    fn refusal_is_final_after_a_while() {
+        let report = Report::new("127.0.0.1:9");
+        report.error(KafkaError::Global(RDKafkaErrorCode::Authentication), "wrong password");
+        report.check().unwrap();
+        let long_ago = Instant::now().checked_sub(2 * REFUSED_MAX).unwrap();
+        report.state().refused_since = Some(long_ago);
+        let err = report.check().unwrap_err().to_string();
+        assert!(err.contains("wrong password") && err.contains("sasl"), "{err}");
+        report.reached();
+        report.check().unwrap();
+    }
+}

@@ -1,0 +1,166 @@
+//! Writes what a tick led to, and its box, in one transaction.
+//!
+//! Why nothing is written twice, in order:
+//!
+//! 1. [`Sink::open`] fences the predecessor: what it has not committed is aborted, and it can commit
+//!    nothing more.
+//! 2. Only then is progress read, so it is final.
+//! 3. The source begins where the last committed box ends.
+//! 4. Outputs and box of a tick become visible together or not at all.
+//!
+//! * **Every error ends the planner**, or the tick is committed again where it was aborted. They
+//!   differ in what is known: see [`CommitError`].
+//! * **Bounded.** A call that may be repeated is, a few times; no other loop is put around the
+//!   client.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use fail::fail_point;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use thiserror::Error;
+
+use super::ask::Asker;
+use super::report::Report;
+use super::{Connection, Output, REQUEST_MAX, create, to_send};
+
+/// How often a call is made that Kafka says may be made again.
+const CALLS_MAX: u32 = 5;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a tick was not committed, and what is known of it.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// Commit the same once more, or start again from the topics, at once.
+    #[error("the tick was aborted: nothing of it is visible ({reason})")]
+    Aborted { reason: String, source: Cause },
+    /// Start again from the topics: they tell.
+    #[error("the tick was committed or not: only its progress record tells ({reason})")]
+    Unsettled { reason: String, source: Cause },
+    /// Exit. Who starts again at once would fence the successor in turn.
+    #[error("fenced by a newer planner of the same id: nothing of the tick is visible")]
+    Fenced { source: Cause },
+    /// Start again from the topics, with a new client.
+    #[error("the producer is broken ({reason})")]
+    Fatal { reason: String, source: Cause },
+}
+
+/// Writes to the topics of one planner.
+pub struct Sink {
+    /// Has a thread that serves delivery reports, for which an abort waits without serving them.
+    producer: ThreadedProducer<Report>,
+    connection: Connection,
+}
+
+impl Sink {
+    /// Takes over from every sink of this planner that was opened before. Waits for a broker that
+    /// is away.
+    pub fn open(connection: &Connection, planner_id: &str) -> anyhow::Result<Self> {
+        Asker::new(connection, planner_id)?.wait()?;
+        let mut client = connection.producer(planner_id)?;
+        client
+            .set("transactional.id", format!("{}{planner_id}", connection.prefix))
+            // While a dead planner's transaction is open, readers see nothing that comes after it.
+            .set("transaction.timeout.ms", "10000")
+            // All of a tick is there at once; to wait for more only delays its commit.
+            .set("linger.ms", "0");
+        let report = Report::new(&connection.bootstrap_servers);
+        let producer: ThreadedProducer<_> = create(&client, report, "writing")?;
+        again(|| producer.init_transactions(REQUEST_MAX)).with_context(|| {
+            format!("take over as planner {planner_id}: {}", producer.context().reason())
+        })?;
+        Ok(Self { producer, connection: connection.clone() })
+    }
+
+    /// Makes the outputs visible, together; who reads only the last of them, reads of all.
+    pub fn commit(&self, outputs: &[Output]) -> Result<(), CommitError> {
+        let done = self.try_commit(outputs);
+        done.map_err(|err| match &err {
+            KafkaError::Transaction(it) if it.txn_requires_abort() => self.abort(err),
+            // Refused or not delivered in time: the transaction is still open.
+            KafkaError::MessageProduction(_) | KafkaError::Flush(_) => self.abort(err),
+            KafkaError::Transaction(it) if it.is_retriable() => {
+                CommitError::Unsettled { reason: self.reason(), source: err.into() }
+            }
+            _ => self.fatal(err),
+        })
+    }
+
+    fn try_commit(&self, outputs: &[Output]) -> Result<(), KafkaError> {
+        again(|| self.producer.begin_transaction())?;
+        fail_point!("sink-after-begin");
+        for (sent, output) in outputs.iter().enumerate() {
+            let topic = self.connection.topic(output.topic);
+            self.send(to_send(&topic, output))?;
+            if sent == 0 && cfg!(feature = "failpoints") {
+                // Until it is on the broker, there is nothing to abort.
+                self.deliver();
+                fail_point!("sink-after-first-send");
+            }
+        }
+        self.deliver();
+        fail_point!("sink-before-commit");
+        again(|| self.producer.commit_transaction(REQUEST_MAX))?;
+        self.producer.context().reached();
+        fail_point!("sink-after-commit");
+        Ok(())
+    }
+
+    fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
+        let mut refused = self.producer.send(record).err();
+        // Ends: a record in the queue is delivered or times out.
+        while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
+            refused
+        {
+            self.producer.poll(Duration::from_millis(100));
+            refused = self.producer.send(record).err();
+        }
+        refused.map_or(Ok(()), |(err, _)| Err(err))
+    }
+
+    /// Waits until Kafka has the records. The commit does so too, but looks only every 100 ms, where
+    /// a whole transaction takes 10. What is not delivered in time, the commit tells.
+    fn deliver(&self) {
+        let deadline = Instant::now() + REQUEST_MAX;
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(Duration::from_millis(1));
+        }
+    }
+
+    fn abort(&self, cause: KafkaError) -> CommitError {
+        let reason = self.reason();
+        match again(|| self.producer.abort_transaction(REQUEST_MAX)) {
+            Ok(()) => CommitError::Aborted { reason, source: cause.into() },
+            Err(err) => self.fatal(err),
+        }
+    }
+
+    fn fatal(&self, cause: KafkaError) -> CommitError {
+        let source = cause.into();
+        match self.producer.client().fatal_error() {
+            Some((RDKafkaErrorCode::Fenced, _)) => CommitError::Fenced { source },
+            Some((_, reason)) => CommitError::Fatal { reason, source },
+            None => CommitError::Fatal { reason: self.reason(), source },
+        }
+    }
+
+    fn reason(&self) -> String {
+        let report = self.producer.context();
+        report.take_undelivered().unwrap_or_else(|| report.reason())
+    }
+}
+
+/// Makes a call of the transaction, and makes it again where Kafka says so.
+fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let mut calls = 1;
+    loop {
+        match call() {
+            Err(KafkaError::Transaction(err)) if err.is_retriable() && calls < CALLS_MAX => {
+                calls += 1;
+            }
+            done => return done,
+        }
+    }
+}

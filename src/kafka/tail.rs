@@ -1,0 +1,132 @@
+//! Reads a topic back, to the end that it has: the last records, or all of them.
+//!
+//! The end is where the client says so, never an offset that was asked for: the last offsets may be
+//! markers and aborted records, of which there is no telling how many.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
+use schemas::Millis;
+
+use super::ask::Asker;
+pub use super::ask::Start;
+use super::report::Report;
+use super::{Connection, REQUEST_MAX, Record, TopicPartition, create, passes};
+use crate::tick::tick_box::Offset;
+
+/// The client's events are served this often while nothing comes.
+const SERVE_EVERY: Duration = Duration::from_millis(100);
+
+/// Returns the last `n` records of a topic with one partition, or all, if it has fewer.
+pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::Result<Vec<Record>> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    let ids = asker.partitions(topic)?;
+    let [at] = ids[..] else {
+        bail!("{topic} has {} partitions, and its order counts: it should have one", ids.len())
+    };
+    let (low, high) = (asker.beginnings(&ids)?[&at].0, asker.ends(&ids)?[&at].0);
+    let consumer = consumer(connection)?;
+    // A transaction of one record takes two offsets, an aborted one takes some for nothing.
+    let mut reach = n.saturating_mul(2) as u64;
+    loop {
+        let start = high.saturating_sub(reach).max(low);
+        let mut records = Vec::new();
+        let starts = BTreeMap::from([(at, Offset(start))]);
+        read_from(&consumer, connection, starts, |record| {
+            records.push(record);
+            ControlFlow::Continue(())
+        })?;
+        if records.len() >= n || start == low {
+            return Ok(records.split_off(records.len().saturating_sub(n)));
+        }
+        reach = reach.saturating_mul(2);
+    }
+}
+
+/// Shows every record of a topic from `start` to its end, each partition in its order, until `each`
+/// breaks.
+pub fn scan(
+    connection: &Connection,
+    topic: &'static str,
+    start: Start,
+    each: impl FnMut(Record) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    let starts = asker.starts(&asker.partitions(topic)?, start)?;
+    read_from(&consumer(connection)?, connection, starts, each)
+}
+
+/// Returns where the first record of each partition is that is stamped at or after `time`, or else
+/// its end.
+pub fn offsets_at(
+    connection: &Connection,
+    topic: &'static str,
+    time: Millis,
+) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    asker.at_time(&asker.partitions(topic)?, time)
+}
+
+fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer<Report>> {
+    let mut client = connection.reader("tail")?;
+    // Nothing else says that all is read.
+    client.set("enable.partition.eof", "true").set("queued.max.messages.kbytes", "4096");
+    create(&client, Report::new(&connection.bootstrap_servers), "reading")
+}
+
+fn read_from(
+    consumer: &BaseConsumer<Report>,
+    connection: &Connection,
+    starts: BTreeMap<TopicPartition, Offset>,
+    mut each: impl FnMut(Record) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let Some(topic) = starts.keys().next().map(|it| it.topic) else { return Ok(()) };
+    let full = connection.topic(topic);
+    let mut list = TopicPartitionList::new();
+    for (at, start) in &starts {
+        list.add_partition_offset(&full, at.partition as i32, At::Offset(start.0 as i64))?;
+    }
+    consumer.assign(&list).context("assign")?;
+    let mut open = starts;
+    let mut deadline = Instant::now() + REQUEST_MAX;
+    while !open.is_empty() {
+        match consumer.poll(SERVE_EVERY) {
+            Some(Ok(message)) => {
+                let record = Record::new(topic, &message);
+                let Some(position) = open.get_mut(&record.at) else { continue };
+                if connection.embedded && record.offset != position.0 {
+                    bail!(
+                        "{full} has a gap: partition {} has no offset {} any more, the next is {}; \
+                         the embedded broker keeps 5 MiB of a partition",
+                        message.partition(),
+                        position.0,
+                        record.offset
+                    );
+                }
+                *position = Offset(record.offset + 1);
+                deadline = Instant::now() + REQUEST_MAX;
+                if each(record).is_break() {
+                    return Ok(());
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&TopicPartition { topic, partition: partition as u32 });
+            }
+            // The client reconnects by itself, and tells.
+            Some(Err(err)) if passes(&err) => consumer.context().check()?,
+            Some(Err(err)) => return Err(err).with_context(|| format!("read {full}")),
+            None if Instant::now() < deadline => (),
+            None => bail!("read {full}: {}", consumer.context().reason()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Writes records that belong to no transaction: traces, dead letters, what a stand-in answers.
+//!
+//! * **Once, in order, or an error.** The client is idempotent; a record that is given up is told by
+//!   the next call.
+//! * **Bounded.** Who writes faster than the broker takes it waits.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{Producer, ThreadedProducer};
+
+use super::report::Report;
+use super::{Connection, Output, create, to_send};
+
+/// A broker may be away for so long before a record is given up.
+const DELIVERY_MAX: Duration = Duration::from_secs(120);
+
+/// Writes to any topics.
+pub struct Writer {
+    producer: ThreadedProducer<Report>,
+    connection: Connection,
+}
+
+impl Writer {
+    /// Connects when there is something to write.
+    pub fn open(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        let mut client = connection.producer(name)?;
+        client.set("message.timeout.ms", DELIVERY_MAX.as_millis().to_string());
+        let report = Report::new(&connection.bootstrap_servers);
+        let producer = create(&client, report, "writing")?;
+        Ok(Self { producer, connection: connection.clone() })
+    }
+
+    /// Hands the record to the client; waits while that holds as much as it may.
+    pub fn send(&self, output: &Output) -> anyhow::Result<()> {
+        let topic = self.connection.topic(output.topic);
+        let mut refused = self.producer.send(to_send(&topic, output)).err();
+        // Ends: a record in the queue is delivered or times out.
+        while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
+            refused
+        {
+            self.producer.poll(Duration::from_millis(10));
+            refused = self.producer.send(record).err();
+        }
+        if let Some((err, _)) = refused {
+            return Err(err).with_context(|| format!("write to {topic}"));
+        }
+        self.check()
+    }
+
+    /// Waits until Kafka has all that was sent.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + DELIVERY_MAX;
+        while self.producer.in_flight_count() > 0 {
+            if deadline < Instant::now() {
+                bail!("write: {}", self.producer.context().reason());
+            }
+            self.producer.poll(Duration::from_millis(1));
+            self.check()?;
+        }
+        self.producer.context().reached();
+        self.check()
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let report = self.producer.context();
+        match report.take_undelivered() {
+            Some(reason) => bail!("{reason}"),
+            None => report.check(),
+        }
+    }
+}

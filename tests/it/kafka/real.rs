@@ -1,0 +1,1 @@
+//! The same on a real Kafka: what holds when brokers stop and transactions are aborted.

@@ -1,0 +1,3 @@
+//! What only shows when processes and brokers take part.
+
+mod kafka;
