@@ -12,6 +12,16 @@
 //! * **Bounded.** No decision goes past the budget that it is given.
 
 pub mod policy;
+mod load;
+mod board;
+mod moves;
+mod splits;
+mod joins;
+mod explain;
+#[cfg(test)]
+mod fluid;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +30,8 @@ use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId, plan};
 use crate::Tick;
 use crate::forecast::RangeForecast;
 use crate::heat::Rolling;
+use board::Board;
+use explain::Refusals;
 use policy::Policy;
 
 /// All that a decision rests on.
@@ -47,8 +59,10 @@ pub struct Range {
     pub node: NodeId,
     /// No START without COMPLETE or FAILED: it may be split, joined and moved.
     pub settled: bool,
-    /// Moved or split not long ago: not to be moved or joined before this tick.
+    /// Moved not long ago: not to be moved before this tick. Its children inherit it.
     pub cool_until: Tick,
+    /// Moved, split or joined not long ago: not to be joined before this tick.
+    pub join_after: Tick,
     pub pinned: bool,
     pub bytes: u64,
     pub forecast: RangeForecast,
@@ -91,6 +105,24 @@ pub struct Budget {
     pub bytes_in_flight: u64,
     /// Bytes moved in the last hour, in flight included.
     pub churn_bytes: u64,
+}
+
+/// Decides what is to be done at the end of a tick.
+pub fn decide(situation: &Situation) -> Decision {
+    let mut board = Board::new(situation);
+    let mut refusals = Refusals::default();
+    let why = explain::pressed(&board);
+    let moves = moves::choose(&mut board, &mut refusals);
+    let splits = splits::choose(&mut board, &mut refusals);
+    let joins = joins::choose(&mut board);
+    Decision {
+        why,
+        splits,
+        moves,
+        joins,
+        rejected: refusals.told(situation),
+        unsplittable_ppm: explain::unsplittable_ppm(&board),
+    }
 }
 
 /// What is to be done, and what not, with reasons. Ranges are named by their spans.

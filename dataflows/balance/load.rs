@@ -1,0 +1,187 @@
+//! Adds forecasts up to the load of a node, and says how much of it is overload.
+//!
+//! ```text
+//!  load                   ___ upper          load of a node at a quantile:
+//!   │        ____---------    h30            Σ medians + √(Σ own spread² + common swing²)
+//!   │   _---‾ ................ aim
+//!   │ h1    h6                               area: what of the path lies above the aim
+//!   └──1─────6─────────────────30── ticks
+//! ```
+//!
+//! * **Integers only.** Sums are exact, so taking a range out of a node undoes putting it in.
+//! * **Total.** No forecast, however large or crossed, overflows: loads are clamped to [`LOAD_MAX`].
+
+use crate::forecast::{H1, H6, H30, HORIZON, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS};
+
+/// A greater load of one range counts as this one: four times the greatest quantum, so that sums of
+/// a million ranges, and of their squares, stay in their types.
+pub const LOAD_MAX: u64 = 1 << 42;
+
+/// The careful level of each target: paths and the sustained load at .9, the peak at .95.
+const UPPER: [usize; TARGETS] = [Q90, Q90, Q90, Q90, Q95];
+
+/// The forecast load of a range, or of a node as the sum of its ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    median: [u64; TARGETS],
+    /// Sum of the squares of what the upper quantile lies above the median.
+    spread2: [u128; TARGETS],
+}
+
+impl Load {
+    pub fn of(forecast: &RangeForecast) -> Self {
+        let mut load = Self::default();
+        for target in 0..TARGETS {
+            let median = at(forecast, target, Q50);
+            let above = at(forecast, target, UPPER[target]).saturating_sub(median);
+            load.median[target] = median;
+            load.spread2[target] = u128::from(above).pow(2);
+        }
+        load
+    }
+
+    pub fn plus(mut self, more: &Self) -> Self {
+        for target in 0..TARGETS {
+            self.median[target] += more.median[target];
+            self.spread2[target] += more.spread2[target];
+        }
+        self
+    }
+
+    /// Without a part of it, which must have been added before.
+    pub fn minus(mut self, part: &Self) -> Self {
+        for target in 0..TARGETS {
+            self.median[target] -= part.median[target];
+            self.spread2[target] -= part.spread2[target];
+        }
+        self
+    }
+
+    /// The median at a target.
+    pub fn median(&self, target: usize) -> u64 {
+        self.median[target]
+    }
+
+    /// The upper quantile at a target: own spreads are independent, the common swing is shared.
+    pub fn upper(&self, target: usize, swing: &Swing) -> u64 {
+        let median = self.median[target];
+        let common = u128::from(median) * u128::from(swing.above[target])
+            / u128::from(swing.median[target].max(1));
+        let above = self.spread2[target].saturating_add(common.saturating_mul(common)).isqrt();
+        median.saturating_add(u64::try_from(above).unwrap_or(u64::MAX))
+    }
+
+    /// The way the median goes over the horizon.
+    pub fn path(&self) -> Path {
+        Path([H1, H6, H30].map(|target| self.median[target]))
+    }
+
+    /// The way the upper quantile goes over the horizon.
+    pub fn upper_path(&self, swing: &Swing) -> Path {
+        Path([H1, H6, H30].map(|target| self.upper(target, swing)))
+    }
+
+    /// Mean of the horizon at .9.
+    pub fn sustained(&self, swing: &Swing) -> u64 {
+        self.upper(MEAN30, swing)
+    }
+
+    /// Maximum of the horizon at .95.
+    pub fn peak(&self, swing: &Swing) -> u64 {
+        self.upper(MAX30, swing)
+    }
+}
+
+fn at(forecast: &RangeForecast, target: usize, level: usize) -> u64 {
+    let (reads, writes) = (forecast.reads.0[target][level], forecast.writes.0[target][level]);
+    reads.saturating_add(writes).min(LOAD_MAX)
+}
+
+/// How far all loads swing together: what the total's upper quantiles lie above its medians.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Swing {
+    median: [u64; TARGETS],
+    above: [u64; TARGETS],
+}
+
+impl Swing {
+    /// `sum` is that of all ranges, so that the shares of the nodes add up to one.
+    pub fn new(total: &RangeForecast, sum: &Load) -> Self {
+        let above = std::array::from_fn(|target| {
+            at(total, target, UPPER[target]).saturating_sub(at(total, target, Q50))
+        });
+        Self { median: sum.median, above }
+    }
+
+    /// Sum of the medians of all ranges at a target.
+    pub fn total(&self, target: usize) -> u64 {
+        self.median[target]
+    }
+}
+
+/// Load one, six and thirty ticks ahead; straight lines between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path([u64; 3]);
+
+impl Path {
+    /// Load at a tick of the horizon.
+    pub fn at(&self, tick: u64) -> u128 {
+        let [h1, h6, h30] = self.0.map(u128::from);
+        let tick = u128::from(tick.clamp(1, HORIZON));
+        if tick <= 6 {
+            (h1 * (6 - tick) + h6 * (tick - 1)) / 5
+        } else {
+            (h6 * (30 - tick) + h30 * (tick - 6)) / 24
+        }
+    }
+
+    pub fn highest(&self) -> u64 {
+        self.0.into_iter().max().unwrap_or(0)
+    }
+
+    /// Mean load over the horizon from a tick on.
+    pub fn mean(&self, from: u64) -> u64 {
+        let ticks = from.clamp(1, HORIZON)..=HORIZON;
+        let count = ticks.clone().count() as u128;
+        u64::try_from(ticks.map(|tick| self.at(tick)).sum::<u128>() / count).unwrap_or(u64::MAX)
+    }
+
+    /// Area above a level over the horizon from a tick on, in milliseconds of the whole node.
+    pub fn area_ms(&self, level: &Level, from: u64, tick_ms: u64) -> u64 {
+        let limit = u128::from(level.permille) * u128::from(level.capacity_us_per_s);
+        if u128::from(self.highest()) * 1000 <= limit {
+            return 0;
+        }
+        let excess = (from.max(1)..=HORIZON)
+            .map(|tick| (self.at(tick) * 1000).saturating_sub(limit))
+            .sum::<u128>();
+        let area = excess.saturating_mul(u128::from(tick_ms))
+            / (1000 * u128::from(level.capacity_us_per_s));
+        u64::try_from(area).unwrap_or(u64::MAX)
+    }
+
+    /// How many whole ticks pass before the path is above a level.
+    pub fn ticks_until(&self, level: &Level) -> Option<u32> {
+        let limit = u128::from(level.permille) * u128::from(level.capacity_us_per_s);
+        (1..=HORIZON).find(|tick| self.at(*tick) * 1000 > limit).map(|tick| tick as u32 - 1)
+    }
+}
+
+/// A part of a node's capacity.
+#[derive(Clone, Copy, Debug)]
+pub struct Level {
+    pub permille: u32,
+    /// At least one.
+    pub capacity_us_per_s: u64,
+}
+
+/// Load ÷ capacity in thousandths.
+pub fn permille(load: u64, capacity_us_per_s: u64) -> u32 {
+    let permille = u128::from(load) * 1000 / u128::from(capacity_us_per_s.max(1));
+    u32::try_from(permille).unwrap_or(u32::MAX)
+}
+
+/// Millionths that a part is of the whole.
+pub fn share_ppm(part: u64, whole: u64) -> u32 {
+    (u128::from(part) * 1_000_000 / u128::from(whole.max(1))).min(1_000_000) as u32
+}
