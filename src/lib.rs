@@ -2,3 +2,5 @@
 //! order data flows.
 
 pub mod kafka;
+pub mod forecast;
+pub mod replay;
