@@ -3,3 +3,5 @@
 
 pub mod tick;
 pub mod kafka;
+pub mod forecast;
+pub mod replay;

@@ -1,0 +1,381 @@
+use std::collections::VecDeque;
+
+use dataflows::forecast::{H1, H6, MAX30, MEAN30, Q50, Q90, Q95};
+use dataflows::heat::{Heat, WIDEST, WIDTHS};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+
+use super::*;
+
+const TICK_MS: u64 = 5_000;
+
+/// Feeds a forecaster as the dataflow would: rolling windows, and of those only what changed.
+struct Feed {
+    forecaster: Forecaster,
+    tick: Tick,
+    windows: BTreeMap<RangeId, (VecDeque<Heat>, Rolling)>,
+    answers: BTreeMap<RangeId, RangeForecast>,
+}
+
+impl Feed {
+    fn new(rung: Rung) -> Self {
+        let forecaster = Forecaster::new(Config { rung, tick_ms: TICK_MS });
+        Self { forecaster, tick: 1_000, windows: BTreeMap::new(), answers: BTreeMap::new() }
+    }
+
+    fn features(&mut self, heats: &BTreeMap<RangeId, Heat>) -> Features {
+        for id in heats.keys() {
+            self.windows.entry(*id).or_default();
+        }
+        let mut features = Features::default();
+        for (id, (window, last)) in &mut self.windows {
+            window.push_front(heats.get(id).copied().unwrap_or_default());
+            window.truncate(WIDEST as usize);
+            let rolling = Rolling(WIDTHS.map(|width| {
+                window.iter().take(width as usize).fold(Heat::default(), |mut sum, heat| {
+                    sum += *heat;
+                    sum
+                })
+            }));
+            if rolling != *last {
+                *last = rolling;
+                features.changed.push((*id, rolling));
+            }
+        }
+        features
+    }
+
+    fn answer(&mut self, features: &Features) -> Answers {
+        let answers = self.forecaster.answer(self.tick, features);
+        self.tick += 1;
+        for (id, forecast) in &answers.ranges {
+            let before = match forecast {
+                Some(forecast) => self.answers.insert(*id, *forecast),
+                None => self.answers.remove(id),
+            };
+            assert_ne!(before, *forecast, "answered for {id:?} though nothing changed");
+            assert_ne!(*forecast, Some(RangeForecast::default()), "zeros are told as None");
+        }
+        let published: BTreeMap<_, _> = self.forecaster.published().collect();
+        assert_eq!(published, self.answers);
+        for forecast in answers.ranges.iter().filter_map(|it| it.1).chain([answers.total]) {
+            sound(&forecast);
+        }
+        answers
+    }
+
+    fn tick(&mut self, heats: &BTreeMap<RangeId, Heat>) -> Answers {
+        let features = self.features(heats);
+        self.answer(&features)
+    }
+
+    /// One range with reads alone.
+    fn reads(&mut self, reads: u64) -> RangeForecast {
+        self.tick(&BTreeMap::from([(RangeId(1), heat(reads, 0))]));
+        self.answers.get(&RangeId(1)).copied().unwrap_or_default()
+    }
+}
+
+fn sound(forecast: &RangeForecast) {
+    for row in forecast.reads.0.iter().chain(&forecast.writes.0) {
+        assert!(row.is_sorted(), "quantiles cross: {row:?}");
+        assert!(row.iter().all(|it| quantise(*it) == *it), "not quantised: {row:?}");
+    }
+    for op in [forecast.reads, forecast.writes] {
+        assert!(op.0[MEAN30].iter().zip(op.0[MAX30]).all(|(mean, max)| *mean <= max));
+    }
+}
+
+/// Reads and writes of a millisecond each.
+fn heat(reads: u64, writes: u64) -> Heat {
+    let [reads, writes] = [reads, writes].map(|it| it as i64);
+    Heat { reads, writes, read_us: reads * 1000, write_us: writes * 1000, bytes: reads }
+}
+
+/// Operations in a tick, as the load that a forecast tells.
+fn load(operations: u64) -> u64 {
+    operations * 1000 * 1000 / TICK_MS
+}
+
+fn poisson(random: &mut Pcg64, mean: f64) -> u64 {
+    // Thousandths of arrivals, so that a large mean does not vanish.
+    let (mut left, mut arrivals) = (mean, 0);
+    loop {
+        left += random.random::<f64>().ln();
+        if left < 0.0 {
+            return arrivals;
+        }
+        arrivals += 1;
+    }
+}
+
+/// Gamma with a whole shape.
+fn gamma(random: &mut Pcg64, shape: u32) -> f64 {
+    (0..shape).map(|_| -random.random::<f64>().ln()).sum()
+}
+
+#[test]
+fn persistence_answers_the_last_tick_at_every_quantile() {
+    let mut feed = Feed::new(Rung::Persistence);
+    for (reads, writes) in [(10, 3), (0, 7), (123_456, 0)] {
+        let answers = feed.tick(&BTreeMap::from([(RangeId(4), heat(reads, writes))]));
+        let [reads, writes] = [reads, writes].map(|it| Forecast([[quantise(load(it)); 8]; 5]));
+        let expected = RangeForecast { reads, writes };
+        assert_eq!(answers.ranges, [(RangeId(4), Some(expected))]);
+        assert_eq!((answers.total, answers.rung), (expected, Rung::Persistence));
+    }
+    assert_eq!(feed.tick(&BTreeMap::new()).ranges, [(RangeId(4), None)], "quiet again");
+    assert_eq!(feed.tick(&BTreeMap::new()).ranges, []);
+}
+
+#[test]
+fn nothing_is_answered_for_what_was_never_asked() {
+    for rung in [Rung::Persistence, Rung::Ewma] {
+        let mut feed = Feed::new(rung);
+        let zeros = (0..9).map(|id| (RangeId(id), heat(0, 0))).collect();
+        for _ in 0..50 {
+            let answers = feed.tick(&zeros);
+            assert_eq!((answers.ranges, answers.total), (vec![], RangeForecast::default()));
+        }
+    }
+}
+
+/// Holds the coverage of intervals on generated load against bounds in thousandths.
+fn check_coverage(seed: u64, draw: impl Fn(&mut Pcg64, f64) -> u64) {
+    let mut random = Pcg64::seed_from_u64(seed);
+    let mut feed = Feed::new(Rung::Ewma);
+    let means: Vec<f64> = (0..40).map(|i| 4.0 * 1.13_f64.powi(i)).collect();
+    let (mut loads, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..330 {
+        let reads: Vec<_> = means.iter().map(|mean| draw(&mut random, *mean)).collect();
+        let id = |i| RangeId(i as u64);
+        feed.tick(&reads.iter().enumerate().map(|(i, it)| (id(i), heat(*it, 0))).collect());
+        told.push(
+            (0..means.len())
+                .map(|i| feed.answers.get(&id(i)).copied().unwrap_or_default().reads)
+                .collect::<Vec<_>>(),
+        );
+        loads.push(reads.iter().map(|it| load(*it) as f64).collect::<Vec<_>>());
+    }
+    let actual = |target: usize, tick: usize, i: usize| {
+        let ahead = || loads[tick + 1..tick + 31].iter().map(|it| it[i]);
+        match target {
+            H1 => loads[tick + 1][i],
+            H6 => loads[tick + 6][i],
+            MEAN30 => ahead().sum::<f64>() / 30.0,
+            MAX30 => ahead().fold(0.0, f64::max),
+            _ => loads[tick + 30][i],
+        }
+    };
+    for target in 0..TARGETS {
+        let (mut in_80, mut in_90, mut below_99, mut count) = (0, 0, 0, 0);
+        for tick in 90..300 {
+            for (i, reads) in told[tick].iter().enumerate() {
+                // A quantum and a half for rounding on either side.
+                let (row, actual) = (reads.0[target], actual(target, tick, i));
+                let within = |low: usize, high: usize| {
+                    row[low] as f64 * 0.993 <= actual && actual <= row[high] as f64 * 1.007
+                };
+                in_80 += u32::from(within(1, 5));
+                in_90 += u32::from(within(0, 6));
+                below_99 += u32::from(actual <= row[7] as f64 * 1.007);
+                count += 1;
+            }
+        }
+        let permille = |it: u32| it * 1000 / count;
+        let found = [in_80, in_90, below_99].map(permille);
+        let said = format!("seed {seed}, target {target}: {found:?} of 800, 900, 990");
+        println!("{said}");
+        assert!((770..870).contains(&found[0]), "{said}");
+        assert!((870..955).contains(&found[1]), "{said}");
+        assert!(975 <= found[2], "{said}");
+    }
+}
+
+#[test]
+fn intervals_cover_poisson_load() {
+    check_coverage(7, poisson);
+}
+
+#[test]
+fn intervals_cover_negative_binomial_load() {
+    // Arrivals around a level that itself jumps by a half, as bursts do.
+    check_coverage(11, |random, mean| {
+        let level = mean * gamma(random, 4) / 4.0;
+        poisson(random, level)
+    });
+}
+
+#[test]
+fn prior_stands_in_until_there_is_experience() {
+    let mut feed = Feed::new(Rung::Ewma);
+    let forecast = feed.reads(100);
+    let row = forecast.reads.0[MEAN30];
+    // A variance of twice the mean: ± 1.28 × √200 at the level .9.
+    assert!(row[Q50].abs_diff(load(99)) <= load(1), "{row:?}");
+    assert!(row[Q90].abs_diff(load(118)) <= load(2), "{row:?}");
+    // The median of the maximum of thirty ticks is at 2.0 deviations.
+    let row = forecast.reads.0[MAX30];
+    assert!(row[Q50].abs_diff(load(129)) <= load(3), "{row:?}");
+    assert_eq!(forecast.reads.0[H1], forecast.reads.0[H6]);
+    // What never changes is known exactly as soon as residuals are.
+    (0..70).for_each(|_| {
+        feed.reads(100);
+    });
+    for target in 0..TARGETS {
+        let row = feed.answers[&RangeId(1)].reads.0[target];
+        assert!(row.iter().all(|it| *it == quantise(load(100))), "target {target}: {row:?}");
+    }
+}
+
+#[test]
+fn mean_and_maximum_keep_their_prior_for_thirty_one_ticks() {
+    let mut feed = Feed::new(Rung::Ewma);
+    let heats = (0..64).map(|id| (RangeId(id), heat(100, 0))).collect();
+    for tick in 1..=33 {
+        feed.tick(&heats);
+        let reads = feed.answers[&RangeId(5)].reads;
+        let wide = [H1, H6, MEAN30, MAX30].map(|it| reads.0[it][0] < reads.0[it][Q95]);
+        assert_eq!(wide, [tick < 2, tick < 7, tick < 31, tick < 31], "after {tick} ticks");
+    }
+}
+
+#[test]
+fn level_follows_a_step_within_three_ticks() {
+    let mut random = Pcg64::seed_from_u64(3);
+    for (before, after) in [(100.0, 400.0), (400.0, 100.0), (0.0, 50.0), (3000.0, 2000.0)] {
+        let mut feed = Feed::new(Rung::Ewma);
+        // Long enough for the slow level to be chosen.
+        for _ in 0..150 {
+            feed.reads(poisson(&mut random, before));
+        }
+        let forecasts: Vec<_> = (0..3).map(|_| feed.reads(poisson(&mut random, after))).collect();
+        let median = forecasts[2].reads.0[H1][Q50] as f64 / load(1) as f64;
+        let off = (median / after - 1.0).abs();
+        assert!(off < 0.25, "{before} to {after}: {median} after three ticks");
+    }
+}
+
+#[test]
+fn what_stays_is_not_answered_again() {
+    let mut feed = Feed::new(Rung::Ewma);
+    let heats = (0..20).map(|id| (RangeId(id), heat(50 + id, id))).collect();
+    for _ in 0..160 {
+        feed.tick(&heats);
+    }
+    for _ in 0..20 {
+        assert_eq!(feed.tick(&heats).ranges, [], "constant load");
+    }
+    let mut one = heats.clone();
+    one.insert(RangeId(7), heat(60, 7));
+    let answered: Vec<_> = feed.tick(&one).ranges.into_iter().map(|it| it.0).collect();
+    assert_eq!(answered, [RangeId(7)]);
+}
+
+#[test]
+fn cold_range_ends_with_none_and_takes_no_memory() {
+    let mut feed = Feed::new(Rung::Ewma);
+    for _ in 0..40 {
+        feed.reads(80);
+    }
+    let ended: Vec<_> = (0..200).flat_map(|_| feed.tick(&BTreeMap::new()).ranges).collect();
+    assert_eq!(ended.last().map(|it| it.1), Some(None));
+    assert!(feed.forecaster.ranges.is_empty());
+}
+
+#[test]
+fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
+    let mut feed = Feed::new(Rung::Ewma);
+    let (parent, left, right) = (RangeId(1), RangeId(8), RangeId(9));
+    for _ in 0..80 {
+        feed.reads(400);
+    }
+    let born = |id, share| Born { id, parents: vec![(parent, share)] };
+    let rolling = |it| Rolling::of(heat(it, 0));
+    let answers = feed.answer(&Features {
+        changed: vec![(parent, rolling(0)), (left, rolling(100)), (right, rolling(300))],
+        born: vec![born(left, 250_000), born(right, 750_000)],
+        dead: vec![parent],
+    });
+    assert_eq!(answers.inherited, [left, right]);
+    assert_eq!(answers.ranges[0], (parent, None));
+    for (id, reads) in [(left, 100), (right, 300)] {
+        let row = feed.answers[&id].reads.0[MEAN30];
+        assert!(row.iter().all(|it| it.abs_diff(load(reads)) <= load(1)), "{id:?}: {row:?}");
+    }
+    let joined = feed.answer(&Features {
+        changed: vec![(left, rolling(400)), (right, rolling(0))],
+        born: vec![Born { id: left, parents: vec![(left, 1_000_000), (right, 1_000_000)] }],
+        dead: vec![right],
+    });
+    assert_eq!((joined.inherited, joined.ranges[1]), (vec![left], (right, None)));
+    assert!(feed.answers[&left].reads.0[MAX30].iter().all(|it| it.abs_diff(load(400)) <= load(2)));
+    assert_eq!(feed.answer(&Features::default()).inherited, []);
+}
+
+#[test]
+fn adversarial_load_leaves_quantiles_sound() {
+    let loads: [(&str, &dyn Fn(u64) -> u64); 6] = [
+        ("constant", &|_| 7),
+        ("step", &|tick| if tick < 60 { 5 } else { 5_000_000 }),
+        ("square wave", &|tick| tick % 2 * 1_000_000),
+        ("jumps", &|tick| if tick % 17 == 3 { 1_000_000_000 } else { tick % 3 }),
+        ("once", &|tick| u64::from(tick == 40) * 1_000_000),
+        ("growth", &|tick| 1 << (tick % 40)),
+    ];
+    for (name, reads) in loads {
+        let mut feed = Feed::new(Rung::Ewma);
+        for tick in 0..200 {
+            let forecast = feed.reads(reads(tick));
+            let greatest = (0..=tick).map(reads).max().unwrap_or_default();
+            // No forecast is out of all proportion to what was seen.
+            let bound = load(greatest * 10 + 100);
+            assert!(forecast.load(MAX30, 7) <= bound, "{name} at {tick}: {forecast:?}");
+        }
+    }
+}
+
+#[test]
+fn restored_copy_goes_on_to_the_bit() {
+    for seed in 0..4 {
+        let mut random = Pcg64::seed_from_u64(seed);
+        let mut feed = Feed::new(Rung::Ewma);
+        let restored_at = random.random_range(0..150);
+        let mut copy = None;
+        let mut alive: Vec<u64> = (0..12).collect();
+        for tick in 0..200 {
+            let heats: BTreeMap<_, _> = alive
+                .iter()
+                .filter(|_| random.random_bool(0.8))
+                .map(|id| (RangeId(*id), *id))
+                .collect();
+            let heats = heats
+                .into_iter()
+                .map(|(id, of)| (id, heat(poisson(&mut random, of as f64), of % 5)))
+                .collect();
+            let mut features = feed.features(&heats);
+            if random.random_bool(0.3) {
+                let parent = alive.remove(random.random_range(0..alive.len()));
+                let (left, right) = (100 + tick * 2, 101 + tick * 2);
+                let share = random.random_range(0..=1_000_000);
+                let born =
+                    |id, share| Born { id: RangeId(id), parents: vec![(RangeId(parent), share)] };
+                features.born = vec![born(left, share), born(right, 1_000_000 - share)];
+                features.dead = vec![RangeId(parent)];
+                feed.windows.remove(&RangeId(parent));
+                alive.extend([left, right]);
+            }
+            if tick == restored_at {
+                let bytes = postcard::to_stdvec(&feed.forecaster).unwrap();
+                copy = Some(postcard::from_bytes::<Forecaster>(&bytes).unwrap());
+            }
+            let at = feed.tick;
+            let answers = feed.answer(&features);
+            if let Some(copy) = &mut copy {
+                assert_eq!(copy.answer(at, &features), answers, "seed {seed}, tick {tick}");
+                assert_eq!(*copy, feed.forecaster, "seed {seed}, tick {tick}");
+            }
+        }
+        assert!(copy.is_some());
+    }
+}

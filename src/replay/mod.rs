@@ -1,0 +1,1 @@
+//! Tells what Isotherm would have done with a log: its parts that need no cluster.
