@@ -1,7 +1,28 @@
 //! Says how collections become collections: from queries to heat, from forecasts to the plan's delta.
 //!
-//! No clock, no I/O, no model weights: what a dataflow cannot derive from its input collections
-//! arrives as an argument.
+//! ```text
+//!  payloads ──> sums ──> exchange ──> heatmap ──> ranges ──┬──> heat by range ──> top
+//!               by cell  by cell      windows     by range │
+//!  splits ───────┴──> reports           │                  └──> nodes ──> heat by node
+//!  reshapes ────────────────────────────┤
+//!                                       └──> heat by cell               ── 1. heat is settled
+//!  cell ──> range, range ──> node, capacities
+//!
+//!            the caller forecasts what changed
+//!  forecasts, total ──> scores ──> pressure by node ──> warm nodes      ── 2. pressure is settled
+//!
+//!            the caller decides where ranges should be
+//!  desired, current ──> delta                                           ── 3. the delta is settled
+//! ```
+//!
+//! At each tick the caller feeds a stage, advances it past the tick, steps until it is settled, and
+//! drains its outputs; then the next stage, at the same tick. So what a person or a model answers stands
+//! between two stages, and one timestamp covers heat, forecast and plan.
+//!
+//! * No clock, no I/O, no model weights: what a dataflow cannot derive from its input collections
+//!   arrives as an argument.
+//! * Effects are the caller's. Closing the inputs runs time to its end: windows run out and everything is
+//!   retracted, so outputs count only up to the tick that was settled.
 
 pub mod heat;
 pub mod quanta;
@@ -10,6 +31,28 @@ pub mod balance;
 pub mod splits;
 pub mod samples;
 pub mod cells;
+pub mod tally;
+pub mod sums;
+pub mod window;
+pub mod heatmap;
+pub mod ranges;
+pub mod nodes;
+pub mod top;
+pub mod scores;
+pub mod spread;
+pub mod pressure;
+pub mod delta;
+pub mod stage;
+
+use differential_dataflow::input::Input as _;
+use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
+use differential_dataflow::trace::implementations::{KeySpine, ValSpine};
+use schemas::{CellId, NodeId, RangeId};
+use timely::dataflow::operators::{Enter, Input as _};
+use timely::dataflow::{ProbeHandle, Scope};
+
+use stage::{DeltaStage, FeedRows, HeatStage, Output, PressureStage};
+use tally::Query;
 
 /// Event time in whole ticks since the epoch, and the timestamp of every collection in this crate.
 pub type Tick = u64;
@@ -18,8 +61,129 @@ pub type Tick = u64;
 pub type Rows<'scope, D> = differential_dataflow::VecCollection<'scope, Tick, D, isize>;
 
 /// A collection of cells, with what they were asked at a tick in the difference.
-pub type Sums<'scope> =
-    differential_dataflow::VecCollection<'scope, Tick, schemas::CellId, heat::Heat>;
+pub type Sums<'scope> = differential_dataflow::VecCollection<'scope, Tick, CellId, heat::Heat>;
 
 /// A collection of `D`, with its heat over all rolling windows in the difference.
 pub type Rolls<'scope, D> = differential_dataflow::VecCollection<'scope, Tick, D, heat::Rolling>;
+
+/// Rows, arranged by their first part.
+pub type ByKey<'scope, K, V> = Arranged<'scope, TraceAgent<ValSpine<K, V, Tick, isize>>>;
+
+/// A collection that is arranged as it is, with differences of type `R`.
+pub type BySelf<'scope, D, R> = Arranged<'scope, TraceAgent<KeySpine<D, Tick, R>>>;
+
+/// What a person may set of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub rules: tally::Rules,
+    /// How many of the hottest ranges are told.
+    pub top: usize,
+    /// A node is too warm above this part of its capacity, in thousandths.
+    pub warm_permille: u32,
+}
+
+/// The inputs and outputs of one timely worker.
+pub struct Pipeline {
+    pub heat: HeatStage,
+    pub pressure: PressureStage,
+    pub delta: DeltaStage,
+}
+
+/// Builds the whole dataflow; `read` calls back with each entry of a record's value.
+pub fn pipeline<E: ToString>(
+    scope: Scope<'_, Tick>,
+    config: Config,
+    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E> + 'static,
+) -> Pipeline {
+    let (range_nodes_feed, range_nodes) = scope.new_collection();
+    let range_nodes: ByKey<'_, RangeId, NodeId> = range_nodes.arrange_by_key_named("RangeNodes");
+    Pipeline {
+        heat: heat_stage(scope, config, read, range_nodes_feed, range_nodes.clone()),
+        pressure: pressure_stage(scope, config, range_nodes),
+        delta: delta_stage(scope),
+    }
+}
+
+fn heat_stage<'scope, E: ToString>(
+    scope: Scope<'scope, Tick>,
+    config: Config,
+    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E> + 'static,
+    range_nodes_feed: FeedRows<(RangeId, NodeId)>,
+    range_nodes: ByKey<'scope, RangeId, NodeId>,
+) -> HeatStage {
+    let (payloads_feed, payloads) = scope.new_input();
+    let (splits_feed, splits) = scope.new_input();
+    let (reshapes_feed, reshapes) = scope.new_input();
+    let (cell_ranges_feed, cell_ranges) = scope.new_collection();
+    let probe = ProbeHandle::new();
+    scope.region_named("Heat", |stage| {
+        let (sums, reports) =
+            sums::sums(payloads.enter(stage), splits.enter(stage), config.rules, read);
+        let (cells, window) = heatmap::heatmap(sums, reshapes.enter(stage));
+
+        let by_cell = cells.clone().arrange_by_self_named("HeatByCell");
+        let cell_ranges = cell_ranges.enter(stage).arrange_by_key_named("CellRanges");
+        let by_range = ranges::ranges(by_cell, cell_ranges).arrange_by_self_named("HeatByRange");
+        let ranges = ranges::heat_by_range(by_range.clone());
+        let nodes = nodes::nodes(by_range, range_nodes.enter_region(stage));
+        let top = top::top(ranges.clone(), config.top);
+        HeatStage {
+            payloads: payloads_feed,
+            splits: splits_feed,
+            reshapes: reshapes_feed,
+            cell_ranges: cell_ranges_feed,
+            range_nodes: range_nodes_feed,
+            reports: Output::new(reports, &probe),
+            cells: Output::new(cells.inner, &probe),
+            ranges: Output::new(ranges.inner, &probe),
+            nodes: Output::new(nodes.inner, &probe),
+            top: Output::new(top.inner, &probe),
+            window,
+            probe,
+        }
+    })
+}
+
+fn pressure_stage<'scope>(
+    scope: Scope<'scope, Tick>,
+    config: Config,
+    range_nodes: ByKey<'scope, RangeId, NodeId>,
+) -> PressureStage {
+    let (forecasts_feed, forecasts) = scope.new_input();
+    let (total_feed, total) = scope.new_input();
+    let (capacities_feed, capacities) = scope.new_input();
+    let probe = ProbeHandle::new();
+    scope.region_named("Pressure", |stage| {
+        let forecasts = scores::scores(forecasts.enter(stage), "Forecasts");
+        let total = scores::scores(total.enter(stage), "TotalForecast");
+        let capacities = scores::scores(capacities.enter(stage), "Capacities");
+        let range_nodes = range_nodes.enter_region(stage);
+        let nodes = pressure::pressure(forecasts.clone(), total, range_nodes, capacities);
+        let warm = nodes.clone().filter(move |(_, it)| it.is_warm(config.warm_permille));
+        let forecast = forecasts.as_collection(|range, forecast| (*range, *forecast));
+        PressureStage {
+            forecasts: forecasts_feed,
+            total: total_feed,
+            capacities: capacities_feed,
+            forecast: Output::new(forecast.inner, &probe),
+            nodes: Output::new(nodes.inner, &probe),
+            warm: Output::new(warm.inner, &probe),
+            probe,
+        }
+    })
+}
+
+fn delta_stage(scope: Scope<'_, Tick>) -> DeltaStage {
+    let (desired_feed, desired) = scope.new_collection();
+    let (current_feed, current) = scope.new_collection();
+    let probe = ProbeHandle::new();
+    scope.region_named("Delta", |stage| {
+        let delta = delta::delta(desired.enter(stage), current.enter(stage));
+        DeltaStage {
+            desired: desired_feed,
+            current: current_feed,
+            delta: Output::new(delta.inner, &probe),
+            probe,
+        }
+    })
+}

@@ -1,0 +1,493 @@
+//! Keeps the last sums of every cell, and knows which cells a tick concerns.
+//!
+//! ```text
+//!            block of 256 cells                     a cell's sum of one tick: five u32,
+//!  tick % w  ┌──┬──┬──┬──┬·                         or, where that is too narrow, in `wide`
+//!         0  │  │▓▓│  │  │
+//!         1  │  │▓▓│▓▓│  │    active[tick]  which cells have a sum of that tick
+//!         2  │  │  │▓▓│  │    arriving[tick]  what came for ticks that are still open
+//!         ·  └──┴──┴──┴──┴·
+//! ```
+//!
+//! A cell has a local number while it has heat; numbers of cells gone cold are given to others. The
+//! caller knows when a tick is closed; [`Window::next_tick`] says which one comes next. None is left out,
+//! so no slot holds a sum older than the widest window.
+//!
+//! * **Exact.** A sum too great for its slot is kept aside in full.
+//! * **A tick touches only the cells whose sum arrives or expires in it**, and those that are
+//!   reshaped. Cold cells hold nothing but a number that another may get.
+//! * **At most 4 kB a cell**, all in, for 120 ticks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use differential_dataflow::difference::IsZero;
+use schemas::CellId;
+use serde::{Deserialize, Serialize};
+
+use crate::Tick;
+use crate::heat::Heat;
+
+/// Cells of one block: their slots are allocated together, and lie together tick by tick.
+const BLOCK_CELLS: usize = 256;
+
+/// A change of what the windows hold, made by hand: when a cell is cut or joined, and at a restart.
+///
+/// It is made as of the end of the tick before the one that it has as its time. Of the changes of
+/// one tick, `Forget` comes first, so their order does not count.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reshape {
+    /// The cell has had no heat.
+    Forget(CellId),
+    /// The cell has had this heat, too, in an earlier tick.
+    Slot(CellId, Tick, Heat),
+}
+
+impl Reshape {
+    pub fn cell(&self) -> CellId {
+        match self {
+            Self::Forget(cell) | Self::Slot(cell, _, _) => *cell,
+        }
+    }
+}
+
+/// The sums of every cell over the widest of `N` windows, and those of ticks that are still open.
+pub struct Window<const N: usize> {
+    widths: [Tick; N],
+    widest: Tick,
+    arriving: BTreeMap<Tick, Arriving>,
+    /// The tick that was closed last.
+    closed: Option<Tick>,
+    /// Which cells have a sum of a tick, for as long as the widest window holds it.
+    active: BTreeMap<Tick, Locals>,
+    slots: Slots,
+    numbers: Numbers,
+    /// In how many ticks of the widest window each cell has a sum.
+    ticks: Vec<u32>,
+    /// What has arrived in the tick that is being closed; zero in between.
+    sums: Vec<Heat>,
+    /// What reshaping changes in the tick that is being closed; empty in between.
+    reshaped: BTreeMap<u32, [Heat; N]>,
+}
+
+#[derive(Default)]
+struct Arriving {
+    reshapes: Vec<Reshape>,
+    parts: Vec<(CellId, Heat)>,
+}
+
+impl<const N: usize> Window<N> {
+    pub fn new(widths: [Tick; N]) -> Self {
+        let widest = widths.into_iter().max().unwrap_or(0);
+        assert!(widths.iter().all(|it| *it > 0) && N > 0, "a window holds at least one tick");
+        Self {
+            widths,
+            widest,
+            arriving: BTreeMap::new(),
+            closed: None,
+            active: BTreeMap::new(),
+            slots: Slots::new(widest as usize),
+            numbers: Numbers::default(),
+            ticks: Vec::new(),
+            sums: Vec::new(),
+            reshaped: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in a part of what `cell` was asked in an open tick.
+    #[inline]
+    pub fn add(&mut self, cell: CellId, tick: Tick, part: Heat) {
+        self.open(tick).parts.push((cell, part));
+    }
+
+    /// Takes in a change that is to be made before the sums of an open tick.
+    pub fn reshape(&mut self, tick: Tick, reshape: Reshape) {
+        if let Reshape::Slot(_, of, _) = &reshape {
+            assert!(*of < tick, "a slot is history: tick {of} is not before tick {tick}");
+        }
+        self.open(tick).reshapes.push(reshape);
+    }
+
+    fn open(&mut self, tick: Tick) -> &mut Arriving {
+        assert!(self.closed.is_none_or(|closed| closed < tick), "tick {tick} is closed");
+        self.arriving.entry(tick).or_default()
+    }
+
+    /// Returns the next tick at which a sum arrives or expires in any of the windows.
+    pub fn next_tick(&self) -> Option<Tick> {
+        let arriving = self.arriving.keys().next().copied();
+        let expiring = |width: Tick| {
+            let first = self.closed.map_or(0, |closed| (closed + 1).saturating_sub(width));
+            self.active.range(first..).next().map(|(tick, _)| tick + width)
+        };
+        arriving.into_iter().chain(self.widths.into_iter().filter_map(expiring)).min()
+    }
+
+    /// Closes a tick: calls `each` with every cell whose heat changes in any window, and by how much.
+    pub fn close(&mut self, tick: Tick, mut each: impl FnMut(CellId, [Heat; N])) {
+        assert_eq!(self.next_tick(), Some(tick), "ticks are closed in order, and none is left out");
+        let Arriving { reshapes, parts } = self.arriving.remove(&tick).unwrap_or_default();
+        self.make(tick, reshapes);
+        let arrived = self.gather(parts);
+
+        let mut touched = arrived.clone();
+        for width in self.widths {
+            if let Some(expired) = tick.checked_sub(width).and_then(|it| self.active.get(&it)) {
+                touched.unite(expired);
+            }
+        }
+        self.reshaped.keys().for_each(|local| touched.set(*local));
+
+        let now = self.slots.row(tick);
+        let rows = self.widths.map(|width| tick.checked_sub(width).map(|of| self.slots.row(of)));
+        touched.each(|local| {
+            let sum = std::mem::take(&mut self.sums[local as usize]);
+            let expired = |row: Option<usize>| row.map(|row| self.slots.get(local, row));
+            let mut change = rows.map(|row| sum - expired(row).unwrap_or_default());
+            if let Some(reshaped) = self.reshaped.remove(&local) {
+                change.iter_mut().zip(reshaped).for_each(|(sum, more)| *sum += more);
+            }
+            // What leaves the widest window has had the slot of this tick.
+            let left = self.slots.set(local, now, sum);
+            let ticks = &mut self.ticks[local as usize];
+            *ticks = *ticks + u32::from(!sum.is_zero()) - u32::from(!left.is_zero());
+            if change.iter().any(|it| !it.is_zero()) {
+                each(self.numbers.cell(local), change);
+            }
+            if *ticks == 0 {
+                self.numbers.free(local);
+            }
+        });
+        let leaving = tick.checked_sub(self.widest);
+        leaving.map(|of| self.active.remove(&of));
+        if !arrived.is_empty() {
+            self.active.insert(tick, Locals::of(arrived));
+        }
+        self.closed = Some(tick);
+    }
+
+    /// Adds what has arrived to the sums of the tick; returns the cells that have one.
+    fn gather(&mut self, parts: Vec<(CellId, Heat)>) -> Bits {
+        let mut arrived = Bits::default();
+        for (cell, part) in parts {
+            if !part.is_zero() {
+                let local = self.local(cell);
+                self.sums[local as usize] += part;
+                arrived.set(local);
+            }
+        }
+        arrived
+    }
+
+    /// Makes changes by hand, as of the end of the tick before.
+    fn make(&mut self, tick: Tick, mut reshapes: Vec<Reshape>) {
+        reshapes.sort_unstable();
+        for reshape in reshapes {
+            match reshape {
+                Reshape::Forget(cell) => self.forget(cell, tick),
+                Reshape::Slot(cell, of, heat) => self.fill(cell, of, heat, tick),
+            }
+        }
+        if !self.reshaped.is_empty() {
+            self.active.values_mut().for_each(Locals::pack);
+        }
+    }
+
+    fn forget(&mut self, cell: CellId, tick: Tick) {
+        let Some(local) = self.numbers.get(cell) else { return };
+        for (of, heat) in self.history(local) {
+            self.slots.set(local, self.slots.row(of), Heat::default());
+            self.active.get_mut(&of).expect("it has a sum of that tick").clear(local);
+            self.add_reshaped(local, of, Heat::default() - heat, tick);
+        }
+        // It may get heat again in this very tick, and is freed at its end if not.
+        self.ticks[local as usize] = 0;
+        self.reshaped.entry(local).or_insert([Heat::default(); N]);
+    }
+
+    fn fill(&mut self, cell: CellId, of: Tick, heat: Heat, tick: Tick) {
+        // What had left the widest window by the end of the tick before is no part of any.
+        if of + self.widest < tick || heat.is_zero() {
+            return;
+        }
+        let local = self.local(cell);
+        let row = self.slots.row(of);
+        let mut sum = self.slots.get(local, row);
+        sum += heat;
+        let was = self.slots.set(local, row, sum);
+        self.ticks[local as usize] += u32::from(was.is_zero());
+        self.active.entry(of).or_default().set(local);
+        self.add_reshaped(local, of, heat, tick);
+    }
+
+    /// Counts a change of the sum of an earlier tick, in the windows that held it at the end of the
+    /// tick before.
+    fn add_reshaped(&mut self, local: u32, of: Tick, heat: Heat, tick: Tick) {
+        let change = self.reshaped.entry(local).or_insert([Heat::default(); N]);
+        for (change, width) in change.iter_mut().zip(self.widths) {
+            if tick <= of + width {
+                *change += heat;
+            }
+        }
+    }
+
+    /// Returns the local number of a cell, a new one if it has none.
+    fn local(&mut self, cell: CellId) -> u32 {
+        let local = self.numbers.get_or_give(cell);
+        if self.ticks.len() <= local as usize {
+            self.ticks.push(0);
+            self.sums.push(Heat::default());
+            self.slots.hold(local);
+        }
+        local
+    }
+
+    /// Returns the sums of a cell in the widest window, oldest first.
+    fn history(&self, local: u32) -> Vec<(Tick, Heat)> {
+        let sums = self.active.keys().map(|of| (*of, self.slots.get(local, self.slots.row(*of))));
+        sums.filter(|(_, heat)| !heat.is_zero()).collect()
+    }
+
+    /// Returns the sums of some cells over the widest window, as of the tick closed last, in the
+    /// order of cells and ticks.
+    pub fn slots(&self, cells: &[CellId]) -> Vec<(CellId, Tick, Heat)> {
+        let mut cells = cells.to_vec();
+        cells.sort_unstable();
+        cells.dedup();
+        let known = cells.into_iter().filter_map(|cell| Some((cell, self.numbers.get(cell)?)));
+        known
+            .flat_map(|(cell, local)| {
+                self.history(local).into_iter().map(move |(tick, heat)| (cell, tick, heat))
+            })
+            .collect()
+    }
+
+    /// Returns the sums of all cells, as [`Window::slots`] does.
+    pub fn all(&self) -> Vec<(CellId, Tick, Heat)> {
+        self.slots(&self.numbers.all())
+    }
+
+    /// Returns how many cells have heat.
+    pub fn cells(&self) -> usize {
+        self.numbers.locals.len()
+    }
+}
+
+/// The sums of all cells, a slot for each tick of the widest window.
+struct Slots {
+    widest: usize,
+    blocks: Vec<Box<[Slot]>>,
+    /// Sums that are too great for a slot, by row and cell.
+    wide: BTreeMap<(usize, u32), Heat>,
+}
+
+type Slot = [u32; 5];
+
+/// Stands in the first field of a slot whose sum is kept in `wide`.
+const WIDE: u32 = u32::MAX;
+
+impl Slots {
+    fn new(widest: usize) -> Self {
+        Self { widest, blocks: Vec::new(), wide: BTreeMap::new() }
+    }
+
+    /// Makes room for a cell.
+    fn hold(&mut self, local: u32) {
+        while self.blocks.len() <= local as usize / BLOCK_CELLS {
+            self.blocks.push(vec![Slot::default(); self.widest * BLOCK_CELLS].into());
+        }
+    }
+
+    /// Returns where, in each block, the slots of a tick lie.
+    fn row(&self, tick: Tick) -> usize {
+        (tick % self.widest as Tick) as usize * BLOCK_CELLS
+    }
+
+    #[inline]
+    fn get(&self, local: u32, row: usize) -> Heat {
+        let local_in_block = local as usize % BLOCK_CELLS;
+        self.read(local, row, self.blocks[local as usize / BLOCK_CELLS][row + local_in_block])
+    }
+
+    #[inline]
+    fn read(&self, local: u32, row: usize, slot: Slot) -> Heat {
+        if slot[0] == WIDE {
+            return self.wide[&(row, local)];
+        }
+        let [reads, writes, read_us, write_us, bytes] = slot.map(i64::from);
+        Heat { reads, writes, read_us, write_us, bytes }
+    }
+
+    /// Puts a sum in the place of another, which it returns.
+    #[inline]
+    fn set(&mut self, local: u32, row: usize, sum: Heat) -> Heat {
+        let Heat { reads, writes, read_us, write_us, bytes } = sum;
+        let fields = [reads, writes, read_us, write_us, bytes];
+        let fits = fields.iter().all(|it| (0..i64::from(WIDE)).contains(it));
+        let slot = if fits { fields.map(|it| it as u32) } else { [WIDE, 0, 0, 0, 0] };
+        let at = &mut self.blocks[local as usize / BLOCK_CELLS][row + local as usize % BLOCK_CELLS];
+        let was = std::mem::replace(at, slot);
+        let left = self.read(local, row, was);
+        if was[0] == WIDE {
+            self.wide.remove(&(row, local));
+        }
+        if !fits {
+            self.wide.insert((row, local), sum);
+        }
+        left
+    }
+}
+
+/// Which cell has which local number.
+#[derive(Default)]
+struct Numbers {
+    locals: HashMap<CellId, u32, BuildHasherDefault<IdHasher>>,
+    cells: Vec<CellId>,
+    free: Vec<u32>,
+}
+
+impl Numbers {
+    fn get(&self, cell: CellId) -> Option<u32> {
+        self.locals.get(&cell).copied()
+    }
+
+    #[inline]
+    fn get_or_give(&mut self, cell: CellId) -> u32 {
+        *self.locals.entry(cell).or_insert_with(|| {
+            let local = self.free.pop().unwrap_or(self.cells.len() as u32);
+            match self.cells.get_mut(local as usize) {
+                Some(place) => *place = cell,
+                None => self.cells.push(cell),
+            }
+            local
+        })
+    }
+
+    fn free(&mut self, local: u32) {
+        let cell = self.cells[local as usize];
+        assert_eq!(self.locals.remove(&cell), Some(local), "a number is given back once");
+        self.free.push(local);
+    }
+
+    #[inline]
+    fn cell(&self, local: u32) -> CellId {
+        self.cells[local as usize]
+    }
+
+    fn all(&self) -> Vec<CellId> {
+        self.locals.keys().copied().collect()
+    }
+}
+
+/// Hashes an id by one multiplication: ids are not chosen by an adversary.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A set of local numbers, as a bit each.
+#[derive(Clone, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    #[inline]
+    fn set(&mut self, local: u32) {
+        let word = local as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        self.0[word] |= 1 << (local % 64);
+    }
+
+    fn unite(&mut self, more: &Locals) {
+        match more {
+            Locals::Few(locals) => locals.iter().for_each(|local| self.set(*local)),
+            Locals::Many(bits) => {
+                self.0.resize(self.0.len().max(bits.0.len()), 0);
+                self.0.iter_mut().zip(&bits.0).for_each(|(word, more)| *word |= more);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    #[inline]
+    fn each(&self, mut each: impl FnMut(u32)) {
+        for (at, word) in self.0.iter().enumerate() {
+            let mut rest = *word;
+            while rest != 0 {
+                each(at as u32 * 64 + rest.trailing_zeros());
+                rest &= rest - 1;
+            }
+        }
+    }
+}
+
+/// A set of local numbers that is kept: as a list where that is smaller.
+enum Locals {
+    Few(Vec<u32>),
+    Many(Bits),
+}
+
+impl Default for Locals {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Locals {
+    fn of(bits: Bits) -> Self {
+        let count: u32 = bits.0.iter().map(|word| word.count_ones()).sum();
+        if count as usize >= 2 * bits.0.len() {
+            return Self::Many(bits);
+        }
+        let mut locals = Vec::with_capacity(count as usize);
+        bits.each(|local| locals.push(local));
+        Self::Few(locals)
+    }
+
+    /// Adds a number; one that is there may be added again.
+    fn set(&mut self, local: u32) {
+        match self {
+            Self::Few(locals) if locals.last() == Some(&local) => (),
+            Self::Few(locals) => locals.push(local),
+            Self::Many(bits) => bits.set(local),
+        }
+    }
+
+    /// Becomes a set of bits if that is smaller.
+    fn pack(&mut self) {
+        if let Self::Few(locals) = self {
+            let greatest = locals.iter().max().copied().unwrap_or(0);
+            if locals.len() > 64 && locals.len() > greatest as usize / 32 {
+                let mut bits = Bits::default();
+                locals.iter().for_each(|local| bits.set(*local));
+                *self = Self::Many(bits);
+            }
+        }
+    }
+
+    fn clear(&mut self, local: u32) {
+        match self {
+            Self::Few(locals) => locals.retain(|it| *it != local),
+            Self::Many(bits) => bits.0[local as usize / 64] &= !(1 << (local % 64)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
