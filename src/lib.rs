@@ -2,3 +2,4 @@
 //! order data flows.
 
 pub mod kafka;
+pub mod assignment;
