@@ -1,7 +1,12 @@
 //! Keeps a range-partitioned index evenly warm: everything that has a process around it, in the
 //! order data flows.
 
+pub mod topics;
+pub mod keys;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;
+pub mod assignment;
+pub mod migration;
+pub mod planner;
 pub mod replay;
