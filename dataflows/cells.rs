@@ -76,8 +76,8 @@ const JOIN_EVERY: Tick = 8;
 pub enum Reshape {
     /// `cell` keeps what lies before `at`; `right` is new, and gets this part of the history.
     Cut { cell: CellId, right: CellId, at: Key, right_part: (u64, u64) },
-    /// `left` gets all that `right` has, and `right` ends.
-    Join { left: CellId, right: CellId },
+    /// `left` gets all that `right` has; `right`, which began at `start`, ends.
+    Join { left: CellId, right: CellId, start: Key, range: RangeId },
 }
 
 /// One cell, with what is known of it.
@@ -217,7 +217,7 @@ impl Cells {
         total: &Rolling,
         touched: &BTreeSet<CellId>,
         rules: &CellRules,
-    ) -> (Vec<(CellId, bool)>, Vec<Reshape>) {
+    ) -> (Vec<(Key, bool)>, Vec<Reshape>) {
         self.forget_samples(tick);
         let total_us = total.six().cost_us();
         let flags = self.flag(total_us, touched, rules);
@@ -260,7 +260,7 @@ impl Cells {
         total_us: i64,
         touched: &BTreeSet<CellId>,
         rules: &CellRules,
-    ) -> Vec<(CellId, bool)> {
+    ) -> Vec<(Key, bool)> {
         let mut flags = Vec::new();
         let last = self.starts.values().next_back().copied();
         for &id in touched.union(&self.watched.clone()) {
@@ -271,7 +271,7 @@ impl Cells {
             let sampled = sampled && heat > 0;
             if sampled != state.sampled {
                 state.sampled = sampled;
-                flags.push((id, sampled));
+                flags.push((state.start.clone(), sampled));
                 self.watched.insert(id);
             }
         }
@@ -366,8 +366,9 @@ impl Cells {
                 continue;
             };
             *per_range.entry(state.range).or_default() -= 1;
+            let (start, range) = (state.start.clone(), state.range);
             self.join_two(tick, found, right, rules);
-            joins.push(Reshape::Join { left: found, right });
+            joins.push(Reshape::Join { left: found, right, start, range });
             // It rests; the next one begins anew.
             left = None;
         }

@@ -98,7 +98,10 @@ mod tests {
                 let res = rebuild.handle(event);
                 let ends = written && before.state() != State::Complete && event == events[4];
                 assert!(res.is_ok() || before == rebuild, "walk {walk}");
-                assert_eq!(rebuild.state() == State::Complete, ends || before.state() == State::Complete);
+                assert_eq!(
+                    rebuild.state() == State::Complete,
+                    ends || before.state() == State::Complete
+                );
                 written |= event == Event::Written;
                 reached.insert(rebuild.state());
             }

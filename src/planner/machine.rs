@@ -19,6 +19,8 @@ mod decide;
 mod settle;
 mod tell;
 
+pub use take::ForecastUpserts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
@@ -46,7 +48,7 @@ use crate::assignment::map::Map;
 use crate::forecast::{self, Born, Forecaster};
 use crate::kafka::Output;
 use crate::keys::{WHOLE, key_at};
-use crate::migration::table::Migrations;
+use crate::migration::table::{Ended, Migrations};
 use crate::tick::tick_box::TickBox;
 
 /// What outlives a tick, as plain values: a snapshot holds it.
@@ -70,7 +72,6 @@ pub struct State {
     pub total: RangeForecast,
     pub published: BTreeMap<Key, RangeHeated>,
     pub ledger: Ledger,
-    pub next_migration: u64,
     /// Of the settings that were written to progress last.
     pub policy_digest: String,
     /// Of the last plan that only said why nothing is done, so that it is said once.
@@ -84,7 +85,7 @@ pub struct Changes {
     pub reshapes: Vec<window::Reshape>,
     pub cell_ranges: Vec<((CellId, RangeId), isize)>,
     pub range_nodes: Vec<((RangeId, NodeId), isize)>,
-    pub capacities: Vec<((NodeId, u64), isize)>,
+    pub capacities: Vec<(NodeId, Option<u64>)>,
 }
 
 /// What the first half of the dataflow says of a tick.
@@ -126,6 +127,8 @@ pub struct TickOutputs {
     pub plan: Option<Planned>,
     pub assignments: Vec<(Key, Option<Assignment>)>,
     pub commands: Vec<MigrateRange>,
+    /// Migrations that are over.
+    pub ended: Vec<Ended>,
     /// Load of each node in the tick, in `cost_us` per second.
     pub loads: BTreeMap<NodeId, u64>,
 }
@@ -161,9 +164,11 @@ struct Turn {
     decision: Decision,
     /// Ranges whose published heat may have changed.
     heated: BTreeSet<RangeId>,
-    /// Changes of the assignment that this tick commits.
+    /// Cells that change behind this tick.
     reshapes: Vec<Reshape>,
     statuses: Vec<Output>,
+    /// Heat to be told, and ranges to be forgotten, by their starts.
+    news: BTreeMap<Key, Option<RangeHeated>>,
     outputs: TickOutputs,
 }
 
@@ -186,7 +191,7 @@ impl Planner {
             range_heat: BTreeMap::new(),
             node_heat: BTreeMap::new(),
             fleet: Fleet::default(),
-            migrations: Migrations::default(),
+            migrations: Migrations::new(settings.policy.moves_in_flight_max as usize, settings.policy.cancel_grace_ms),
             forecaster: Forecaster::new(config),
             born: Vec::new(),
             dead: Vec::new(),
@@ -194,7 +199,6 @@ impl Planner {
             total: RangeForecast::default(),
             published: BTreeMap::new(),
             ledger: Ledger::default(),
-            next_migration: 1,
             policy_digest: String::new(),
             last_refusal: String::new(),
         };
@@ -249,7 +253,7 @@ impl Planner {
             reshapes: slots.into_iter().map(slot).collect(),
             cell_ranges: cells.iter().map(|(cell, it)| ((cell, it.range), 1)).collect(),
             range_nodes: ranges.iter().filter_map(owned).collect(),
-            capacities: fleet.capacities().into_iter().map(|it| (it, 1)).collect(),
+            capacities: fleet.capacities().into_iter().map(|(id, it)| (id, Some(it))).collect(),
         }
     }
 }

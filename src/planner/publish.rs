@@ -70,8 +70,8 @@ mod tests {
             epoch: Epoch(3),
             bytes: 0,
             cool_until: 0,
+            join_after: 0,
             pinned: false,
-            own_forecast: true,
         };
         let heat = Rolling::of(Heat { reads: 1, read_us, ..Heat::default() });
         let forecast = RangeForecast::default();

@@ -19,11 +19,11 @@ pub struct RangeState {
     pub epoch: Epoch,
     /// As its node reported last, or a share of what the parent had.
     pub bytes: u64,
-    /// Not to be moved or joined before this tick.
+    /// Moved not long ago: not to be moved before this tick. Children inherit it.
     pub cool_until: Tick,
+    /// Moved, split or joined not long ago: not to be joined before this tick.
+    pub join_after: Tick,
     pub pinned: bool,
-    /// False while the forecast is a share of the parent's.
-    pub own_forecast: bool,
 }
 
 /// All ranges, in key order.
@@ -45,27 +45,33 @@ impl Ranges {
         starts.dedup();
         for (i, start) in starts.iter().enumerate() {
             let end = starts.get(i + 1).cloned().unwrap_or_default();
-            res.add(KeySpan { start: start.clone(), end }, None, Epoch(0), 0);
+            let span = KeySpan { start: start.clone(), end };
+            let (id, node, epoch, bytes) = (RangeId(0), None, Epoch(0), 0);
+            let (cool_until, join_after, pinned) = (0, 0, false);
+            res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });
         }
         res
     }
 
-    pub fn add(
-        &mut self,
-        span: KeySpan,
-        node: Option<NodeId>,
-        epoch: Epoch,
-        bytes: u64,
-    ) -> RangeId {
+    /// Adds a range under an id of its own.
+    pub fn add(&mut self, state: RangeState) -> RangeId {
         self.next_id += 1;
-        let id = RangeId(self.next_id);
-        let start = span.start.clone();
-        let (cool_until, pinned, own_forecast) = (0, false, true);
-        let state = RangeState { id, span, node, epoch, bytes, cool_until, pinned, own_forecast };
-        self.starts.insert(id, start.clone());
-        let before = self.by_start.insert(start, state);
+        self.put(RangeState { id: RangeId(self.next_id), ..state })
+    }
+
+    /// Adds a range under the id that it has.
+    pub fn put(&mut self, state: RangeState) -> RangeId {
+        let id = state.id;
+        self.starts.insert(id, state.span.start.clone());
+        let before = self.by_start.insert(state.span.start.clone(), state);
         assert_eq!(before, None, "one range begins at a key");
         id
+    }
+
+    /// Ranges that begin inside an interval, in key order.
+    pub fn within<'a>(&'a self, span: &'a KeySpan) -> impl Iterator<Item = &'a RangeState> {
+        let begin = self.by_start.range(span.start.clone()..);
+        begin.map(|(_, it)| it).take_while(|it| span.contains(&it.span.start.0))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &RangeState> {

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use dataflows::balance::{self, Budget, Cell, Node, Range, Situation};
-use dataflows::forecast::RangeForecast;
-use schemas::{KeySpan, NodeId};
+use schemas::{Key, KeySpan, NodeId};
 
 use super::super::ranges::RangeState;
 use super::super::settings::Mode;
@@ -50,20 +49,27 @@ impl Planner {
 
     /// The assignment as it will be when the moves in flight are over.
     fn intended(&self) -> BTreeMap<KeySpan, NodeId> {
-        let owner = |it: &RangeState| {
-            let node = self.state.migrations.destination(&it.span).or(it.node.as_ref())?;
-            Some((it.span.clone(), node.clone()))
-        };
+        let owner = |it: &RangeState| Some((it.span.clone(), self.heir(it)?.clone()));
         self.state.ranges.iter().filter_map(owner).collect()
+    }
+
+    /// The owner of a range when its move is over, which may be underway.
+    fn heir<'a>(&'a self, it: &'a RangeState) -> Option<&'a NodeId> {
+        let migrations = &self.state.migrations;
+        let flight = migrations.unsettled(&it.span).and_then(|id| migrations.get(id));
+        match flight {
+            Some(flight) if !flight.is_given_up() => Some(&flight.destination.node),
+            Some(_) | None => it.node.as_ref(),
+        }
     }
 
     fn situation(&self) -> Situation {
         let state = &self.state;
         let ranges = state.ranges.iter().filter_map(|it| self.range(it)).collect();
-        let loads = self.loads();
+        let (loads, moves) = (self.loads(), state.migrations.moves_by_node());
         let node = |(id, node): (NodeId, Node)| {
             let load_now = loads.get(&id).copied().unwrap_or(0);
-            let moves_in_flight = state.migrations.moves_of(&id);
+            let moves_in_flight = moves.get(&id).copied().unwrap_or(0);
             (id, Node { load_now, moves_in_flight, ..node })
         };
         let mut ledger = state.ledger.clone();
@@ -74,8 +80,8 @@ impl Planner {
             nodes: state.fleet.nodes().into_iter().map(node).collect(),
             total: state.total,
             budget: Budget {
-                moves_in_flight: state.migrations.moves(),
-                bytes_in_flight: state.migrations.bytes(),
+                moves_in_flight: state.migrations.moves() as u32,
+                bytes_in_flight: state.migrations.bytes_in_flight(),
                 churn_bytes: ledger.churn_bytes(self.turn.tick, self.settings.tick_ms),
             },
             policy: self.settings.policy.clone(),
@@ -84,21 +90,20 @@ impl Planner {
 
     fn range(&self, it: &RangeState) -> Option<Range> {
         let state = &self.state;
-        let destination = state.migrations.destination(&it.span);
-        let node = destination.or(it.node.as_ref())?.clone();
-        let forecast = state.forecasts.get(&it.id).copied().unwrap_or_default();
+        let node = self.heir(it)?.clone();
         Some(Range {
             id: it.id,
             span: it.span.clone(),
             epoch: it.epoch,
             node,
-            settled: state.migrations.is_settled(&it.span),
+            settled: state.migrations.unsettled(&it.span).is_none(),
             cool_until: it.cool_until,
             join_after: it.join_after,
             pinned: it.pinned,
             bytes: it.bytes,
-            forecast: if forecast == RangeForecast::default() { Default::default() } else { forecast },
-            own_forecast: it.own_forecast,
+            forecast: state.forecasts.get(&it.id).copied().unwrap_or_default(),
+            // A child has its own from the tick behind the split on, in which it is asked first.
+            own_forecast: true,
             cells: self.cells_of(it),
         })
     }
@@ -128,7 +133,7 @@ impl Planner {
 
 /// Applies a decision to the assignment.
 fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decision) {
-    let span = |start: &schemas::Key, end: &schemas::Key| KeySpan {
+    let span = |start: &Key, end: &Key| KeySpan {
         start: start.clone(),
         end: end.clone(),
     };
@@ -150,10 +155,10 @@ fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decisi
 }
 
 /// The pieces between the ends of a range and the keys at which it is split.
-pub fn pieces(start: &schemas::Key, end: &schemas::Key, at: &[schemas::Key]) -> Vec<KeySpan> {
+pub fn pieces(start: &Key, end: &Key, at: &[Key]) -> Vec<KeySpan> {
     let starts = std::iter::once(start).chain(at);
     let ends = at.iter().chain(std::iter::once(end));
-    let piece = |(start, end): (&schemas::Key, &schemas::Key)| KeySpan {
+    let piece = |(start, end): (&Key, &Key)| KeySpan {
         start: start.clone(),
         end: end.clone(),
     };

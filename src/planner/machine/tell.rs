@@ -36,6 +36,7 @@ impl Planner {
         outputs.extend(std::mem::take(&mut self.turn.dead));
         res.done = self.done(outputs.iter().filter(|it| it.topic == schemas::dead_letter::TOPIC).count());
 
+        self.state.migrations.written(self.turn.end);
         self.state.tick = self.turn.tick;
         self.is_fresh = false;
         if let Some(slots) = all {
@@ -62,7 +63,7 @@ impl Planner {
         let rests_on: BTreeMap<Key, HeatCited> =
             cited.filter_map(|start| Some((start.clone(), self.cite(start)?))).collect();
         let mut plan = Planned {
-            plan: format!("p-{}", self.turn.tick),
+            plan: self.plan_id(),
             tick: self.turn.tick,
             tick_start_ms: self.turn.tick * self.turn.tick_ms,
             tick_ms: self.turn.tick_ms,
@@ -95,6 +96,10 @@ impl Planner {
         plan.inputs_digest = digest_of(&(&plan.rests_on, &plan.why, &plan.policy_digest));
         plan.digest = digest_of(&plan);
         Some(plan)
+    }
+
+    pub(super) fn plan_id(&self) -> String {
+        format!("p-{}", self.turn.tick)
     }
 
     fn cite(&self, start: &Key) -> Option<HeatCited> {

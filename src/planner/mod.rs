@@ -1,0 +1,11 @@
+//! Turns query logs and capacities into heat, plans and commands, tick by tick.
+
+pub mod settings;
+pub mod fleet;
+pub mod ranges;
+pub mod ledger;
+pub mod birth;
+pub mod publish;
+pub mod snapshot;
+pub mod machine;
+pub mod engine;
