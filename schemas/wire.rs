@@ -149,6 +149,10 @@ pub(crate) mod digest_option {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
     use crate::operator_command::{Command, OperatorCommand};
     use crate::planner_progress::{Progress, SnapshotChunk};
@@ -249,6 +253,88 @@ mod tests {
         assert_eq!(read(2), Ok(OperatorCommand { command: Command::Unknown, ..command() }));
         // No such symbol even for its writer.
         assert!(matches!(read(6), Err(DecodeError::Malformed(_))));
+    }
+
+    /// What a schema lets a writer leave out, its reader does without; and each enum takes a symbol
+    /// that it has not heard of.
+    #[test]
+    fn field_with_a_default_may_be_missing_and_a_symbol_may_be_newer() {
+        check_missing::<QueriesLogged>(3);
+        check_missing::<crate::node_capacity::NodeCapacity>(10);
+        check_missing::<crate::heatmap::RangeHeated>(1);
+        check_missing::<crate::plan::Planned>(3);
+        check_missing::<crate::migrate_range::MigrateRange>(2);
+        check_missing::<migration_status::MigrationStatus>(5);
+        check_missing::<crate::assignment::Assignment>(2);
+        check_missing::<crate::range_segment::RangeSegment>(7);
+        check_missing::<crate::segment_ack::SegmentAck>(1);
+        check_missing::<crate::table::RowChanged>(3);
+        // Of these two, the fields within the two that may be missing as well.
+        check_missing::<crate::index_update::IndexUpdate>(2);
+        check_missing::<Progress>(2);
+        check_missing::<OperatorCommand>(5);
+        let empty: Schema = r#"{"type": "record", "name": "Empty", "fields": []}"#.parse().unwrap();
+        assert_eq!(decode_datum(&[], &empty), Ok(Progress::default()));
+    }
+
+    fn check_missing<R: Record>(missing: usize) {
+        let mut schema = serde_json::from_str(R::SCHEMA_JSON).unwrap();
+        let mut datum = Vec::new();
+        assert_eq!(strip(&mut schema, &mut datum, &mut BTreeMap::new()), missing, "{}", R::TOPIC);
+        let writer: Schema = schema.to_string().parse().unwrap();
+        if let Err(error) = decode_datum::<R>(&datum, &writer) {
+            panic!("{}: {error}: {schema:#}", R::TOPIC);
+        }
+    }
+
+    type Named = BTreeMap<String, Value>;
+
+    /// Takes fields with a default out of a schema, but those of records and enums, and counts
+    /// them. Writes a datum of what is left: zeros, and one item an array.
+    fn strip(schema: &mut Value, datum: &mut Vec<u8>, named: &mut Named) -> usize {
+        let kind = match schema {
+            Value::String(name) => {
+                match named.get(name).cloned() {
+                    Some(mut schema) => _ = strip(&mut schema, datum, named),
+                    None => datum.push(0),
+                }
+                return 0;
+            }
+            Value::Array(union) => {
+                datum.push(2);
+                return strip(&mut union[1], datum, named);
+            }
+            Value::Object(schema) => schema["type"].as_str().unwrap().to_owned(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => panic!("{schema} is no schema"),
+        };
+        let mut res = 0;
+        match kind.as_str() {
+            "record" => {
+                let fields = schema["fields"].as_array_mut().unwrap();
+                let all = fields.len();
+                let is_named = |it: &Value| it["type"][1]["name"].is_string();
+                let has_parts = |it: &Value| is_named(it) && it["type"][1]["type"] != "fixed";
+                fields.retain(|it| it.get("default").is_none() || has_parts(it));
+                res += all - fields.len();
+                for field in fields {
+                    res += strip(&mut field["type"], datum, named);
+                }
+            }
+            "array" => {
+                datum.push(2);
+                res += strip(&mut schema["items"], datum, named);
+                datum.push(0);
+            }
+            "enum" => {
+                datum.push(0);
+                schema["symbols"] = serde_json::json!(["NEWER"]);
+            }
+            other => panic!("no schema of ours has a {other} without a default"),
+        }
+        if let Some(name) = schema["name"].as_str() {
+            named.insert(name.to_owned(), schema.clone());
+        }
+        res
     }
 
     fn command() -> OperatorCommand {

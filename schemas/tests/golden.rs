@@ -2,6 +2,8 @@
 //!
 //! With `ISOTHERM_GOLDEN_OUT=DIR` what is encoded here is written there, for `golden.py --check`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;

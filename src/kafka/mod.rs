@@ -18,7 +18,9 @@ pub mod sink;
 pub mod writer;
 pub mod tail;
 
+pub mod admin;
 pub mod embedded;
+pub mod standby;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -330,17 +330,22 @@ fn what_was_written_is_read_back_whole_and_from_its_tail() {
 fn same_key_goes_to_the_same_partition_as_java_puts_it() {
     let broker = broker(&[("heatmap", 12)]);
     let writer = Writer::open(&broker.connection(), "test").unwrap();
-    // What org.apache.kafka.common.utils.Utils.toPositive(murmur2(key)) % 12 says.
-    let keys: [(&str, u32); 4] =
-        [("21", 0), ("foobar", 0), ("a-little-bit-long-string", 0), ("abc", 0)];
+    // What Kafka's own tests say of its hash of keys.
+    let keys: [(&str, i32); 6] = [
+        ("21", -973_932_308),
+        ("foobar", -790_332_482),
+        ("a-little-bit-long-string", -985_981_536),
+        ("a-little-bit-longer-string", -1_486_304_829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+        ("abc", 479_470_107),
+    ];
     for (key, _) in keys {
         writer.send(&Output::new("heatmap", key.into(), vec![1])).unwrap();
     }
     writer.flush().unwrap();
-    let expected: BTreeMap<_, _> = keys
-        .iter()
-        .map(|(key, _)| (key.as_bytes().to_vec(), murmur2(key.as_bytes()) % 12))
-        .collect();
+    let partition = |hash: i32| (hash as u32 & 0x7fff_ffff) % 12;
+    let expected: BTreeMap<_, _> =
+        keys.iter().map(|(key, hash)| (key.as_bytes().to_vec(), partition(*hash))).collect();
     let mut found = BTreeMap::new();
     scan(&broker.connection(), "heatmap", Start::Beginning, |record| {
         found.insert(record.key.unwrap(), record.at.partition);
@@ -529,23 +534,4 @@ fn now_ms() -> u64 {
 /// Says it even when the test passes, which is when the harness drops what a test prints.
 fn report(line: &str) {
     writeln!(std::io::stderr(), "{line}").unwrap();
-}
-
-/// Kafka's own hash of keys, by its definition, without the sign.
-fn murmur2(key: &[u8]) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let mut h = 0x9747_b28c ^ key.len() as u32;
-    let (words, rest) = key.as_chunks::<4>();
-    for word in words {
-        let k = u32::from_le_bytes(*word).wrapping_mul(M);
-        h = h.wrapping_mul(M) ^ (k ^ (k >> 24)).wrapping_mul(M);
-    }
-    for (i, byte) in rest.iter().enumerate() {
-        h ^= u32::from(*byte) << (8 * i);
-    }
-    if !rest.is_empty() {
-        h = h.wrapping_mul(M);
-    }
-    h = (h ^ (h >> 13)).wrapping_mul(M);
-    (h ^ (h >> 15)) & 0x7fff_ffff
 }
