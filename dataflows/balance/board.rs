@@ -45,8 +45,9 @@ impl<'a> Board<'a> {
         let mut seats = situation.nodes.iter().map(Seat::new).collect::<Vec<_>>();
         let places: BTreeMap<&NodeId, usize> =
             seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
-        let loads =
+        let mut loads =
             situation.ranges.iter().map(|range| Load::of(&range.forecast)).collect::<Vec<_>>();
+        reconcile(&mut loads, &Load::of(&situation.total));
         let mut last: Option<(&NodeId, usize)> = None;
         let mut sum = Load::default();
         for (index, (range, load)) in situation.ranges.iter().zip(&loads).enumerate() {
@@ -116,6 +117,15 @@ impl<'a> Board<'a> {
         self.spent.bytes = self.spent.bytes.saturating_add(bytes);
         self.spent.churn_bytes = self.spent.churn_bytes.saturating_add(bytes);
     }
+}
+
+/// Raises the medians of all ranges alike until they add up to that of the total, twofold at most.
+///
+/// Where heat will go is uncertain, so the median of each range is below its mean, while the total
+/// is known well: without this, heat that is somewhere would be planned for nowhere.
+fn reconcile(loads: &mut [Load], total: &Load) {
+    let sum = loads.iter().fold(Load::default(), |sum, load| sum.plus(load));
+    loads.iter_mut().for_each(|load| *load = load.raised(&sum, total));
 }
 
 impl<'a> Seat<'a> {

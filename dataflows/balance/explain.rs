@@ -15,6 +15,7 @@ pub enum Reason {
     ForecastNotOwn,
     CoolingDown,
     TooLarge,
+    Uneven,
     NoDestination,
     HalfGap,
     DestinationTooWarm,
@@ -38,6 +39,7 @@ impl Reason {
             Self::ForecastNotOwn => "forecast_not_own",
             Self::CoolingDown => "cooling_down",
             Self::TooLarge => "too_large",
+            Self::Uneven => "uneven",
             Self::NoDestination => "no_destination",
             Self::HalfGap => "half_gap",
             Self::DestinationTooWarm => "destination_too_warm",
@@ -122,10 +124,11 @@ pub fn pressure_ms(board: &Board<'_>, seat: &Seat<'_>) -> u64 {
     let policy = &board.situation.policy;
     let (path, tick_ms) = (seat.load.path(), board.situation.tick_ms);
     let above = path.area_ms(&seat.level(policy.pressed_permille()), 1, tick_ms);
+    let above = above.max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms));
     if above < policy.net_benefit_ms_min.max(1) {
         return 0;
     }
-    path.area_ms(&seat.level(policy.aim_permille()), 1, tick_ms)
+    path.area_ms(&seat.level(policy.aim_permille()), 1, tick_ms).max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms))
 }
 
 /// The nodes that are or will be too warm, the warmest first.

@@ -56,8 +56,18 @@ impl Scenario {
         // Total such that the mean offered load is 0.55 of it.
         let unit = (QUERIES_PER_S * COST_US / 0.55 / 10.0) as u64;
         let capacities = (1..=4).map(|it| it * unit).collect();
-        Self { workload, ticks, tick_ms, seed, capacities, policy: Policy::default() }
+        Self { workload, ticks, tick_ms, seed, capacities, policy: knobs(Policy::default()) }
     }
+}
+
+fn knobs(mut it: Policy) -> Policy {
+    let get = |name: &str, old: u32| std::env::var(name).map_or(old, |it| it.parse().unwrap());
+    it.headroom_permille = get("HEADROOM", it.headroom_permille);
+    it.band_permille = get("BAND", it.band_permille);
+    it.piece_permille = get("PIECE", it.piece_permille);
+    it.tolerance_permille = get("TOL", it.tolerance_permille);
+    it.cool_down_ticks = get("COOL", it.cool_down_ticks as u32) as u64;
+    it
 }
 
 /// Half of the load on a tenth of the keys, which goes over half of them in the run.
@@ -588,13 +598,44 @@ pub fn row(name: &str, first: &Outcome, it: &Outcome) -> String {
 #[test]
 fn prints_table() {
     for (ticks, tick_ms) in [(120, 5000), (90, 1000)] {
-        for seed in 1..=3 {
+        let mut sums = [[0.0; 4]; 2];
+        for seed in 1..=8 {
             let scenario = Scenario::new(moving_hotspot, ticks, tick_ms, seed);
             let first = run(&scenario, Belief::Kept);
             println!("{}", row(&format!("{ticks}x{tick_ms} seed {seed} first"), &first, &first));
             for belief in [Belief::Persistence, Belief::Ewma] {
-                println!("{}", row(&format!("   {belief:?}"), &first, &run(&scenario, belief)));
+                let it = run(&scenario, belief);
+                let at = usize::from(belief == Belief::Ewma);
+                sums[at][0] += it.overload_node_s / first.overload_node_s / 8.0;
+                sums[at][1] += it.moves as f64 / 8.0;
+                sums[at][2] += mib(it.bytes_moved) as f64 / 8.0;
+                sums[at][3] += it.overload_node_s / 8.0;
+                println!("{}", row(&format!("   {belief:?}"), &first, &it));
+                if std::env::var("PARTS").is_err() { continue }
+                let s = tick_ms as f64 / 1000.0;
+                let parts = it.overload.chunks(10).map(|c| format!("{:.1}", c.iter().sum::<f64>() * s));
+                println!("      {}", parts.collect::<Vec<_>>().join(" "));
+                println!("      {:?}", it.moved_at);
             }
         }
+        println!("MEAN {ticks} persistence {:.3?} ewma {:.3?} ratio {:.3}", sums[0], sums[1], sums[1][3] / sums[0][3]);
     }
+}
+
+#[test]
+fn trace() {
+    let env = |name: &str, old: u64| std::env::var(name).map_or(old, |it| it.parse().unwrap());
+    let scenario = Scenario::new(moving_hotspot, env("TICKS", 120), env("MS", 5000), env("SEED", 3));
+    let belief = if env("EW", 0) == 1 { Belief::Ewma } else { Belief::Persistence };
+    let (from, to) = (env("FROM", 20), env("TO", 40));
+    run_checked(&scenario, belief, |situation, decision| {
+        if situation.tick < from || situation.tick >= to { return }
+        let us = situation.nodes.values().map(|n| format!("{:.2}/{}", n.load_now as f64 / n.capacity_us_per_s as f64, n.moves_in_flight));
+        println!("tick {} {}", situation.tick, us.collect::<Vec<_>>().join(" "));
+        let p = |k: &Key| f64::from(position(k)) / f64::from(KEYS);
+        for w in &decision.why { println!("   why {} mean30 {:.2} {:.2} {:.2} area {}", w.node, w.mean30_q50 as f64 / w.capacity_us_per_s as f64, w.mean30_q90 as f64 / w.capacity_us_per_s as f64, w.max30_q95 as f64 / w.capacity_us_per_s as f64, w.area_ms) }
+        for m in &decision.moves { println!("   move {:.3}..{:.3} {} {} -> {} ppm {} benefit {} cost {}", p(&m.range_start), p(&m.range_end), m.bytes>>20, m.source, m.destination, m.share_ppm, m.benefit_ms, m.cost_ms) }
+        for m in &decision.splits { println!("   split {:.3}..{:.3} {:?} {}", p(&m.range_start), p(&m.range_end), m.at.iter().map(p).collect::<Vec<_>>(), m.reason) }
+        for m in &decision.rejected { println!("   rejected {:.3}..{:.3} {} -> {:?} {} {} {}", p(&m.range_start), p(&m.range_end), m.source, m.destination, m.reason, m.value, m.limit) }
+    });
 }

@@ -57,6 +57,16 @@ impl Load {
         self
     }
 
+    /// Its medians times `total` ÷ `sum`, at least once and at most twice.
+    pub fn raised(mut self, sum: &Self, total: &Self) -> Self {
+        for target in 0..TARGETS {
+            let (median, sum) = (u128::from(self.median[target]), u128::from(sum.median[target]));
+            let raised = median * u128::from(total.median[target]) / sum.max(1);
+            self.median[target] = raised.clamp(median, 2 * median) as u64;
+        }
+        self
+    }
+
     /// The median at a target.
     pub fn median(&self, target: usize) -> u64 {
         self.median[target]

@@ -17,6 +17,7 @@ use super::Range;
 use super::board::{Board, Seat};
 use super::explain::{self, Reason, Refusal, Refusals};
 use super::load::{Load, permille};
+use super::splits;
 
 /// A move that may be made, with its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +57,9 @@ fn most_pressed(board: &Board<'_>, given_up: &[bool]) -> Option<usize> {
 /// The best offer for a pressed node; what stands against the others is told.
 fn best(board: &Board<'_>, source: usize, refusals: &mut Refusals) -> Option<Offer> {
     let destinations = destinations(board, source);
-    let mut best: Option<Offer> = None;
+    let mut offers = Vec::new();
     for index in hottest(board, source) {
-        if let Err(refusal) = may_move(board, board.range(index)) {
+        if let Err(refusal) = may_move(board, index) {
             refusals.tell(index, None, refusal);
             continue;
         }
@@ -67,21 +68,28 @@ fn best(board: &Board<'_>, source: usize, refusals: &mut Refusals) -> Option<Off
         }
         for destination in destinations.iter().copied() {
             match offer(board, index, source, destination) {
-                Ok(offer) => best = best.into_iter().chain([offer]).max_by_key(|it| rank(board, it)),
+                Ok(offer) => offers.push(offer),
                 Err(refusal) => refusals.tell(index, Some(destination), refusal),
             }
         }
     }
-    best
+    pick(board, &offers)
 }
 
-/// More net benefit first; then fewer bytes, the cooler destination, the lower key.
-fn rank(board: &Board<'_>, offer: &Offer) -> impl Ord + use<> {
-    let net = offer.benefit_ms - offer.cost_ms;
-    let bytes = board.range(offer.index).bytes;
-    let warmth = board.seats[offer.destination].warmth();
-    (net, Reverse((bytes, warmth, offer.destination, offer.index)))
+/// Of the offers that are nearly as good as the best one, that with the fewest bytes: what is cold
+/// now may be hot later, and would come along. Then the cooler destination, then the lower key.
+fn pick(board: &Board<'_>, offers: &[Offer]) -> Option<Offer> {
+    let net = |offer: &Offer| offer.benefit_ms - offer.cost_ms;
+    let best = offers.iter().map(net).max()?;
+    let nearly = NEARLY.with(|it| *it);
+    let nearly = |offer: &&Offer| u128::from(net(offer)) * 100 >= u128::from(best) * nearly;
+    let rank = |offer: &&Offer| {
+        let warmth = board.seats[offer.destination].warmth();
+        (board.range(offer.index).bytes, warmth, offer.destination, offer.index)
+    };
+    offers.iter().filter(nearly).min_by_key(rank).copied()
 }
+thread_local!(static NEARLY: u128 = std::env::var("NEARLY").map_or(75, |it| it.parse().unwrap()));
 
 /// The hottest ranges of a node that this decision has not touched, a bounded number.
 pub fn hottest(board: &Board<'_>, place: usize) -> Vec<usize> {
@@ -108,7 +116,8 @@ fn destinations(board: &Board<'_>, source: usize) -> Vec<usize> {
 }
 
 /// What stands against moving a range, wherever to.
-pub fn may_move(board: &Board<'_>, range: &Range) -> Result<(), Refusal> {
+pub fn may_move(board: &Board<'_>, index: usize) -> Result<(), Refusal> {
+    let range = board.range(index);
     let (tick, policy) = (board.situation.tick, &board.situation.policy);
     if range.pinned {
         Err(Refusal::new(Reason::Pinned, 1, 0))
@@ -120,6 +129,8 @@ pub fn may_move(board: &Board<'_>, range: &Range) -> Result<(), Refusal> {
         Err(Refusal::new(Reason::ForecastNotOwn, 0, 1))
     } else if range.bytes > policy.move_bytes_max {
         Err(Refusal::new(Reason::TooLarge, range.bytes, policy.move_bytes_max))
+    } else if let Some(cold) = splits::cold_bytes(board, index) {
+        Err(Refusal::new(Reason::Uneven, cold, range.bytes / 2))
     } else {
         Ok(())
     }
@@ -219,9 +230,17 @@ fn worth_it(
     // Copied in the ticks after this one, committed at the end of the last of them.
     let effect = 1 + transfer_ms.div_ceil(tick_ms).max(1);
     let aim = policy.aim_permille();
-    let relief = |load: &Load| load.path().area_ms(&from.level(aim), effect, tick_ms);
-    let burden =
-        |load: &Load| load.upper_path(&board.swing).area_ms(&to.level(aim), effect, tick_ms);
+    let relief = |load: &Load| {
+        let upper = load.upper_path(&board.swing);
+        let likely = load.path().area_ms(&from.level(aim), effect, tick_ms);
+        upper.area_ms(&from.level(policy.warm_permille), effect, tick_ms).max(likely)
+    };
+    // What is uncertain is held against the threshold itself, what is not against the aim below it.
+    let burden = |load: &Load| {
+        let upper = load.upper_path(&board.swing);
+        let likely = load.path().area_ms(&to.level(aim), effect, tick_ms);
+        upper.area_ms(&to.level(policy.warm_permille), effect, tick_ms).max(likely)
+    };
     let avoided = relief(&from.load).saturating_sub(relief(&after[0]));
     let caused = burden(&after[1]).saturating_sub(burden(&to.load));
     let benefit_ms = avoided.saturating_sub(caused);

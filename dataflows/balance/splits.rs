@@ -167,6 +167,32 @@ fn split(
     })
 }
 
+/// The bytes of a range's cold cells, if they are more than half of it: the densest cells, with less
+/// than half of the bytes, have four fifths of the load.
+pub fn cold_bytes(board: &Board<'_>, index: usize) -> Option<u64> {
+    let (range, load) = (board.range(index), board.loads[index].path().highest());
+    if range.cells.len() < 2 || load <= board.piece_load() / 2 {
+        return None;
+    }
+    let mut cells = loads_of(range, load).into_iter().zip(bytes_of(range)).collect::<Vec<_>>();
+    let denser = |a: &(u64, u64), b: &(u64, u64)| {
+        let [ab, ba] = [(a.0, b.1), (b.0, a.1)].map(|(x, y)| u128::from(x) * u128::from(y));
+        ba.cmp(&ab)
+    };
+    cells.sort_by(denser);
+    let all = cells.iter().map(|(_, bytes)| u128::from(*bytes)).sum::<u128>();
+    let (mut hot_load, mut hot_bytes) = (0_u128, 0_u128);
+    for (load_of_cell, bytes) in cells {
+        if hot_load * 5 >= u128::from(load) * 4 {
+            break;
+        }
+        hot_load += u128::from(load_of_cell);
+        hot_bytes += u128::from(bytes);
+    }
+    let cold = u64::try_from(all - hot_bytes).unwrap_or(u64::MAX);
+    (hot_bytes * 2 < all).then_some(cold)
+}
+
 /// Why a range cannot be cut: what the hottest cell says of itself.
 fn one_cell(range: &Range) -> Refusal {
     let hottest = range.cells.iter().max_by_key(|cell| cell.heat.six().cost_us());
