@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemas::query_log::Op;
+pub use schemas::query_log::Query;
 use schemas::{CellId, Key, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -26,17 +27,6 @@ use crate::splits::{SplitChange, Splits};
 /// No entry counts more service time than this, nor more bytes.
 pub const COST_US_MAX: u64 = 1 << 30;
 pub const BYTES_MAX: u64 = 1 << 30;
-
-/// An entry of a record, as it lies in the record's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Query<'a> {
-    pub time: Millis,
-    pub key: &'a [u8],
-    pub op: Op,
-    pub cost_us: Option<u64>,
-    pub bytes: u64,
-    pub estimated: bool,
-}
 
 /// The value of one record of the query log, and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

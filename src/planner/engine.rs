@@ -19,16 +19,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use dataflows::delta::Placed;
-use dataflows::forecast::RangeForecast;
 use dataflows::pressure::Pressure;
 use dataflows::tally::{Payload, Reason, Refusal};
 use dataflows::{Config, Pipeline, Tick, pipeline};
 use schemas::{CellId, NodeId};
-use timely::WorkerConfig;
-use timely::communication::Allocator;
 use timely::worker::Worker;
 
-use super::machine::{Changes, ForecastUpserts, Heated, Refused, Wanted};
+use super::machine::{Changes, Expected, Heated, Refused, Wanted};
 use super::snapshot::Slot;
 
 /// How long a timely worker that has nothing to do looks away.
@@ -36,7 +33,7 @@ const PARK: Duration = Duration::from_millis(1);
 
 enum Ask {
     Heat(Tick, Vec<Payload>, Changes),
-    Pressure(Tick, ForecastUpserts, RangeForecast, Vec<(NodeId, Option<u64>)>),
+    Pressure(Tick, Expected),
     Delta(Tick, Wanted),
     /// Of these cells, or of all.
     Slots(Option<Vec<CellId>>),
@@ -125,12 +122,10 @@ impl Engine {
     pub fn pressure(
         &mut self,
         tick: Tick,
-        forecasts: ForecastUpserts,
-        total: RangeForecast,
-        capacities: Vec<(NodeId, Option<u64>)>,
+        expected: Expected,
     ) -> anyhow::Result<Vec<((NodeId, Pressure), isize)>> {
-        let first = Ask::Pressure(tick, forecasts, total, capacities);
-        let rest = || Ask::Pressure(tick, Vec::new(), total, Vec::new());
+        let first = Ask::Pressure(tick, expected);
+        let rest = || Ask::Pressure(tick, Expected::default());
         let mut rows = Vec::new();
         for answer in self.ask(self.first(first, rest))? {
             let Answer::Pressure(part) = answer else { unreachable!("an answer fits its ask") };
@@ -198,14 +193,14 @@ fn serve(
                 worker.step_or_park_while(Some(PARK), || !stages.heat.is_settled(tick));
                 Answer::Heat(drain_heat(&stages))
             }
-            Ask::Pressure(tick, forecasts, total, capacities) => {
+            Ask::Pressure(tick, it) => {
                 let stage = &mut stages.pressure;
                 stage.advance_to(tick);
                 if is_first {
-                    stage.total.send(((), Some(total), tick));
+                    stage.total.send(((), Some(it.total), tick));
                 }
-                forecasts.into_iter().for_each(|(id, it)| stage.forecasts.send((id, it, tick)));
-                capacities.into_iter().for_each(|(id, it)| stage.capacities.send((id, it, tick)));
+                it.forecasts.into_iter().for_each(|(id, it)| stage.forecasts.send((id, it, tick)));
+                it.capacities.into_iter().for_each(|(id, it)| stage.capacities.send((id, it, tick)));
                 stage.advance_to(tick + 1);
                 worker.step_or_park_while(Some(PARK), || !stages.pressure.is_settled(tick));
                 let rows = stages.pressure.nodes.drain();

@@ -19,7 +19,7 @@ mod decide;
 mod settle;
 mod tell;
 
-pub use take::ForecastUpserts;
+pub use take::Expected;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,7 @@ use dataflows::balance::Decision;
 use dataflows::cells::{Cells, Reshape};
 use dataflows::forecast::RangeForecast;
 use dataflows::heat::Rolling;
+use dataflows::pressure::Pressure;
 use dataflows::samples::Sample;
 use dataflows::splits::SplitChange;
 use dataflows::window;
@@ -85,7 +86,6 @@ pub struct Changes {
     pub reshapes: Vec<window::Reshape>,
     pub cell_ranges: Vec<((CellId, RangeId), isize)>,
     pub range_nodes: Vec<((RangeId, NodeId), isize)>,
-    pub capacities: Vec<(NodeId, Option<u64>)>,
 }
 
 /// What the first half of the dataflow says of a tick.
@@ -143,6 +143,8 @@ pub struct Planner {
     current: BTreeMap<KeySpan, NodeId>,
     desired: BTreeMap<KeySpan, NodeId>,
     delta: BTreeMap<(KeySpan, NodeId), isize>,
+    capacities: BTreeMap<NodeId, u64>,
+    pressure: BTreeMap<NodeId, Pressure>,
     /// The dataflow knows nothing yet: what it says first is all, and no change.
     is_fresh: bool,
     turn: Turn,
@@ -190,7 +192,7 @@ impl Planner {
             cells,
             range_heat: BTreeMap::new(),
             node_heat: BTreeMap::new(),
-            fleet: Fleet::default(),
+            fleet: Fleet::new(settings.silent_ticks),
             migrations: Migrations::new(settings.policy.moves_in_flight_max as usize, settings.policy.cancel_grace_ms),
             forecaster: Forecaster::new(config),
             born: Vec::new(),
@@ -220,6 +222,8 @@ impl Planner {
             current: BTreeMap::new(),
             desired: BTreeMap::new(),
             delta: BTreeMap::new(),
+            capacities: BTreeMap::new(),
+            pressure: BTreeMap::new(),
             is_fresh: true,
             turn: Turn::default(),
         };
@@ -237,7 +241,7 @@ impl Planner {
 
     /// All that the dataflow is to know as of the end of the last tick.
     fn everything(&self, slots: Vec<Slot>) -> Changes {
-        let State { cells, ranges, fleet, .. } = &self.state;
+        let State { cells, ranges, .. } = &self.state;
         let mut splits = Vec::new();
         for (cell, it) in cells.iter() {
             let start = it.start.clone();
@@ -253,7 +257,6 @@ impl Planner {
             reshapes: slots.into_iter().map(slot).collect(),
             cell_ranges: cells.iter().map(|(cell, it)| ((cell, it.range), 1)).collect(),
             range_nodes: ranges.iter().filter_map(owned).collect(),
-            capacities: fleet.capacities().into_iter().map(|(id, it)| (id, Some(it))).collect(),
         }
     }
 }

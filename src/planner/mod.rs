@@ -9,3 +9,5 @@ pub mod publish;
 pub mod snapshot;
 pub mod machine;
 pub mod engine;
+pub mod progress;
+pub mod driver;

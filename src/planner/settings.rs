@@ -3,7 +3,7 @@
 use dataflows::Tick;
 use dataflows::balance::policy::Policy;
 use dataflows::cells::CellRules;
-use dataflows::sums::Costs;
+use dataflows::tally::Costs;
 use schemas::Key;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

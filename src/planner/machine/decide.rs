@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dataflows::balance::{self, Budget, Cell, Node, Range, Situation};
+use dataflows::pressure::Pressure;
 use schemas::{Key, KeySpan, NodeId};
 
 use super::super::ranges::RangeState;
@@ -19,9 +20,26 @@ impl Planner {
         heat.map(|(node, heat)| (node.clone(), load(heat.one().cost_us()))).collect()
     }
 
+    /// The nodes as a plan made at the end of this tick sees them.
+    pub(super) fn nodes(&self) -> BTreeMap<NodeId, Node> {
+        let moves = self.state.migrations.moves_by_node();
+        self.state.fleet.nodes(self.turn.tick, &self.loads(), &moves)
+    }
+
+    fn take_pressure(&mut self, rows: Vec<((NodeId, Pressure), isize)>) {
+        for ((node, pressure), diff) in rows {
+            if diff > 0 {
+                self.pressure.insert(node, pressure);
+            } else if self.pressure.get(&node) == Some(&pressure) {
+                self.pressure.remove(&node);
+            }
+        }
+    }
+
     /// Decides, now that forecasts are known and it is known who is `pressed`; returns how the
     /// current and the desired assignment have changed.
-    pub fn decide(&mut self) -> Wanted {
+    pub fn decide(&mut self, pressure: Vec<((NodeId, Pressure), isize)>) -> Wanted {
+        self.take_pressure(pressure);
         let intended = self.intended();
         let mut desired = intended.clone();
         if self.may_plan() {
@@ -66,18 +84,12 @@ impl Planner {
     fn situation(&self) -> Situation {
         let state = &self.state;
         let ranges = state.ranges.iter().filter_map(|it| self.range(it)).collect();
-        let (loads, moves) = (self.loads(), state.migrations.moves_by_node());
-        let node = |(id, node): (NodeId, Node)| {
-            let load_now = loads.get(&id).copied().unwrap_or(0);
-            let moves_in_flight = moves.get(&id).copied().unwrap_or(0);
-            (id, Node { load_now, moves_in_flight, ..node })
-        };
         let mut ledger = state.ledger.clone();
         Situation {
             tick: self.turn.tick,
             tick_ms: self.settings.tick_ms,
             ranges,
-            nodes: state.fleet.nodes().into_iter().map(node).collect(),
+            nodes: self.nodes(),
             total: state.total,
             budget: Budget {
                 moves_in_flight: state.migrations.moves() as u32,

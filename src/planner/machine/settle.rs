@@ -72,7 +72,7 @@ impl Planner {
                         reshapes.push(window::Reshape::Slot(right, tick, moved));
                     }
                 }
-                Reshape::Join { left, right } => {
+                Reshape::Join { left, right, .. } => {
                     reshapes.push(window::Reshape::Forget(right));
                     let slot = |(_, tick, heat)| window::Reshape::Slot(left, tick, heat);
                     reshapes.extend(of(right).into_iter().map(slot));
@@ -84,7 +84,7 @@ impl Planner {
 
     /// Shares the ranges out, if enough nodes have reported.
     fn birth(&mut self) {
-        let nodes = self.state.fleet.nodes();
+        let nodes = self.nodes();
         let takers = nodes.iter().filter(|(_, it)| it.takes);
         let capacities: BTreeMap<_, _> =
             takers.map(|(id, it)| (id.clone(), it.capacity_us_per_s)).collect();
@@ -193,8 +193,8 @@ impl Planner {
     }
 
     fn owner(&self, node: &NodeId) -> Owner {
-        let inbox = self.state.fleet.inbox(node).expect("who is given ranges has reported");
-        Owner { node: node.clone(), inbox }
+        let member = self.state.fleet.member(node).expect("who is given ranges has reported");
+        Owner { node: node.clone(), inbox: member.inbox }
     }
 
     fn tell_command(&mut self, record: MigrateRange) {

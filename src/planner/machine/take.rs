@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataflows::balance::Node;
 use dataflows::forecast::RangeForecast;
 use dataflows::heat::Rolling;
 use dataflows::tally::Payload;
@@ -10,31 +11,35 @@ use schemas::migration_status::MigrationStatus;
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, decode};
-use schemas::{CellId, Millis, RangeId, dead_letter};
+use schemas::{CellId, Millis, NodeId, RangeId, dead_letter};
 
 use super::{Changes, Heated, Planner, Turn};
 use crate::forecast::Features;
 use crate::kafka::source::FilledBox;
 use crate::kafka::{Output, Record};
 
-/// A forecast that is new, or none any more.
-pub type ForecastUpserts = Vec<(RangeId, Option<RangeForecast>)>;
+/// What is new of what is to be expected.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// `None` for a range that has gone cold or has ended.
+    pub forecasts: Vec<(RangeId, Option<RangeForecast>)>,
+    pub total: RangeForecast,
+    pub capacities: Vec<(NodeId, Option<u64>)>,
+}
 
 impl Planner {
     /// Takes in the records of a tick; returns what the dataflow is to read.
     pub fn begin(&mut self, filled: FilledBox) -> (Vec<Payload>, Changes) {
-        let FilledBox { bounds, records, .. } = filled;
+        let FilledBox { bounds, records, from_future, .. } = filled;
         let (tick, tick_ms, stale) = (bounds.tick, bounds.tick_ms, bounds.stale);
         let end = Millis((tick + 1) * tick_ms);
-        let from_future = bounds.from_future.clone();
         self.turn = Turn { tick, tick_ms, stale, end, bounds: Some(bounds), ..Turn::default() };
+        for record in from_future {
+            let detail = format!("its stamp, {}, is far ahead of those after it", record.stamp.0);
+            self.turn.dead.push(dead(record, "from_future", &detail));
+        }
         let mut payloads = Vec::new();
         for record in records {
-            if from_future.contains(&(record.at, crate::tick::tick_box::Offset(record.offset))) {
-                let detail = format!("its stamp is {}, far ahead of those after it", record.stamp.0);
-                self.turn.dead.push(dead(record, "from_future", &detail));
-                continue;
-            }
             match record.at.topic {
                 QueriesLogged::TOPIC => payloads.extend(payload(record)),
                 NodeCapacity::TOPIC => self.take_report(record),
@@ -42,15 +47,30 @@ impl Planner {
                 other => unreachable!("{other} is not an input of a planner"),
             }
         }
-        let changed = self.state.fleet.end_tick(tick, self.settings.silent_ticks, &self.loads());
-        self.changes.capacities.extend(changed);
+        self.weigh();
         (payloads, std::mem::take(&mut self.changes))
+    }
+
+    /// Takes the sizes of ranges from what their owners reported in this tick.
+    fn weigh(&mut self) {
+        let fleet = &self.state.fleet;
+        for range in self.state.ranges.iter_mut() {
+            let Some(node) = &range.node else { continue };
+            if fleet.member(node).is_some_and(|it| it.reported == self.turn.tick)
+                && let Some(size) = fleet.size(node, &range.span.start, range.epoch)
+            {
+                range.bytes = size.bytes;
+            }
+        }
     }
 
     fn take_report(&mut self, record: Record) {
         let Some(value) = &record.value else { return };
         let refused = match decode::<NodeCapacity>(value) {
-            Ok(report) => self.state.fleet.report(self.turn.tick, report).err().map(|it| (it.code(), it.to_string())),
+            Ok(report) => {
+                let res = self.state.fleet.report(self.turn.tick, &report);
+                res.err().map(|it| (it.code(), it.to_string()))
+            }
             Err(err) => Some((err.code(), err.to_string())),
         };
         if let Some((reason, detail)) = refused {
@@ -61,7 +81,8 @@ impl Planner {
     fn take_status(&mut self, record: Record) {
         let Some(value) = &record.value else { return };
         match decode::<MigrationStatus>(value) {
-            Ok(status) => self.state.migrations.status(self.turn.end, &status),
+            // What does not fit is counted by its reason, and changes nothing.
+            Ok(status) => _ = self.state.migrations.told(self.turn.end, &status),
             Err(err) => {
                 let detail = err.to_string();
                 self.turn.dead.push(dead(record, err.code(), &detail));
@@ -69,8 +90,8 @@ impl Planner {
         }
     }
 
-    /// Takes in what the heat of the tick is; returns the forecasts that changed, and the total's.
-    pub fn heated(&mut self, heated: Heated) -> (ForecastUpserts, RangeForecast) {
+    /// Takes in what the heat of the tick is; returns what changed of forecasts and capacities.
+    pub fn heated(&mut self, heated: Heated) -> Expected {
         let (tick, is_fresh) = (self.turn.tick, self.is_fresh);
         (self.turn.queries, self.turn.late) = (heated.queries, heated.late);
         for it in heated.refused {
@@ -109,7 +130,18 @@ impl Planner {
             true => self.state.forecasts.iter().map(|(id, it)| (*id, Some(*it))).collect(),
             false => answers.ranges,
         };
-        (upserts, answers.total)
+        let loads = self.loads();
+        self.state.fleet.close(tick, &loads);
+        let nodes = self.nodes();
+        let capacity = |(id, node): &(&NodeId, &Node)| {
+            let capacity = Some(node.capacity_us_per_s);
+            let old = self.capacities.get(*id).copied();
+            (old != capacity).then(|| ((*id).clone(), capacity))
+        };
+        let capacities: Vec<_> =
+            nodes.iter().filter_map(|it| capacity(&it)).collect();
+        self.capacities = nodes.into_iter().map(|(id, it)| (id, it.capacity_us_per_s)).collect();
+        Expected { forecasts: upserts, total: answers.total, capacities }
     }
 
     fn take_cells(&mut self, diffs: Vec<(CellId, Rolling)>) {

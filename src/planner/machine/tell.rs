@@ -187,7 +187,7 @@ impl Planner {
 
     /// Overload of all nodes in this tick, in node-milliseconds.
     fn overload_ms(&self) -> u64 {
-        let nodes = self.state.fleet.nodes();
+        let nodes = self.nodes();
         let over = |(node, load): (NodeId, u64)| {
             let capacity = u128::from(nodes.get(&node)?.capacity_us_per_s).max(1);
             let permille = u128::from(load) * 1000 / capacity;
