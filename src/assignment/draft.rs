@@ -22,12 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::assignment::{Assignment, Source};
 use schemas::{Epoch, Generation, Inbox, Key, KeySpan, MigrationId, NodeId};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::map::{Map, NotTiled, Row, span_of, tiles};
 
 /// A node as an owner: who, and where it reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub node: NodeId,
     pub inbox: Inbox,
