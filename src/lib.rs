@@ -4,3 +4,4 @@
 pub mod kafka;
 pub mod assignment;
 pub mod migration;
+pub mod planner;

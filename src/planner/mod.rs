@@ -1,0 +1,3 @@
+//! Turns queries and capacities into plans, tick by tick.
+
+pub mod fleet;
