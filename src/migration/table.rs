@@ -6,7 +6,8 @@
 //! ```
 //!
 //! In a tick the driver calls `told` for every status, `close` at its end, then takes all of
-//! `poll_action` and all of `poll_ended`, and calls `written` when the transaction has committed.
+//! `poll_action` and all of `poll_ended`, and calls `written` when the transaction has committed. A
+//! snapshot is taken after that: what is to be written is not part of it.
 //!
 //! * **Matching is by id.** A status of an id that was never begun or that has ended changes nothing
 //!   and comes back as a reason; so does the word of a node that is not the destination.
