@@ -1,7 +1,7 @@
 //! Keeps a range-partitioned index evenly warm: everything that has a process around it, in the
 //! order data flows.
 
-
+pub mod topics;
 pub mod keys;
 pub mod tick;
 pub mod kafka;

@@ -1,0 +1,394 @@
+//! Says what of a cluster's topics a process cannot do without: checked at its start.
+//!
+//! Drift is a matter of taste, an unmet requirement breaks a promise, so the process does not start.
+//! Each one tells the topic, the reason and the remedy.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::definition::{Definition, Process};
+use super::{Actual, Cluster, definitions, parts};
+
+/// What a process cannot work with.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("topic {topic}: {reason}; remedy: {remedy}")]
+pub struct Unmet {
+    /// With the configured prefix.
+    pub topic: String,
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// Their order is part of the protocol.
+const ONE_PARTITION: [&str; 2] = ["assignment", "migrate_range"];
+
+/// A worker reads the same partition of all three.
+const INBOXES: [&str; 3] = ["index_update", "range_segment", "segment_ack"];
+
+/// Keyed by what they are about, and in the planner's boxes or compared with them by replay.
+const COMPACTED_BEHIND_PROGRESS: [&str; 3] = ["node_capacity", "heatmap", "migration_status"];
+
+/// Returns what of the topics that a process reads or writes it cannot work with.
+///
+/// `actual` is by name without the configured prefix. A cluster that does not tell its settings, as
+/// the embedded one, meets none of those that are about settings.
+pub fn requirements(
+    process: Process,
+    cluster: Cluster<'_>,
+    actual: &BTreeMap<String, Actual>,
+) -> Vec<Unmet> {
+    let mut check = Check { cluster, actual, unmet: Vec::new() };
+    let definitions = definitions();
+    let mine = |it: &&Definition| it.writers.contains(&process) || it.readers.contains(&process);
+    for definition in definitions.iter().filter(mine) {
+        check.exists(definition.name);
+        if ONE_PARTITION.contains(&definition.name) {
+            check.has_one_partition(definition.name);
+        }
+        if definition.settings["cleanup.policy"] == "compact" {
+            check.is_kept(definition.name);
+        }
+        if definition.name == "table" {
+            check.keeps_changes(definition);
+        }
+    }
+    if definitions.iter().filter(mine).any(|it| INBOXES.contains(&it.name)) {
+        check.inboxes_are_equally_many();
+    }
+    if process == Process::Planner {
+        check.is_stamped_by_the_broker("query_log");
+        check.is_compacted_behind_progress();
+    }
+    check.unmet
+}
+
+/// Returns what of the planner's inputs is kept for less than two snapshot intervals: a restart
+/// begins at the newest valid snapshot, which may be that old, and reads on from there.
+pub fn retention(
+    snapshot_interval_ms: u64,
+    cluster: Cluster<'_>,
+    actual: &BTreeMap<String, Actual>,
+) -> Vec<Unmet> {
+    let mut check = Check { cluster, actual, unmet: Vec::new() };
+    let least = snapshot_interval_ms.saturating_mul(2).saturating_add(1);
+    for definition in definitions() {
+        let topic = definition.name;
+        if definition.readers.contains(&Process::Planner) && check.deletes(topic) {
+            let reason = "a restart reads what came since the newest snapshot, which may be two \
+                          intervals old";
+            check.at_least(topic, "retention.ms", least, reason);
+        }
+    }
+    check.unmet
+}
+
+struct Check<'a> {
+    cluster: Cluster<'a>,
+    actual: &'a BTreeMap<String, Actual>,
+    unmet: Vec<Unmet>,
+}
+
+impl Check<'_> {
+    fn exists(&mut self, topic: &str) {
+        if !self.actual.contains_key(topic) {
+            self.push(topic, "it does not exist".to_owned(), "isotherm topics apply".to_owned());
+        }
+    }
+
+    fn has_one_partition(&mut self, topic: &str) {
+        if let Some(Actual { partitions, .. }) = self.actual.get(topic)
+            && *partitions != 1
+        {
+            let reason = format!(
+                "it has {partitions} partitions, but the order of its records is part of the \
+                 protocol, which only one partition keeps"
+            );
+            let remedy = "stop everything that writes or reads it, delete it, and run `isotherm \
+                          topics apply`, which creates it with one partition";
+            self.push(topic, reason, remedy.to_owned());
+        }
+    }
+
+    fn inboxes_are_equally_many(&mut self) {
+        let partitions = |it: &&'static str| Some((*it, self.actual.get(*it)?.partitions));
+        let inboxes: Vec<_> = INBOXES.iter().filter_map(partitions).collect();
+        let Some(most) = inboxes.iter().map(|it| it.1).max() else { return };
+        let all: Vec<_> = inboxes.iter().map(|(topic, n)| format!("{topic} has {n}")).collect();
+        let all = all.join(", ");
+        let Cluster { bootstrap_servers, prefix } = self.cluster;
+        for (topic, _) in inboxes.into_iter().filter(|it| it.1 < most) {
+            let reason = format!(
+                "a worker reads the same partition of three topics, so they need equally many: {all}"
+            );
+            let remedy = format!(
+                "kafka-topics.sh --bootstrap-server {bootstrap_servers} --alter --topic \
+                 {prefix}{topic} --partitions {most}"
+            );
+            self.push(topic, reason, remedy);
+        }
+    }
+
+    fn is_stamped_by_the_broker(&mut self, topic: &str) {
+        let key = "message.timestamp.type";
+        let Some(stamped_by) = self.setting(topic, key) else { return };
+        if stamped_by != "LogAppendTime" {
+            let reason = format!(
+                "its {key} is {stamped_by}, so a writer's clock would decide in which tick a query \
+                 counts"
+            );
+            let remedy = self.cluster.set(topic, key, "LogAppendTime");
+            self.push(topic, reason, remedy);
+        }
+    }
+
+    fn is_compacted_behind_progress(&mut self) {
+        let Some(kept) = self.setting("planner_progress", "retention.ms") else { return };
+        let Some(kept_ms) = self.number("planner_progress", "retention.ms", kept) else { return };
+        for topic in COMPACTED_BEHIND_PROGRESS {
+            if self.compacts(topic) {
+                let reason = "compaction would take records out of the boxes that planner_progress \
+                              still names, so replay would differ";
+                self.at_least(topic, "min.compaction.lag.ms", kept_ms, reason);
+            }
+        }
+    }
+
+    /// A reader that starts folds the topic from its beginning.
+    fn is_kept(&mut self, topic: &str) {
+        if self.deletes(topic)
+            && let Some(kept) = self.setting(topic, "retention.ms")
+            && self.number(topic, "retention.ms", kept).is_some_and(|it| it != FOR_EVER)
+        {
+            let reason = format!(
+                "it deletes records after {kept} ms, but who starts reads it from the beginning and \
+                 would miss what has not changed since"
+            );
+            let remedy = self.cluster.set(topic, "cleanup.policy", "compact");
+            self.push(topic, reason, remedy);
+        }
+    }
+
+    fn keeps_changes(&mut self, definition: &Definition) {
+        let topic = definition.name;
+        if !self.compacts(topic) {
+            return;
+        }
+        let declared = |key: &str| definition.settings[key].parse().unwrap_or(FOR_EVER);
+        let reason = "a channel that was away must see every change of a row, or it would leave \
+                      entries at keys that the row has left";
+        let key = "min.compaction.lag.ms";
+        self.at_least(topic, key, declared(key), reason);
+        let reason = "a scan that has passed a row must see that it is deleted on its way";
+        let key = "delete.retention.ms";
+        self.at_least(topic, key, declared(key), reason);
+    }
+
+    fn at_least(&mut self, topic: &str, key: &str, least: u64, reason: &str) {
+        let Some(actual) = self.setting(topic, key) else { return };
+        let Some(number) = self.number(topic, key, actual) else { return };
+        if number < least {
+            let reason = format!("its {key} is {actual}, less than {least}: {reason}");
+            let remedy = self.cluster.set(topic, key, &least.to_string());
+            self.push(topic, reason, remedy);
+        }
+    }
+
+    fn compacts(&mut self, topic: &str) -> bool {
+        self.setting(topic, "cleanup.policy").is_some_and(|it| parts(it).any(|it| it == "compact"))
+    }
+
+    fn deletes(&mut self, topic: &str) -> bool {
+        self.setting(topic, "cleanup.policy").is_some_and(|it| parts(it).any(|it| it == "delete"))
+    }
+}
+
+/// As a number of milliseconds, what Kafka writes as -1; it is the greatest that it takes.
+const FOR_EVER: u64 = i64::MAX as u64;
+
+impl<'a> Check<'a> {
+    /// Returns a setting of a topic that exists; what is not told cannot be relied on.
+    fn setting(&mut self, topic: &str, key: &str) -> Option<&'a str> {
+        let res = self.actual.get(topic)?.settings.get(key);
+        if res.is_none() {
+            let reason = format!("the cluster does not tell its {key}");
+            let remedy = "allow this process DescribeConfigs on the topic".to_owned();
+            self.push(topic, reason, remedy);
+        }
+        res.map(String::as_str)
+    }
+
+    fn number(&mut self, topic: &str, key: &str, value: &str) -> Option<u64> {
+        let res = value.parse::<i64>().ok().map(|it| u64::try_from(it).unwrap_or(FOR_EVER));
+        if res.is_none() {
+            let reason = format!("its {key} is `{value}`, which is not a number");
+            let remedy = "set it to a number of milliseconds".to_owned();
+            self.push(topic, reason, remedy);
+        }
+        res
+    }
+
+    /// Says the same once: two requirements may miss one setting.
+    fn push(&mut self, topic: &str, reason: String, remedy: String) {
+        let topic = format!("{}{topic}", self.cluster.prefix);
+        let unmet = Unmet { topic, reason, remedy };
+        if !self.unmet.contains(&unmet) {
+            self.unmet.push(unmet);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn one_partition_keeps_the_order_of_the_protocol() {
+        check(Process::Router, |it| it.topic("assignment").partitions = 3, expect![[r#"
+            topic p-assignment: it has 3 partitions, but the order of its records is part of the protocol, which only one partition keeps; remedy: stop everything that writes or reads it, delete it, and run `isotherm topics apply`, which creates it with one partition
+        "#]]);
+        check(Process::Worker, |it| it.topic("migrate_range").partitions = 2, expect![[r#"
+            topic p-migrate_range: it has 2 partitions, but the order of its records is part of the protocol, which only one partition keeps; remedy: stop everything that writes or reads it, delete it, and run `isotherm topics apply`, which creates it with one partition
+        "#]]);
+        check(Process::Router, |it| it.topic("migrate_range").partitions = 2, expect![""]);
+    }
+
+    #[test]
+    fn inboxes_are_equally_many() {
+        check(Process::Worker, |it| it.topic("segment_ack").partitions = 8, expect![[r#"
+            topic p-segment_ack: a worker reads the same partition of three topics, so they need equally many: index_update has 16, range_segment has 16, segment_ack has 8; remedy: kafka-topics.sh --bootstrap-server k:9092 --alter --topic p-segment_ack --partitions 16
+        "#]]);
+        check(Process::Planner, |it| it.topic("segment_ack").partitions = 8, expect![""]);
+    }
+
+    #[test]
+    fn missing_topic_matters_to_those_who_use_it() {
+        check(Process::Channel, |it| _ = it.0.remove("table"), expect![[r#"
+            topic p-table: it does not exist; remedy: isotherm topics apply
+        "#]]);
+        check(Process::Router, |it| _ = it.0.remove("table"), expect![""]);
+    }
+
+    #[test]
+    fn writers_clock_does_not_decide_in_which_tick_a_query_counts() {
+        let alter = |it: &mut Topics| it.set("query_log", "message.timestamp.type", "CreateTime");
+        check(Process::Planner, alter, expect![[r#"
+            topic p-query_log: its message.timestamp.type is CreateTime, so a writer's clock would decide in which tick a query counts; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-query_log --add-config message.timestamp.type=LogAppendTime
+        "#]]);
+        check(Process::Router, alter, expect![""]);
+    }
+
+    #[test]
+    fn compaction_leaves_the_boxes_of_progress_alone() {
+        let key = "min.compaction.lag.ms";
+        check(Process::Planner, |it| it.set("heatmap", key, "172799999"), expect![[r#"
+            topic p-heatmap: its min.compaction.lag.ms is 172799999, less than 172800000: compaction would take records out of the boxes that planner_progress still names, so replay would differ; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-heatmap --add-config min.compaction.lag.ms=172800000
+        "#]]);
+        check(Process::Planner, |it| it.set("heatmap", key, "172800000"), expect![""]);
+        // What is not compacted needs no lag.
+        let alter = |it: &mut Topics| {
+            it.set("heatmap", key, "0");
+            it.set("heatmap", "cleanup.policy", "delete");
+        };
+        check(Process::Planner, alter, expect![""]);
+        let alter = |it: &mut Topics| {
+            it.set("planner_progress", "retention.ms", "-1");
+            it.set("heatmap", key, "9223372036854775807");
+        };
+        check(Process::Planner, alter, expect![[r#"
+            topic p-node_capacity: its min.compaction.lag.ms is 172800000, less than 9223372036854775807: compaction would take records out of the boxes that planner_progress still names, so replay would differ; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-node_capacity --add-config min.compaction.lag.ms=9223372036854775807
+            topic p-migration_status: its min.compaction.lag.ms is 172800000, less than 9223372036854775807: compaction would take records out of the boxes that planner_progress still names, so replay would differ; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-migration_status --add-config min.compaction.lag.ms=9223372036854775807
+        "#]]);
+    }
+
+    #[test]
+    fn what_is_folded_from_its_beginning_is_kept() {
+        let alter = |it: &mut Topics| {
+            it.set("assignment", "cleanup.policy", "compact,delete");
+            it.set("assignment", "retention.ms", "86400000");
+        };
+        check(Process::Router, alter, expect![[r#"
+            topic p-assignment: it deletes records after 86400000 ms, but who starts reads it from the beginning and would miss what has not changed since; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-assignment --add-config cleanup.policy=compact
+        "#]]);
+        // Without an end, and nothing compacted: that is a whole log.
+        let alter = |it: &mut Topics| {
+            it.set("table", "cleanup.policy", "delete");
+            it.set("table", "retention.ms", "-1");
+        };
+        check(Process::Channel, alter, expect![""]);
+    }
+
+    #[test]
+    fn changes_of_the_table_are_kept_for_channels_and_scans() {
+        check(Process::Channel, |it| it.set("table", "min.compaction.lag.ms", "0"), expect![[r#"
+            topic p-table: its min.compaction.lag.ms is 0, less than 604800000: a channel that was away must see every change of a row, or it would leave entries at keys that the row has left; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-table --add-config min.compaction.lag.ms=604800000
+        "#]]);
+        check(Process::Worker, |it| it.set("table", "delete.retention.ms", "1"), expect![[r#"
+            topic p-table: its delete.retention.ms is 1, less than 172800000: a scan that has passed a row must see that it is deleted on its way; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-table --add-config delete.retention.ms=172800000
+        "#]]);
+    }
+
+    #[test]
+    fn setting_that_is_not_told_or_no_number_is_not_relied_on() {
+        let alter = |it: &mut Topics| _ = it.topic("heatmap").settings.remove("cleanup.policy");
+        check(Process::Planner, alter, expect![[r#"
+            topic p-heatmap: the cluster does not tell its cleanup.policy; remedy: allow this process DescribeConfigs on the topic
+        "#]]);
+        let alter = |it: &mut Topics| it.set("heatmap", "min.compaction.lag.ms", "2 days");
+        check(Process::Planner, alter, expect![[r#"
+            topic p-heatmap: its min.compaction.lag.ms is `2 days`, which is not a number; remedy: set it to a number of milliseconds
+        "#]]);
+    }
+
+    #[test]
+    fn inputs_are_kept_for_two_snapshot_intervals() {
+        let mut topics = Topics::declared();
+        assert_eq!(retention(23 * HOUR_MS, CLUSTER, &topics.0), []);
+        topics.set("query_log", "retention.ms", &HOUR_MS.to_string());
+        let unmet = retention(HOUR_MS / 2, CLUSTER, &topics.0);
+        expect![[r#"
+            topic p-query_log: its retention.ms is 3600000, less than 3600001: a restart reads what came since the newest snapshot, which may be two intervals old; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-query_log --add-config retention.ms=3600001
+        "#]].assert_eq(&text(&unmet));
+        // Kept for ever by being compacted alone, and by having no end.
+        topics.set("query_log", "retention.ms", "-1");
+        assert_eq!(retention(23 * HOUR_MS, CLUSTER, &topics.0), []);
+    }
+
+    const CLUSTER: Cluster<'_> = Cluster { bootstrap_servers: "k:9092", prefix: "p-" };
+
+    /// A cluster's topics.
+    struct Topics(BTreeMap<String, Actual>);
+
+    impl Topics {
+        fn declared() -> Self {
+            let actual = definitions().into_iter().map(|it| {
+                let Definition { partitions, replication, settings, .. } = it;
+                (it.name.to_owned(), Actual { partitions, replication, settings })
+            });
+            Self(actual.collect())
+        }
+
+        fn topic(&mut self, name: &str) -> &mut Actual {
+            self.0.get_mut(name).unwrap()
+        }
+
+        fn set(&mut self, topic: &str, key: &str, value: &str) {
+            self.topic(topic).settings.insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    /// Checks a cluster that is as declared, but for what is altered.
+    fn check(process: Process, alter: impl FnOnce(&mut Topics), expect: Expect) {
+        let mut topics = Topics::declared();
+        alter(&mut topics);
+        expect.assert_eq(&text(&requirements(process, CLUSTER, &topics.0)));
+    }
+
+    fn text(unmet: &[Unmet]) -> String {
+        unmet.iter().map(|it| format!("{it}\n")).collect()
+    }
+}
