@@ -55,6 +55,20 @@ impl Asker {
         Ok(())
     }
 
+    /// Waits for an answer to a question, as long as the cluster does not refuse us. One that has
+    /// just started may not know who leads a partition.
+    pub(super) fn wait_for<T>(
+        &self,
+        ask: impl Fn(&Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        loop {
+            match ask(self) {
+                Err(err) if is_away(&err) => self.wait()?,
+                done => return done,
+            }
+        }
+    }
+
     /// Waits for the cluster to answer, for as long as a request may take.
     pub(super) fn reach(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + REQUEST_MAX;
@@ -183,6 +197,11 @@ impl Asker {
         self.serve();
         format!("{what}: {}", self.report().reason())
     }
+}
+
+/// Tells whether a question failed because a broker is away, or not yet all there.
+pub(super) fn is_away(err: &anyhow::Error) -> bool {
+    err.downcast_ref::<KafkaError>().is_some_and(passes)
 }
 
 fn offset(it: &TopicPartitionListElem<'_>) -> Result<Option<Offset>, KafkaError> {

@@ -235,6 +235,16 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::NotLeaderForPartition
             | Code::BrokerNotAvailable
             | Code::NetworkException
+            // Just started, or another leads the partition now: the client asks anew.
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::OffsetNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::KafkaStorageError
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::WaitingForCoordinator
             // These do not pass; but the report of the client gives them their time.
             | Code::Authentication
             | Code::SSL

@@ -14,8 +14,8 @@
 //! * **Away is not wrong.** A broker that is away is waited for, as long as it takes. One that
 //!   refuses who we are is given [`REFUSED_MAX`], in case that passes with its start.
 
-use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -30,11 +30,25 @@ use tracing::{debug, info, warn};
 /// The same line is said again after this long.
 const FOLD_FOR: Duration = Duration::from_secs(30);
 
+/// What a client has to say that it is away may be from before another was answered.
+const OLD_NEWS: Duration = Duration::from_secs(2);
+
 /// How many different lines are remembered as said.
 const SAID_MAX: usize = 32;
 
 /// How long a broker may refuse us before that is final.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
+
+/// Clusters that are away, and when that was said last. A process has several clients of one cluster,
+/// and a person need not know of each.
+static AWAY: Mutex<BTreeMap<String, Away>> = Mutex::new(BTreeMap::new());
+
+#[derive(Clone, Copy)]
+struct Away {
+    since: Instant,
+    said: Instant,
+    back: Option<Instant>,
+}
 
 /// What one client has said.
 pub(super) struct Report {
@@ -84,9 +98,12 @@ impl Report {
     pub(super) fn reached(&self) {
         let mut state = self.state();
         state.refused_since = None;
-        if let Some(since) = state.away_since.take() {
-            state.said.retain(|(line, _)| !line.starts_with("away"));
-            info!(away_s = since.elapsed().as_secs(), "kafka at {} is back", self.servers);
+        if state.away_since.take().is_none() {
+            return;
+        }
+        if let Some(away) = all_away().get_mut(&self.servers).filter(|it| it.back.is_none()) {
+            away.back = Some(Instant::now());
+            info!(away_s = away.since.elapsed().as_secs(), "kafka at {} is back", self.servers);
         }
     }
 
@@ -102,14 +119,29 @@ impl Report {
         if refused {
             state.refused_since.get_or_insert(now);
         }
-        if state.is_new("away", now) {
-            let reason = state.reason.as_deref().unwrap_or("all connections were lost");
-            warn!("kafka at {} cannot be reached: {reason}; still trying", self.servers);
+        let mut all = all_away();
+        let said = all.get(&self.servers).copied();
+        if said.is_some_and(|it| it.is_known(now)) {
+            return;
         }
+        let since = said.filter(|it| it.back.is_none()).map_or(now, |it| it.since);
+        all.insert(self.servers.clone(), Away { since, said: now, back: None });
+        let reason = state.reason.as_deref().unwrap_or("all connections were lost");
+        warn!("kafka at {} cannot be reached: {reason}; still trying", self.servers);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics with the report in hand")
+    }
+}
+
+impl Away {
+    /// Tells whether there is no need to say it once more.
+    fn is_known(&self, now: Instant) -> bool {
+        match self.back {
+            None => now.duration_since(self.said) < FOLD_FOR,
+            Some(back) => now.duration_since(back) < OLD_NEWS,
+        }
     }
 }
 
@@ -194,6 +226,10 @@ impl ProducerContext for Report {
     }
 }
 
+fn all_away() -> MutexGuard<'static, BTreeMap<String, Away>> {
+    AWAY.lock().expect("nobody panics with it in hand")
+}
+
 /// Cuts `[thrd:…]: ` off.
 fn without_thread(line: &str) -> &str {
     let rest = line.strip_prefix("[thrd:").and_then(|it| it.split_once("]: "));
@@ -229,14 +265,25 @@ mod tests {
     #[test]
     fn line_is_said_once_in_a_while() {
         let (mut state, now) = (State::default(), Instant::now());
-        assert!(state.is_new("away", now));
-        assert!(!state.is_new("away", now));
-        assert!(state.is_new("other", now));
-        assert!(state.is_new("away", now + FOLD_FOR));
+        assert!(state.is_new("mist", now));
+        assert!(!state.is_new("mist", now));
+        assert!(state.is_new("rain", now));
+        assert!(state.is_new("mist", now + FOLD_FOR));
         for line in 0..2 * SAID_MAX {
             state.is_new(&line.to_string(), now);
         }
         assert_eq!(state.said.len(), SAID_MAX);
+    }
+
+    #[test]
+    fn absence_is_said_once_and_said_again_when_it_lasts_or_is_a_new_one() {
+        let now = Instant::now();
+        let away = Away { since: now, said: now, back: None };
+        assert!(away.is_known(now + FOLD_FOR / 2));
+        assert!(!away.is_known(now + FOLD_FOR));
+        let back = Away { back: Some(now), ..away };
+        assert!(back.is_known(now + OLD_NEWS / 2));
+        assert!(!back.is_known(now + OLD_NEWS));
     }
 
     #[test]

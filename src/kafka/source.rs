@@ -31,8 +31,8 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use schemas::Millis;
 
-use super::ask::Asker;
 pub use super::ask::Start;
+use super::ask::{Asker, is_away};
 use super::report::Report;
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, create, is_by_writer, passes};
 use super::{is_passing, wall_clock};
@@ -148,15 +148,15 @@ impl Source {
             asker.wait()?;
             let mut ids = Vec::new();
             for topic in &input.topics {
-                ids.extend(asker.partitions(topic)?);
+                ids.extend(asker.wait_for(|it| it.partitions(topic))?);
             }
-            let from = asker.starts(&ids, input.start)?;
+            let from = asker.wait_for(|it| it.starts(&ids, input.start))?;
             starts.extend(from.into_iter().map(|(id, from)| (id, (from, input.reading))));
             if input.reading == Reading::Historical {
-                ends.extend(match input.end {
-                    Some(end) => asker.at_time(&ids, end)?,
-                    None => asker.ends(&ids)?,
-                });
+                ends.extend(asker.wait_for(|it| match input.end {
+                    Some(end) => it.at_time(&ids, end),
+                    None => it.ends(&ids),
+                })?);
             }
             found.push((input, asker, ids));
         }
@@ -172,7 +172,7 @@ impl Source {
         for (input, asker, ids) in found {
             let consumer = Arc::new(consumer(input, inputs, ids.len())?);
             let from: BTreeMap<_, _> = ids.iter().map(|&id| (id, cutter.position(id))).collect();
-            check_beginnings(&asker, &from)?;
+            asker.wait_for(|it| check_beginnings(it, &from))?;
             for (at, queue) in split(&consumer, &asker.connection, &from, &reader)? {
                 let Rules { future_max_ms, past_max_ms, .. } = inputs.rules;
                 let feed = Feed {
@@ -309,7 +309,7 @@ impl Source {
         for cluster in &self.clusters {
             match cluster.asker.ends(&cluster.ids) {
                 Ok(found) => ends.extend(found),
-                Err(err) if err.downcast_ref::<KafkaError>().is_some_and(passes) => {
+                Err(err) if is_away(&err) => {
                     cluster.asker.serve();
                     return Ok(());
                 }
@@ -335,7 +335,7 @@ impl Source {
             for cluster in &self.clusters {
                 let from = cluster.ids.iter().map(|&id| (id, self.feeds[&id].position)).collect();
                 match check_beginnings(&cluster.asker, &from) {
-                    Err(err) if err.downcast_ref::<KafkaError>().is_some_and(passes) => (),
+                    Err(err) if is_away(&err) => (),
                     done => done?,
                 }
             }

@@ -75,7 +75,7 @@ impl Standby {
     ) -> anyhow::Result<Self> {
         let asker = Asker::new(connection, planner_id)?;
         asker.wait()?;
-        let partitions = asker.partitions(topic)?.len();
+        let partitions = asker.wait_for(|it| it.partitions(topic))?.len();
         if partitions != 1 {
             bail!("{topic} has {partitions} partitions: to take turns by it, it must have one");
         }
