@@ -145,6 +145,11 @@ impl Cells {
         self.starts.values().map(|id| (*id, &self.by_id[id]))
     }
 
+    /// Cells that are sampled, or were lately.
+    pub fn watched(&self) -> impl Iterator<Item = (CellId, &CellState)> {
+        self.watched.iter().filter_map(|id| Some((*id, self.by_id.get(id)?)))
+    }
+
     /// Cells of the key interval that begins at `start` and ends before `end` (empty: unbounded).
     pub fn within<'a>(
         &'a self,

@@ -9,8 +9,7 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context;
-use dataflows::Config;
-use dataflows::tally;
+use dataflows::{Config, Tick, tally};
 use tracing::{info, warn};
 
 use super::engine::Engine;
@@ -20,7 +19,7 @@ use super::settings::Settings;
 use crate::kafka::Connection;
 use crate::kafka::sink::{CommitError, Sink};
 use crate::kafka::source::{FilledBox, Input, Inputs, Source};
-use crate::tick::machine::{Origin, Rules};
+use crate::tick::machine::{Origin, Reading, Rules};
 use crate::tick::tick_box::TickBox;
 
 /// An entry with a longer key is passed over.
@@ -44,6 +43,11 @@ pub struct Options {
 
 /// Looks on while a planner runs.
 pub trait Watch {
+    /// A historical log begins with this tick.
+    fn opened(&mut self, _first: Tick) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// It is about to decide on this.
     fn filled(&mut self, _filled: &FilledBox) {}
 
@@ -63,6 +67,11 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         inputs: options.inputs.clone(),
     };
     let mut source = Source::open(&inputs, recorded)?;
+    if options.inputs.iter().any(|it| it.reading == Reading::Historical)
+        && let Some(first) = source.open_tick()?
+    {
+        watch.opened(first)?;
+    }
     let mut engine = start(&options.settings, options.timely_workers)?;
     while let Some(filled) = source.next_tick()? {
         watch.filled(&filled);

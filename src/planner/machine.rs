@@ -131,6 +131,8 @@ pub struct TickOutputs {
     pub ended: Vec<Ended>,
     /// Load of each node in the tick, in `cost_us` per second.
     pub loads: BTreeMap<NodeId, u64>,
+    /// The part of the load that no split can help, in millionths.
+    pub unsplittable_ppm: u32,
 }
 
 /// Decides what a planner does.
@@ -180,7 +182,7 @@ impl Planner {
         let ranges = Ranges::tiled(&settings.split_points);
         let mut cells = Cells::default();
         for range in ranges.iter() {
-            for start in cell_starts(&range.span, settings.cells.cells_per_range) {
+            for start in cell_starts(&range.span, &settings) {
                 cells.born(start, range.id);
             }
         }
@@ -261,11 +263,20 @@ impl Planner {
     }
 }
 
+/// Where the cells of the first assignment begin, but the first, which begins at the beginning.
+pub fn first_cells(settings: &Settings) -> Vec<Key> {
+    let ranges = Ranges::tiled(&settings.split_points);
+    ranges.iter().flat_map(|it| cell_starts(&it.span, settings)).skip(1).collect()
+}
+
 /// Where the cells of a new range begin: evenly by width between its ends.
-fn cell_starts(span: &KeySpan, n: u32) -> Vec<Key> {
+fn cell_starts(span: &KeySpan, settings: &Settings) -> Vec<Key> {
     let mut starts = vec![span.start.clone()];
-    if !span.end.0.is_empty() {
-        let at = |i| key_at(span, WHOLE / u64::from(n) * u64::from(i));
+    let end = if span.end.0.is_empty() { &settings.key_end } else { &span.end };
+    if span.start < *end {
+        let n = settings.cells.cells_per_range;
+        let bounded = KeySpan { start: span.start.clone(), end: end.clone() };
+        let at = |i| key_at(&bounded, WHOLE / u64::from(n) * u64::from(i));
         starts.extend((1..n).map(at));
     }
     starts.retain(|it| span.contains(&it.0));

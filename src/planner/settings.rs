@@ -33,6 +33,8 @@ pub struct Settings {
     pub birth_nodes: u32,
     /// Where the ranges of the first assignment begin, besides at the beginning.
     pub split_points: Vec<Key>,
+    /// Where the last range's cells end at first, though it is open-ended; empty: unknown.
+    pub key_end: Key,
     /// A snapshot is taken every so many ticks; 0: never.
     pub snapshot_ticks: Tick,
     /// A node that has not reported for so long is given nothing.

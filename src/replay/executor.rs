@@ -246,6 +246,11 @@ impl Executor {
         }
     }
 
+    /// Who owns what, by start.
+    pub fn owned(&self) -> &BTreeMap<Key, Assignment> {
+        &self.owned
+    }
+
     /// What each node reports of itself and of what it owns.
     pub fn reports(&self) -> impl Iterator<Item = NodeCapacity> {
         (0..).zip(&self.nodes).map(|(inbox, (node, capacity))| {

@@ -26,6 +26,7 @@ impl Planner {
     pub fn finish(&mut self, all: Option<Vec<Slot>>) -> TickOutputs {
         let mut res = std::mem::take(&mut self.turn.outputs);
         res.loads = self.loads();
+        res.unsplittable_ppm = self.unsplittable_of_all_ppm();
         let heat = self.heat_outputs();
         let mut outputs = std::mem::take(&mut res.outputs);
         if let Some(plan) = &res.plan {
@@ -150,6 +151,17 @@ impl Planner {
             all += cost;
             hot += cost * i128::from(self.state.cells.unsplittable_ppm(id, &self.settings.cells));
         }
+        (hot / all.max(1)).clamp(0, 1_000_000) as u32
+    }
+
+    /// Of the load of all ranges, the part that no split can help.
+    fn unsplittable_of_all_ppm(&self) -> u32 {
+        let cells = &self.state.cells;
+        let hot: i128 = cells.watched().map(|(id, it)| {
+            let ppm = cells.unsplittable_ppm(id, &self.settings.cells);
+            i128::from(it.heat.six().cost_us()) * i128::from(ppm)
+        }).sum();
+        let all = self.state.range_heat.values().map(|it| i128::from(it.six().cost_us())).sum::<i128>();
         (hot / all.max(1)).clamp(0, 1_000_000) as u32
     }
 

@@ -1,0 +1,163 @@
+//! Recounts what happened in a replay, from the records and the commands alone.
+//!
+//! * **Independent.** Load is summed up from the queries of the box and from who owned their keys when
+//!   the tick began; nothing of the planner's heat is looked at.
+
+use std::collections::BTreeMap;
+
+use dataflows::Tick;
+use dataflows::tally::Costs;
+use schemas::assignment::Assignment;
+use schemas::query_log::{self, Op, QueriesLogged, QueryLogged};
+use schemas::wire::Record as _;
+use schemas::{Key, NodeId};
+use sha2::{Digest, Sha256};
+
+use super::tally::{Tally, overload};
+use crate::kafka::source::FilledBox;
+use crate::planner::machine::TickOutputs;
+use crate::planner::snapshot::hex;
+use crate::tick::tick_box::TickBox;
+
+/// What happened, tick by tick.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Load over the grid; of the queries, without copying.
+    pub tally: Tally,
+    pub ticks: Vec<TickTold>,
+    pub records: u64,
+    pub queries: u64,
+    pub late: u64,
+    pub dead: u64,
+    pub moves: u64,
+    pub splits: u64,
+    pub joins: u64,
+    pub plans: u64,
+    pub bytes_moved: u64,
+    pub overload_node_seconds: f64,
+    /// Mean part of the load that no split can help, in millionths.
+    pub unsplittable_ppm: u64,
+    /// SHA-256 over the digests of all plans, in hexadecimal.
+    pub plan_digest: String,
+}
+
+/// One tick.
+#[derive(Clone, Debug)]
+pub struct TickTold {
+    pub tick: Tick,
+    /// Load of each node with what copying takes, in microseconds a second.
+    pub loads: BTreeMap<NodeId, u64>,
+    /// Where ranges begin and who owns them, once the tick is decided.
+    pub ranges: Vec<(Key, NodeId)>,
+    /// Moves that began: where the range begins, and who is to have it.
+    pub moves: Vec<(Key, NodeId)>,
+}
+
+/// Counts along.
+pub struct Recount {
+    pub history: History,
+    nodes: BTreeMap<NodeId, u64>,
+    costs: Costs,
+    tick_ms: u64,
+    loads_us: BTreeMap<NodeId, u64>,
+    digests: Sha256,
+    unsplittable: (u128, u128),
+}
+
+impl Recount {
+    pub fn new(grid: Vec<Key>, nodes: BTreeMap<NodeId, u64>, costs: Costs, tick_ms: u64) -> Self {
+        let history = History {
+            tally: Tally::new(grid, costs.read_us, costs.write_us),
+            ticks: Vec::new(),
+            records: 0,
+            queries: 0,
+            late: 0,
+            dead: 0,
+            moves: 0,
+            splits: 0,
+            joins: 0,
+            plans: 0,
+            bytes_moved: 0,
+            overload_node_seconds: 0.0,
+            unsplittable_ppm: 0,
+            plan_digest: String::new(),
+        };
+        let (loads_us, digests, unsplittable) = (BTreeMap::new(), Sha256::new(), (0, 0));
+        Self { history, nodes, costs, tick_ms, loads_us, digests, unsplittable }
+    }
+
+    /// Counts the records of a tick, by who owns their keys now; `copy_us` comes on top.
+    pub fn filled(
+        &mut self,
+        filled: &FilledBox,
+        owned: &BTreeMap<Key, Assignment>,
+        copy_us: &BTreeMap<NodeId, u64>,
+    ) {
+        let tick = filled.bounds.tick;
+        self.history.tally.pass(tick);
+        self.loads_us = copy_us.clone();
+        for record in filled.records.iter().filter(|it| it.at.topic == QueriesLogged::TOPIC) {
+            let Some(value) = &record.value else { continue };
+            self.history.records += 1;
+            let mut queries = Vec::new();
+            let read = query_log::read(value, |it| {
+                let (time, key) = (it.time, Key(it.key.to_vec()));
+                let (op, cost_us, bytes, estimated) = (it.op, it.cost_us, it.bytes, it.estimated);
+                queries.push(QueryLogged { time, key, op, cost_us, bytes, estimated });
+            });
+            if read.is_err() {
+                continue;
+            }
+            for query in queries {
+                let cost_us = query.cost_us.unwrap_or(match query.op {
+                    Op::Read | Op::Unknown => self.costs.read_us,
+                    Op::Scan => self.costs.scan_us,
+                    Op::Write => self.costs.write_us,
+                });
+                if let Some((_, it)) = owned.range(..=&query.key).next_back() {
+                    *self.loads_us.entry(it.node.clone()).or_default() += cost_us;
+                }
+                self.history.tally.add(tick, &query);
+            }
+        }
+    }
+
+    /// Takes in what the tick led to, and what is owned behind it.
+    pub fn committed(
+        &mut self,
+        bounds: &TickBox,
+        outputs: &TickOutputs,
+        owned: &BTreeMap<Key, Assignment>,
+    ) {
+        let history = &mut self.history;
+        let done = &outputs.done;
+        history.queries += done.queries;
+        history.late += done.late;
+        history.dead += done.dead;
+        let load = |node: &NodeId| self.loads_us.get(node).copied().unwrap_or(0);
+        let loads_us: Vec<u64> = self.nodes.keys().map(load).collect();
+        let capacities: Vec<u64> = self.nodes.values().copied().collect();
+        history.overload_node_seconds += overload(&loads_us, &capacities, self.tick_ms);
+        let total: u64 = loads_us.iter().sum();
+        self.unsplittable.0 += u128::from(total) * u128::from(outputs.unsplittable_ppm);
+        self.unsplittable.1 += u128::from(total);
+        history.unsplittable_ppm = (self.unsplittable.0 / self.unsplittable.1.max(1)) as u64;
+        let mut moves = Vec::new();
+        if let Some(plan) = &outputs.plan {
+            history.plans += 1;
+            history.moves += plan.moves.len() as u64;
+            history.splits += plan.splits.len() as u64;
+            history.joins += plan.joins.len() as u64;
+            self.digests.update(plan.digest.as_bytes());
+            moves.extend(plan.moves.iter().map(|it| (it.range_start.clone(), it.destination.clone())));
+        }
+        history.plan_digest = hex(&self.digests.clone().finalize());
+        let per_second = |us: &u64| us * 1000 / self.tick_ms;
+        history.ticks.push(TickTold {
+            tick: bounds.tick,
+            loads: self.nodes.keys().cloned().zip(loads_us.iter().map(per_second)).collect(),
+            ranges: owned.iter().map(|(start, it)| (start.clone(), it.node.clone())).collect(),
+            moves,
+        });
+    }
+}
