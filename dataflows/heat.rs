@@ -46,9 +46,8 @@ impl Heat {
     /// The part `numerator ÷ denominator` of it, rounded down; the rest is the caller's.
     pub fn part(self, numerator: u64, denominator: u64) -> Self {
         assert!(0 < denominator && numerator <= denominator, "a part is at most the whole");
-        let scale = |it: i64| {
-            (i128::from(it) * i128::from(numerator) / i128::from(denominator)) as i64
-        };
+        let scale =
+            |it: i64| (i128::from(it) * i128::from(numerator) / i128::from(denominator)) as i64;
         self.zip(self, |it, _| scale(it))
     }
 }

@@ -15,7 +15,6 @@ pub enum Reason {
     ForecastNotOwn,
     CoolingDown,
     TooLarge,
-    Uneven,
     NoDestination,
     HalfGap,
     DestinationTooWarm,
@@ -39,7 +38,6 @@ impl Reason {
             Self::ForecastNotOwn => "forecast_not_own",
             Self::CoolingDown => "cooling_down",
             Self::TooLarge => "too_large",
-            Self::Uneven => "uneven",
             Self::NoDestination => "no_destination",
             Self::HalfGap => "half_gap",
             Self::DestinationTooWarm => "destination_too_warm",
@@ -82,9 +80,7 @@ pub struct Refusals(Vec<(usize, Option<usize>, Refusal)>);
 impl Refusals {
     /// Tells it once: of a range and destination, the last word counts.
     pub fn tell(&mut self, index: usize, destination: Option<usize>, refusal: Refusal) {
-        let same = |it: &&mut (usize, Option<usize>, Refusal)| {
-            it.0 == index && it.1 == destination
-        };
+        let same = |it: &&mut (usize, Option<usize>, Refusal)| it.0 == index && it.1 == destination;
         let held = self.0.len();
         match self.0.iter_mut().find(same) {
             Some(told) => told.2 = refusal,
@@ -118,19 +114,6 @@ impl Refusals {
     }
 }
 
-/// Overload that is expected of a node over the horizon if nothing is done, above what it is to be
-/// brought down to; none unless it goes above what makes it pressed.
-pub fn pressure_ms(board: &Board<'_>, seat: &Seat<'_>) -> u64 {
-    let policy = &board.situation.policy;
-    let (path, tick_ms) = (seat.load.path(), board.situation.tick_ms);
-    let above = path.area_ms(&seat.level(policy.pressed_permille()), 1, tick_ms);
-    let above = above.max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms));
-    if above < policy.net_benefit_ms_min.max(1) {
-        return 0;
-    }
-    path.area_ms(&seat.level(policy.aim_permille()), 1, tick_ms).max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms))
-}
-
 /// The nodes that are or will be too warm, the warmest first.
 pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
     let warm = board.situation.policy.warm_permille;
@@ -138,7 +121,7 @@ pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
         .seats
         .iter()
         .filter_map(|seat| {
-            let area_ms = pressure_ms(board, seat);
+            let area_ms = board.pressure_ms(seat);
             (area_ms > 0).then(|| NodePressed {
                 node: seat.id.clone(),
                 capacity_us_per_s: seat.node.capacity_us_per_s,
@@ -176,4 +159,3 @@ pub fn range_share_ppm(board: &Board<'_>, index: usize) -> u32 {
 pub fn sustained_permille(board: &Board<'_>, seat: &Seat<'_>) -> u32 {
     permille(seat.load.sustained(&board.swing), seat.capacity)
 }
-

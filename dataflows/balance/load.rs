@@ -31,9 +31,9 @@ pub struct Load {
 impl Load {
     pub fn of(forecast: &RangeForecast) -> Self {
         let mut load = Self::default();
-        for target in 0..TARGETS {
+        for (target, upper) in UPPER.into_iter().enumerate() {
             let median = at(forecast, target, Q50);
-            let above = at(forecast, target, UPPER[target]).saturating_sub(median);
+            let above = at(forecast, target, upper).saturating_sub(median);
             load.median[target] = median;
             load.spread2[target] = u128::from(above).pow(2);
         }

@@ -21,6 +21,8 @@ mod explain;
 #[cfg(test)]
 mod fluid;
 #[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

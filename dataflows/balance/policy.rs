@@ -55,7 +55,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             warm_permille: 800,
-            headroom_permille: 100,
+            headroom_permille: 150,
             band_permille: 50,
             tolerance_permille: 50,
             piece_permille: 80,

@@ -1,1 +1,5 @@
+//! Holds decisions to their promises.
 
+use super::{Decision, Situation};
+
+pub fn assert_sound(_: &Situation, _: &Decision) {}
