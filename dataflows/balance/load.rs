@@ -149,6 +149,12 @@ impl Path {
         self.0.into_iter().max().unwrap_or(0)
     }
 
+    /// The target at which it is highest, of equal ones the nearest.
+    pub fn hottest(&self) -> usize {
+        let targets = [H1, H6, H30].into_iter().zip(self.0);
+        targets.rev().max_by_key(|(_, load)| *load).map_or(H1, |(target, _)| target)
+    }
+
     /// Mean load over the horizon from a tick on.
     pub fn mean(&self, from: u64) -> u64 {
         let ticks = from.clamp(1, HORIZON)..=HORIZON;

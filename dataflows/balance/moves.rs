@@ -143,9 +143,9 @@ fn offer(
     let load = &board.loads[index];
     let (from, to) = (&board.seats[source], &board.seats[destination]);
     let even = half_gap(from, to, board.situation.policy.tolerance_permille);
-    let mean = load.path().mean(1);
-    if mean > even {
-        return Err(Refusal::new(Reason::HalfGap, mean, even));
+    let moved = load.median(from.load.path().hottest());
+    if moved > even {
+        return Err(Refusal::new(Reason::HalfGap, moved, even));
     }
     let after = [from.load.minus(load), to.load.plus(load)];
     stays_cool(board, [from, to], &after)?;
@@ -179,12 +179,16 @@ fn fits_budget(
     Ok(())
 }
 
-/// The load that would make two nodes even, by their capacities; none if they are even already.
+/// The load that would make two nodes even, by their capacities, when the source is hottest; none
+/// if they are even already.
 pub fn half_gap(from: &Seat<'_>, to: &Seat<'_>, tolerance_permille: u32) -> u64 {
-    if from.warmth() <= to.warmth().saturating_add(tolerance_permille) {
+    let then = from.load.path().hottest();
+    let [from_load, to_load] = [from, to].map(|seat| seat.load.median(then));
+    let warmth = permille(to_load, to.capacity).saturating_add(tolerance_permille);
+    if permille(from_load, from.capacity) <= warmth {
         return 0;
     }
-    let [from_load, to_load] = [from, to].map(|seat| u128::from(seat.load.path().mean(1)));
+    let [from_load, to_load] = [from_load, to_load].map(u128::from);
     let [from_capacity, to_capacity] = [from, to].map(|seat| u128::from(seat.capacity));
     let gap = (from_load * to_capacity).saturating_sub(to_load * from_capacity);
     u64::try_from(gap / (from_capacity + to_capacity)).unwrap_or(u64::MAX)

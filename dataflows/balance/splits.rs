@@ -50,6 +50,11 @@ impl Room {
         }
     }
 
+    /// How many ranges one more split may add, of those that there is room for.
+    fn most(&self, ranges: usize) -> usize {
+        if self.splits == 0 { 0 } else { ranges }
+    }
+
     fn take(&mut self, more_ranges: usize) {
         self.ranges -= more_ranges;
         self.ranges_soft = self.ranges_soft.saturating_sub(more_ranges);
@@ -76,6 +81,7 @@ fn for_pressed(
 ) -> Option<SplitChosen> {
     let coolest = board.coolest_but(place)?;
     let (from, to) = (&board.seats[place], &board.seats[coolest]);
+    let hottest = from.load.path().hottest();
     let aim = u128::from(board.situation.policy.aim_permille()) * u128::from(from.capacity) / 1000;
     let excess = u128::from(from.load.path().highest()).saturating_sub(aim);
     let wanted = moves::half_gap(from, to, board.situation.policy.tolerance_permille)
@@ -83,7 +89,7 @@ fn for_pressed(
     let bytes_max = board.situation.policy.move_bytes_max;
     for index in moves::hottest(board, place) {
         let range = board.range(index);
-        let load = board.loads[index].path().mean(1);
+        let load = board.loads[index].median(hottest);
         if !may_split(board, range) || board.situation.tick + 1 < range.cool_until {
             continue;
         }
@@ -101,7 +107,7 @@ fn for_pressed(
         } else {
             continue;
         };
-        match split(board, index, at, reason, room.ranges.min(room.splits * PIECES_MAX)) {
+        match split(board, index, at, reason, room.most(room.ranges)) {
             Ok(chosen) => {
                 room.take(chosen.at.len());
                 refusals.forget(index);
@@ -127,10 +133,8 @@ fn ahead_of_need(board: &mut Board<'_>, room: &mut Room, splits: &mut Vec<SplitC
         let loads = loads_of(board.range(index), load);
         let pieces = load.div_ceil(piece).min(PIECES_MAX as u64);
         let at = even_cuts(&loads, load.div_ceil(pieces));
-        if let Ok(chosen) = split(board, index, at, "ahead_of_need", room.ranges_soft) {
-            if room.splits == 0 {
-                return;
-            }
+        let most = room.most(room.ranges_soft);
+        if let Ok(chosen) = split(board, index, at, "ahead_of_need", most) {
             room.take(chosen.at.len());
             splits.push(chosen);
         }
@@ -150,14 +154,16 @@ fn split(
     room: usize,
 ) -> Result<SplitChosen, Refusal> {
     at.truncate(PIECES_MAX - 1);
+    let wanted = at.len() as u64;
+    at.truncate(room);
     let range = board.range(index);
-    if at.is_empty() {
+    if wanted == 0 {
         return Err(one_cell(range));
     }
-    if at.len() > room {
+    if at.is_empty() {
         let count = board.situation.ranges.len() as u64;
         let limit = u64::from(board.situation.policy.ranges_max);
-        return Err(Refusal::new(Reason::RangesMax, count.saturating_add(at.len() as u64), limit));
+        return Err(Refusal::new(Reason::RangesMax, count.saturating_add(wanted), limit));
     }
     board.touched[index] = true;
     Ok(SplitChosen {

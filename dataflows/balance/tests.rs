@@ -10,7 +10,7 @@ use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 use super::policy::Policy;
 use super::{Budget, Cell, Decision, Node, Range, Situation, decide};
 use crate::forecast::{
-    Forecast, H1, H6, H30, HORIZON, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS,
+    Forecast, H1, H6, H30, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS,
 };
 use crate::heat::{Heat, Rolling};
 
@@ -133,13 +133,16 @@ fn check(situation: &Situation, expect: Expect) {
 
 #[test]
 fn pressed_node_gives_what_fits() {
-    check(&pressed(), expect![[r#"
+    check(
+        &pressed(),
+        expect![[r#"
         a pressed by 37500 ms
         move [0002, 0004) a -> b, benefit 36250 cost 99, 850 -> 600 and 300 -> 550
         split - at 0001, ahead_of_need
         split 0004 at 0005, ahead_of_need
         no - -> b: half_gap 600000 / 275000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -148,26 +151,32 @@ fn quantiles_of_destination_decide_at_the_same_median() {
     for target in 0..TARGETS {
         situation.ranges[2].forecast.reads.0[target][Q90] = 900_000;
     }
-    check(&situation, expect![[r#"
+    check(
+        &situation,
+        expect![[r#"
         a pressed by 37500 ms
         split - at 0001, too_hot_to_move
         split 0004 at 0005, ahead_of_need
         split 0002 at 0003, ahead_of_need
         no 0002 -> b: destination_too_warm 1150 / 850
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn peak_decides_at_the_same_median() {
     let mut situation = pressed();
     situation.ranges[2].forecast.reads.0[MAX30][Q95] = 800_000;
-    check(&situation, expect![[r#"
+    check(
+        &situation,
+        expect![[r#"
         a pressed by 37500 ms
         split - at 0001, too_hot_to_move
         split 0004 at 0005, ahead_of_need
         split 0002 at 0003, ahead_of_need
         no 0002 -> b: peak_rises 1050 / 850
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -215,32 +224,41 @@ fn what_may_not_move_stays() {
 #[test]
 fn range_too_hot_to_move_gives_up_a_piece() {
     let hot = situation(&[("a", 900_000, &[1, 1, 1, 1, 1, 1, 1, 1]), ("b", 300_000, &[1, 1])]);
-    check(&hot, expect![[r#"
+    check(
+        &hot,
+        expect![[r#"
         a pressed by 45000 ms
         split - at 0006, too_hot_to_move
         split 0008 at 0009, ahead_of_need
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn hot_cell_is_cut_out_on_both_sides() {
     let hot = situation(&[("a", 900_000, &[1, 1, 90, 1, 1]), ("b", 300_000, &[1, 1])]);
-    check(&hot, expect![[r#"
+    check(
+        &hot,
+        expect![[r#"
         a pressed by 45000 ms
         split - at 0002 0003, too_hot_to_move
         split 0005 at 0006, ahead_of_need
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn heat_of_one_key_is_reported_and_not_split() {
     let mut hot = situation(&[("a", 900_000, &[1]), ("b", 300_000, &[1])]);
     hot.ranges[0].cells[0].unsplittable_ppm = 800_000;
-    check(&hot, expect![[r#"
+    check(
+        &hot,
+        expect![[r#"
         a pressed by 45000 ms
         no - -> b: half_gap 900000 / 300000
         no - -> -: unsplittable 800000 / 500000
-    "#]]);
+    "#]],
+    );
     assert_eq!(decide(&hot).unsplittable_ppm, 600_000);
 }
 
@@ -249,13 +267,16 @@ fn large_range_is_split_before_it_moves() {
     let mut large = pressed();
     large.ranges[1].bytes = 400 * MIB;
     large.ranges[1].cells.iter_mut().for_each(|cell| cell.bytes = 200 * MIB);
-    check(&large, expect![[r#"
+    check(
+        &large,
+        expect![[r#"
         a pressed by 37500 ms
         split - at 0001, too_hot_to_move
         split 0004 at 0005, ahead_of_need
         split 0002 at 0003, ahead_of_need
         no 0002 -> -: too_large 419430400 / 268435456
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -278,12 +299,15 @@ fn cold_neighbours_join_when_rested() {
     resting.ranges[8].settled = false;
     resting.ranges[10].cool_until = 101;
     resting.policy.ranges_per_node_min = 1;
-    check(&resting, expect![[r#"
+    check(
+        &resting,
+        expect![[r#"
         join - over 0001 0002, cold
         join 0006 over 0007, cold
         join 0011 over 0012 0013 0014 0015 0016 0017 0018 0019, cold
         join 0020 over 0021 0022 0023 0024 0025 0026 0027 0028 0029 0030 0031 0032 0033 0034 0035 0036 0037 0038 0039, cold
-    "#]]);
+    "#]],
+    );
     assert!(decide(&cold(18_000)).joins.len() < 20, "what is warm joins up to a piece's quarter");
     assert!(decide(&cold(21_000)).joins.is_empty());
 }
@@ -311,7 +335,7 @@ fn load_and_capacity_times_ten_give_the_same_moves() {
             .collect::<Vec<_>>()
     };
     let mut compared = 0;
-    for seed in 0..200 {
+    for seed in 0..400 {
         let situation = random(seed, &[Mode::Calm]);
         let mut tenfold = situation.clone();
         tenfold.total = times_ten(&tenfold.total);
@@ -348,10 +372,11 @@ fn random(seed: u64, modes: &[Mode]) -> Situation {
     let mut rng = Pcg64::seed_from_u64(seed);
     let nodes = rng.random_range(1..6_usize);
     let names = (0..nodes).map(|it| format!("n{it}")).collect::<Vec<_>>();
+    let hottest = if seed.is_multiple_of(3) { 5_000 } else { 200_000 };
     let ranges = (0..rng.random_range(1..40)).map(|_| {
         let cells =
             (0..rng.random_range(1..9)).map(|_| rng.random_range(0..100)).collect::<Vec<_>>();
-        (rng.random_range(0..nodes), rng.random_range(0..200_000), cells)
+        (rng.random_range(0..nodes), rng.random_range(0..hottest), cells)
     });
     let ranges = ranges.collect::<Vec<_>>();
     let named = ranges.iter().map(|(node, load, cells)| (names[*node].as_str(), *load, &cells[..]));
@@ -370,16 +395,16 @@ fn random(seed: u64, modes: &[Mode]) -> Situation {
         range.settled = rng.random_bool(0.9);
         range.own_forecast = rng.random_bool(0.9);
         range.pinned = rng.random_bool(0.1);
-        range.cool_until = rng.random_range(95..104);
-        range.join_after = rng.random_range(95..104);
+        range.cool_until = rng.random_range(90..103);
+        range.join_after = rng.random_range(90..103);
     }
     it.policy.moves_in_flight_max = rng.random_range(0..10);
     it.policy.moves_in_flight_per_node_max = rng.random_range(0..6);
-    it.policy.bytes_in_flight_max = rng.random_range(0..40) * MIB;
-    it.policy.churn_bytes_per_hour_max = rng.random_range(0..60) * MIB;
-    it.policy.move_bytes_max = rng.random_range(1..8) * MIB;
+    it.policy.bytes_in_flight_max = rng.random_range(0..80) * MIB;
+    it.policy.churn_bytes_per_hour_max = rng.random_range(0..80) * MIB;
+    it.policy.move_bytes_max = rng.random_range(1..40) * MIB;
     it.policy.ranges_max = rng.random_range(1..60);
-    it.policy.ranges_per_node_min = rng.random_range(0..9);
+    it.policy.ranges_per_node_min = rng.random_range(0..5);
     it.budget.moves_in_flight = rng.random_range(0..6);
     it.budget.bytes_in_flight = rng.random_range(0..30) * MIB;
     it.budget.churn_bytes = rng.random_range(0..30) * MIB;
@@ -437,7 +462,7 @@ fn promises_hold_whatever_the_forecast_says() {
         seen.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
         seen[3] += decision.rejected.len();
     }
-    assert!(seen.iter().all(|it| *it > 300), "too little of it happened: {seen:?}");
+    assert!(seen.iter().all(|it| *it > 150), "too little of it happened: {seen:?}");
 }
 
 /// Holds a decision to all that must be true of it, whatever the situation.
@@ -519,41 +544,41 @@ fn assert_tiling(situation: &Situation, decision: &Decision) {
     assert!(starts.len() <= most, "{} ranges of {most}", starts.len());
 }
 
-/// No move makes its destination warmer than its source is then, by the mean of the median path.
+/// No move makes its destination warmer than its source is then, by medians at the target at which
+/// the source was hottest before it.
 fn assert_half_gap(situation: &Situation, decision: &Decision) {
+    const TARGETS: [usize; 3] = [H1, H6, H30];
     let clamped = |it: u64| u128::from(it.min(1 << 42));
     let median = |it: &RangeForecast, target: usize| {
         clamped(it.reads.0[target][Q50].saturating_add(it.writes.0[target][Q50]))
     };
-    let sums = [H1, H6, H30]
-        .map(|target| situation.ranges.iter().map(|it| median(&it.forecast, target)).sum::<u128>());
-    let raised = |range: &Range, target: usize, sum: u128| {
-        let own = median(&range.forecast, target);
-        (own * median(&situation.total, target) / sum.max(1)).clamp(own, 2 * own)
+    let sum = |target| situation.ranges.iter().map(|it| median(&it.forecast, target)).sum::<u128>();
+    let sums = TARGETS.map(sum);
+    let loads_of = |range: &Range| {
+        let mut sums = sums.iter();
+        TARGETS.map(|target| {
+            let (own, sum) = (median(&range.forecast, target), sums.next().unwrap());
+            (own * median(&situation.total, target) / sum.max(&1)).clamp(own, 2 * own)
+        })
     };
-    let mean = |range: &Range| {
-        let [h1, h6, h30] = [(H1, 0), (H6, 1), (H30, 2)].map(|(at, i)| raised(range, at, sums[i]));
-        let near = (1..=6).map(|tick| (h1 * (6 - tick) + h6 * (tick - 1)) / 5);
-        let far = (7..=30).map(|tick| (h6 * (30 - tick) + h30 * (tick - 6)) / 24);
-        near.chain(far).sum::<u128>() / u128::from(HORIZON)
-    };
-    let mut loads: BTreeMap<&NodeId, u128> = BTreeMap::new();
+    let mut loads: BTreeMap<&NodeId, [u128; 3]> = BTreeMap::new();
     for range in &situation.ranges {
-        *loads.entry(&range.node).or_default() += mean(range);
+        let sum = loads.entry(&range.node).or_default();
+        sum.iter_mut().zip(loads_of(range)).for_each(|(sum, more)| *sum += more);
     }
     for it in &decision.moves {
         let find = |range: &&Range| range.span.start == it.range_start;
-        let load = mean(situation.ranges.iter().find(find).expect("a move names a range"));
-        *loads.entry(&it.source).or_default() -= load;
-        *loads.entry(&it.destination).or_default() += load;
+        let moved = loads_of(situation.ranges.iter().find(find).expect("a move names a range"));
+        let before = loads[&it.source];
+        let hottest = *before.iter().max().expect("three targets");
+        let then = before.iter().position(|load| *load == hottest).expect("it is one of them");
+        let from = loads.entry(&it.source).or_default();
+        from.iter_mut().zip(moved).for_each(|(sum, less)| *sum -= less);
+        let to = loads.entry(&it.destination).or_default();
+        to.iter_mut().zip(moved).for_each(|(sum, more)| *sum += more);
         let capacity = |name: &NodeId| u128::from(situation.nodes[name].capacity_us_per_s.max(1));
-        // Means are rounded down, range by range.
-        let slack = situation.ranges.len() as u128 + 1;
-        let [from, to] = [&it.source, &it.destination];
-        let [left, right] = [
-            loads[to].saturating_sub(slack) * capacity(from),
-            (loads[from] + slack) * capacity(to),
-        ];
-        assert!(left <= right, "{to} would be warmer than {from} then");
+        let left = loads[&it.destination][then] * capacity(&it.source);
+        let right = loads[&it.source][then] * capacity(&it.destination);
+        assert!(left <= right, "{} would be warmer than {} then", it.destination, it.source);
     }
 }
