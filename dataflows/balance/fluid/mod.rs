@@ -131,10 +131,6 @@ fn position(key: &Key) -> u32 {
     key.0.as_slice().try_into().map_or(0, u32::from_be_bytes)
 }
 
-pub fn run(scenario: &Scenario, belief: Belief) -> Outcome {
-    run_checked(scenario, belief, |_, _| ())
-}
-
 /// Runs a scenario and shows every situation and decision.
 pub fn run_checked(
     scenario: &Scenario,
