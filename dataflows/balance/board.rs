@@ -105,7 +105,7 @@ impl<'a> Board<'a> {
         upper.max(self.likely_ms(seat, load, from))
     }
 
-    /// How many ranges of how many a pre-emptive split may add to: the softer bound.
+    /// The softer bound: with so many ranges, splits ahead of need stop.
     pub fn ranges_soft(&self) -> usize {
         let policy = &self.situation.policy;
         let takers = self.situation.nodes.values().filter(|node| node.takes).count();

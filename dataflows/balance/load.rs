@@ -75,9 +75,10 @@ impl Load {
     /// The upper quantile at a target: own spreads are independent, the common swing is shared.
     pub fn upper(&self, target: usize, swing: &Swing) -> u64 {
         let median = self.median[target];
-        let common = u128::from(median) * u128::from(swing.above[target])
-            / u128::from(swing.median[target].max(1));
-        let above = self.spread2[target].saturating_add(common.saturating_mul(common)).isqrt();
+        let all = u128::from(swing.above[target]);
+        let common = u128::from(median) * all / u128::from(swing.median[target].max(1));
+        let common = common.min(all);
+        let above = self.spread2[target].saturating_add(common.pow(2)).isqrt();
         median.saturating_add(u64::try_from(above).unwrap_or(u64::MAX))
     }
 
@@ -200,4 +201,54 @@ pub fn permille(load: u64, capacity_us_per_s: u64) -> u32 {
 /// Millionths that a part is of the whole.
 pub fn share_ppm(part: u64, whole: u64) -> u32 {
     (u128::from(part) * 1_000_000 / u128::from(whole.max(1))).min(1_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::Forecast;
+
+    /// A load with this median and this upper quantile, at every target.
+    fn forecast(median: u64, upper: u64) -> RangeForecast {
+        let row = [median, median, median, median, median, upper, upper, upper];
+        RangeForecast { reads: Forecast([row; TARGETS]), writes: Forecast::default() }
+    }
+
+    #[test]
+    fn own_spreads_are_independent_and_the_swing_is_shared() {
+        let parts = [(100, 130), (200, 240)].map(|(q50, q90)| Load::of(&forecast(q50, q90)));
+        let load = parts[0].plus(&parts[1]);
+        let calm = Swing::new(&forecast(1000, 1000), &load);
+        assert_eq!(load.upper(H1, &calm), 300 + 50, "30 and 40 make 50");
+        let all = load.plus(&Load::of(&forecast(300, 300)));
+        let swinging = Swing::new(&forecast(600, 840), &all);
+        assert_eq!(load.upper(H1, &swinging), 300 + 130, "50, and half of 240, make 130");
+        assert_eq!(all.minus(&parts[0]).minus(&parts[1]), Load::of(&forecast(300, 300)));
+    }
+
+    #[test]
+    fn area_counts_what_lies_above_a_level() {
+        let path = Path([900, 900, 0]);
+        let level = Level { permille: 800, capacity_us_per_s: 1000 };
+        assert_eq!(path.area_ms(&level, 1, 1000), 6 * 100 + 62 + 25, "six ticks and a slope");
+        assert_eq!(path.area_ms(&level, 9, 1000), 0);
+        assert_eq!(path.ticks_until(&level), Some(0));
+        assert_eq!(Path([0, 0, 1000]).ticks_until(&level), Some(25));
+        assert_eq!(Path([0, 0, 800]).ticks_until(&level), None);
+    }
+
+    #[test]
+    fn medians_are_raised_to_their_total_but_not_beyond_twice() {
+        let [one, sum] = [Load::of(&forecast(100, 150)), Load::of(&forecast(400, 400))];
+        let raised = |total| one.raised(&sum, &Load::of(&forecast(total, total))).median(H1);
+        assert_eq!([raised(600), raised(300), raised(9000)], [150, 100, 200]);
+    }
+
+    #[test]
+    fn extreme_loads_are_clamped() {
+        let extreme = Load::of(&forecast(0, u64::MAX));
+        let swing = Swing::new(&forecast(0, u64::MAX), &extreme);
+        assert_eq!(extreme.upper(H1, &swing), LOAD_MAX);
+        assert_eq!(Load::of(&forecast(u64::MAX, 0)).upper(H1, &swing), 2 * LOAD_MAX);
+    }
 }

@@ -40,7 +40,8 @@ pub struct Policy {
     pub disruption_ms: u64,
     /// Benefit must exceed cost by so much.
     pub net_benefit_ms_min: u64,
-    /// A range rests so many ticks after it was moved, split or joined.
+    /// A range rests so many ticks: it does not move after a move, nor join after a move, split or
+    /// join.
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,

@@ -180,19 +180,32 @@ fn peak_decides_at_the_same_median() {
 }
 
 #[test]
+fn careful_path_of_destination_counts_against_the_benefit() {
+    let mut situation = pressed();
+    let benefit = decide(&situation).moves[0].benefit_ms;
+    for target in [H1, H6, H30] {
+        situation.ranges[2].forecast.reads.0[target][Q90] = 600_000;
+    }
+    // At .9 the destination is at .85 then, 50 thousandths of 29 ticks of 5 s too much.
+    assert_eq!(decide(&situation).moves[0].benefit_ms, benefit - 50 * 29 * 5);
+}
+
+#[test]
 fn load_that_is_soon_gone_is_acted_upon() {
     let mut situation = pressed();
     for (range, gone) in [(0, 100_000), (1, 50_000)] {
         situation.ranges[range].forecast.reads.0[H30] = [gone; 8];
         situation.ranges[range].forecast.reads.0[MEAN30] = [gone * 4; 8];
     }
-    assert!(!decide(&situation).moves.is_empty());
-    // With all targets at the mean, which is not above the threshold, there is nothing to do.
+    situation.total = RangeForecast::default();
+    assert_eq!(decide(&situation).moves.len(), 1);
+    // With all targets at the mean, which does not press the node, there is nothing to do.
     for range in 0..2 {
         let mean = situation.ranges[range].forecast.reads.0[MEAN30];
         situation.ranges[range].forecast.reads.0 = [mean; TARGETS];
     }
-    assert!(decide(&situation).moves.is_empty());
+    let decision = decide(&situation);
+    assert!(decision.moves.is_empty() && decision.why.is_empty(), "{}", told(&decision));
 }
 
 #[test]
