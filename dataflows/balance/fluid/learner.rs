@@ -71,7 +71,7 @@ impl Learner {
         }
         // Sorting is what takes time; quantiles of hundreds of residuals change little in four ticks.
         self.learned += 1;
-        if self.learned % 4 != 0 {
+        if !self.learned.is_multiple_of(4) {
             return;
         }
         self.sorted = self
