@@ -1,6 +1,6 @@
 //! Keeps the working copy of a situation on which a decision is tried out, move by move.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use schemas::NodeId;
 
@@ -43,7 +43,8 @@ pub struct Spent {
 impl<'a> Board<'a> {
     pub fn new(situation: &'a Situation) -> Self {
         let mut seats = situation.nodes.iter().map(Seat::new).collect::<Vec<_>>();
-        let places: BTreeMap<&NodeId, usize> =
+        // Looked up only, so its order cannot show.
+        let places: HashMap<&NodeId, usize> =
             seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
         let mut loads =
             situation.ranges.iter().map(|range| Load::of(&range.forecast)).collect::<Vec<_>>();
@@ -172,6 +173,6 @@ impl<'a> Seat<'a> {
 
     /// Mean of the median path ÷ capacity, in thousandths.
     pub fn warmth(&self) -> u32 {
-        permille(self.load.path().mean(1), self.capacity)
+        permille(self.load.path().mean(), self.capacity)
     }
 }

@@ -60,6 +60,9 @@ impl Load {
     /// Its medians times `total` ÷ `sum`, at least once and at most twice.
     pub fn raised(mut self, sum: &Self, total: &Self) -> Self {
         for target in 0..TARGETS {
+            if total.median[target] <= sum.median[target] {
+                continue;
+            }
             let (median, sum) = (u128::from(self.median[target]), u128::from(sum.median[target]));
             let raised = median * u128::from(total.median[target]) / sum.max(1);
             self.median[target] = raised.clamp(median, 2 * median) as u64;
@@ -156,11 +159,10 @@ impl Path {
         targets.rev().max_by_key(|(_, load)| *load).map_or(H1, |(target, _)| target)
     }
 
-    /// Mean load over the horizon from a tick on.
-    pub fn mean(&self, from: u64) -> u64 {
-        let ticks = from.clamp(1, HORIZON)..=HORIZON;
-        let count = ticks.clone().count() as u128;
-        u64::try_from(ticks.map(|tick| self.at(tick)).sum::<u128>() / count).unwrap_or(u64::MAX)
+    /// Mean load over the horizon: what the straight lines come to.
+    pub fn mean(&self) -> u64 {
+        let [h1, h6, h30] = self.0.map(u128::from);
+        ((6 * h1 + 29 * h6 + 25 * h30) / 60) as u64
     }
 
     /// Area above a level over the horizon from a tick on, in milliseconds of the whole node.
@@ -232,6 +234,8 @@ mod tests {
         let level = Level { permille: 800, capacity_us_per_s: 1000 };
         assert_eq!(path.area_ms(&level, 1, 1000), 6 * 100 + 62 + 25, "six ticks and a slope");
         assert_eq!(path.area_ms(&level, 9, 1000), 0);
+        let mean = (1..=HORIZON).map(|tick| path.at(tick)).sum::<u128>() / 30;
+        assert!(path.mean().abs_diff(mean as u64) <= 1);
         assert_eq!(path.ticks_until(&level), Some(0));
         assert_eq!(Path([0, 0, 1000]).ticks_until(&level), Some(25));
         assert_eq!(Path([0, 0, 800]).ticks_until(&level), None);

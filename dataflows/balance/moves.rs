@@ -94,7 +94,7 @@ pub fn hottest(board: &Board<'_>, place: usize) -> Vec<usize> {
         .ranges
         .iter()
         .filter(|index| !board.touched[**index])
-        .map(|index| (Reverse(board.loads[*index].path().mean(1)), *index))
+        .map(|index| (Reverse(board.loads[*index].path().mean()), *index))
         .collect::<Vec<_>>();
     ranges.sort_unstable();
     ranges.truncate(board.situation.policy.candidates_max as usize);
@@ -108,7 +108,7 @@ fn destinations(board: &Board<'_>, source: usize) -> Vec<usize> {
         .map(|place| (board.seats[place].warmth(), place))
         .collect::<Vec<_>>();
     places.sort_unstable();
-    places.truncate(board.situation.policy.candidates_max as usize);
+    places.truncate(board.situation.policy.destinations_max as usize);
     places.into_iter().map(|(_, place)| place).collect()
 }
 

@@ -45,9 +45,10 @@ pub struct Policy {
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,
-    /// Of a pressed node, so many of its hottest ranges are looked at, and as many of the coolest
-    /// nodes as destinations.
+    /// Of a pressed node, so many of its hottest ranges are looked at, and so many of the coolest
+    /// nodes as their destinations.
     pub candidates_max: u32,
+    pub destinations_max: u32,
     /// So many refusals are told, the most relevant first.
     pub rejected_max: u32,
 }
@@ -77,6 +78,7 @@ impl Default for Policy {
             cool_down_ticks: 12,
             deadline_ms: 600_000,
             candidates_max: 32,
+            destinations_max: 8,
             rejected_max: 16,
         }
     }
