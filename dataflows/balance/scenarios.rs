@@ -96,7 +96,8 @@ fn square_wave_at_the_decision_interval_does_not_thrash() {
         for it in [&reactive, &ours] {
             assert!(it.moved_at.len() < 20 && it.bytes_moved < DATA / 2);
         }
-        assert!(ours.moved_at.iter().all(|tick| *tick < 60), "moved at {:?}", ours.moved_at);
+        let late = ours.moved_at.iter().filter(|tick| **tick >= 30).count();
+        assert!(late <= 2, "moved at {:?}", ours.moved_at);
     }
 }
 
