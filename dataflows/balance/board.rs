@@ -1,6 +1,6 @@
 //! Keeps the working copy of a situation on which a decision is tried out, move by move.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use schemas::NodeId;
 
@@ -43,7 +43,8 @@ pub struct Spent {
 impl<'a> Board<'a> {
     pub fn new(situation: &'a Situation) -> Self {
         let mut seats = situation.nodes.iter().map(Seat::new).collect::<Vec<_>>();
-        let places: BTreeMap<&NodeId, usize> =
+        // Looked up only, so its order cannot show.
+        let places: HashMap<&NodeId, usize> =
             seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
         let mut loads =
             situation.ranges.iter().map(|range| Load::of(&range.forecast)).collect::<Vec<_>>();
@@ -80,7 +81,32 @@ impl<'a> Board<'a> {
         &self.situation.ranges[index]
     }
 
-    /// How many ranges of how many a pre-emptive split may add to: the softer bound.
+    /// Overload over the horizon that a node is to be relieved of: none unless its likely load makes
+    /// it pressed, then all above what it is to be brought down to.
+    pub fn pressure_ms(&self, seat: &Seat<'_>) -> u64 {
+        let (policy, tick_ms) = (&self.situation.policy, self.situation.tick_ms);
+        let pressed = seat.level(policy.pressed_permille());
+        if seat.load.path().area_ms(&pressed, 1, tick_ms) < policy.net_benefit_ms_min.max(1) {
+            return 0;
+        }
+        self.likely_ms(seat, &seat.load, 1)
+    }
+
+    /// Area of the median path above the aim, from a tick on, if a node had this load.
+    pub fn likely_ms(&self, seat: &Seat<'_>, load: &Load, from: u64) -> u64 {
+        let aim = seat.level(self.situation.policy.aim_permille());
+        load.path().area_ms(&aim, from, self.situation.tick_ms)
+    }
+
+    /// What a destination must fear: what is likely, or at .9 the area above the threshold itself,
+    /// whichever is more.
+    pub fn feared_ms(&self, seat: &Seat<'_>, load: &Load, from: u64) -> u64 {
+        let warm = seat.level(self.situation.policy.warm_permille);
+        let upper = load.upper_path(&self.swing).area_ms(&warm, from, self.situation.tick_ms);
+        upper.max(self.likely_ms(seat, load, from))
+    }
+
+    /// The softer bound: with so many ranges, splits ahead of need stop.
     pub fn ranges_soft(&self) -> usize {
         let policy = &self.situation.policy;
         let takers = self.situation.nodes.values().filter(|node| node.takes).count();
@@ -147,6 +173,6 @@ impl<'a> Seat<'a> {
 
     /// Mean of the median path ÷ capacity, in thousandths.
     pub fn warmth(&self) -> u32 {
-        permille(self.load.path().mean(1), self.capacity)
+        permille(self.load.path().mean(), self.capacity)
     }
 }

@@ -15,7 +15,6 @@ pub enum Reason {
     ForecastNotOwn,
     CoolingDown,
     TooLarge,
-    Uneven,
     NoDestination,
     HalfGap,
     DestinationTooWarm,
@@ -39,7 +38,6 @@ impl Reason {
             Self::ForecastNotOwn => "forecast_not_own",
             Self::CoolingDown => "cooling_down",
             Self::TooLarge => "too_large",
-            Self::Uneven => "uneven",
             Self::NoDestination => "no_destination",
             Self::HalfGap => "half_gap",
             Self::DestinationTooWarm => "destination_too_warm",
@@ -82,9 +80,7 @@ pub struct Refusals(Vec<(usize, Option<usize>, Refusal)>);
 impl Refusals {
     /// Tells it once: of a range and destination, the last word counts.
     pub fn tell(&mut self, index: usize, destination: Option<usize>, refusal: Refusal) {
-        let same = |it: &&mut (usize, Option<usize>, Refusal)| {
-            it.0 == index && it.1 == destination
-        };
+        let same = |it: &&mut (usize, Option<usize>, Refusal)| it.0 == index && it.1 == destination;
         let held = self.0.len();
         match self.0.iter_mut().find(same) {
             Some(told) => told.2 = refusal,
@@ -118,19 +114,6 @@ impl Refusals {
     }
 }
 
-/// Overload that is expected of a node over the horizon if nothing is done, above what it is to be
-/// brought down to; none unless it goes above what makes it pressed.
-pub fn pressure_ms(board: &Board<'_>, seat: &Seat<'_>) -> u64 {
-    let policy = &board.situation.policy;
-    let (path, tick_ms) = (seat.load.path(), board.situation.tick_ms);
-    let above = path.area_ms(&seat.level(policy.pressed_permille()), 1, tick_ms);
-    let above = above.max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms));
-    if above < policy.net_benefit_ms_min.max(1) {
-        return 0;
-    }
-    path.area_ms(&seat.level(policy.aim_permille()), 1, tick_ms).max(seat.load.upper_path(&board.swing).area_ms(&seat.level(policy.warm_permille), 1, tick_ms))
-}
-
 /// The nodes that are or will be too warm, the warmest first.
 pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
     let warm = board.situation.policy.warm_permille;
@@ -138,7 +121,7 @@ pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
         .seats
         .iter()
         .filter_map(|seat| {
-            let area_ms = pressure_ms(board, seat);
+            let area_ms = board.pressure_ms(seat);
             (area_ms > 0).then(|| NodePressed {
                 node: seat.id.clone(),
                 capacity_us_per_s: seat.node.capacity_us_per_s,
@@ -155,16 +138,25 @@ pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
     pressed
 }
 
-/// Load that no split can help, in millionths of all that the cells were asked lately.
+/// Load that no split can help, in millionths of the total. Ranges below a quarter of a piece are not
+/// looked at: they are cold, and nothing would split them.
 pub fn unsplittable_ppm(board: &Board<'_>) -> u32 {
-    let (mut all, mut stuck) = (0_u128, 0_u128);
-    for cell in board.situation.ranges.iter().flat_map(|range| &range.cells) {
-        let cost = u128::from(cell.heat.six().cost_us().max(0).unsigned_abs());
-        all += cost;
-        stuck += cost * u128::from(cell.unsplittable_ppm.min(1_000_000)) / 1_000_000;
+    let least = board.piece_load() / 4;
+    let mut stuck = 0_u64;
+    for (range, load) in board.situation.ranges.iter().zip(&board.loads) {
+        if load.median(H1) <= least {
+            continue;
+        }
+        let (mut all, mut part) = (0_u128, 0_u128);
+        for cell in &range.cells {
+            let cost = u128::from(cell.heat.six().cost_us().max(0).unsigned_abs());
+            all += cost;
+            part += cost * u128::from(cell.unsplittable_ppm.min(1_000_000)) / 1_000_000;
+        }
+        let stuck_here = u128::from(load.median(H1)) * part / all.max(1);
+        stuck = stuck.saturating_add(stuck_here as u64);
     }
-    let whole = |it: u128| u64::try_from(it).unwrap_or(u64::MAX);
-    share_ppm(whole(stuck), whole(all))
+    share_ppm(stuck, board.swing.total(H1))
 }
 
 /// A range's share of the total load in the next tick, in millionths.
@@ -176,4 +168,3 @@ pub fn range_share_ppm(board: &Board<'_>, index: usize) -> u32 {
 pub fn sustained_permille(board: &Board<'_>, seat: &Seat<'_>) -> u32 {
     permille(seat.load.sustained(&board.swing), seat.capacity)
 }
-

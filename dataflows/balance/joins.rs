@@ -68,8 +68,8 @@ fn run_length(board: &Board<'_>, first: usize, limits: &Limits, spare: usize) ->
 fn may_join(board: &Board<'_>, index: usize) -> bool {
     let (range, tick) = (board.range(index), board.situation.tick);
     let rested = range.cool_until <= tick && range.join_after <= tick;
-    let known = board.situation.nodes.contains_key(&range.node);
-    !board.touched[index] && range.settled && !range.pinned && range.own_forecast && rested && known
+    let free = !board.touched[index] && range.settled && !range.pinned && range.own_forecast;
+    free && rested && board.situation.nodes.contains_key(&range.node)
 }
 
 fn join(run: &[Range]) -> JoinChosen {

@@ -31,9 +31,9 @@ pub struct Load {
 impl Load {
     pub fn of(forecast: &RangeForecast) -> Self {
         let mut load = Self::default();
-        for target in 0..TARGETS {
+        for (target, upper) in UPPER.into_iter().enumerate() {
             let median = at(forecast, target, Q50);
-            let above = at(forecast, target, UPPER[target]).saturating_sub(median);
+            let above = at(forecast, target, upper).saturating_sub(median);
             load.median[target] = median;
             load.spread2[target] = u128::from(above).pow(2);
         }
@@ -60,6 +60,9 @@ impl Load {
     /// Its medians times `total` ÷ `sum`, at least once and at most twice.
     pub fn raised(mut self, sum: &Self, total: &Self) -> Self {
         for target in 0..TARGETS {
+            if total.median[target] <= sum.median[target] {
+                continue;
+            }
             let (median, sum) = (u128::from(self.median[target]), u128::from(sum.median[target]));
             let raised = median * u128::from(total.median[target]) / sum.max(1);
             self.median[target] = raised.clamp(median, 2 * median) as u64;
@@ -75,9 +78,10 @@ impl Load {
     /// The upper quantile at a target: own spreads are independent, the common swing is shared.
     pub fn upper(&self, target: usize, swing: &Swing) -> u64 {
         let median = self.median[target];
-        let common = u128::from(median) * u128::from(swing.above[target])
-            / u128::from(swing.median[target].max(1));
-        let above = self.spread2[target].saturating_add(common.saturating_mul(common)).isqrt();
+        let all = u128::from(swing.above[target]);
+        let common = u128::from(median) * all / u128::from(swing.median[target].max(1));
+        let common = common.min(all);
+        let above = self.spread2[target].saturating_add(common.pow(2)).isqrt();
         median.saturating_add(u64::try_from(above).unwrap_or(u64::MAX))
     }
 
@@ -149,11 +153,16 @@ impl Path {
         self.0.into_iter().max().unwrap_or(0)
     }
 
-    /// Mean load over the horizon from a tick on.
-    pub fn mean(&self, from: u64) -> u64 {
-        let ticks = from.clamp(1, HORIZON)..=HORIZON;
-        let count = ticks.clone().count() as u128;
-        u64::try_from(ticks.map(|tick| self.at(tick)).sum::<u128>() / count).unwrap_or(u64::MAX)
+    /// The target at which it is highest, of equal ones the nearest.
+    pub fn hottest(&self) -> usize {
+        let targets = [H1, H6, H30].into_iter().zip(self.0);
+        targets.rev().max_by_key(|(_, load)| *load).map_or(H1, |(target, _)| target)
+    }
+
+    /// Mean load over the horizon: what the straight lines come to.
+    pub fn mean(&self) -> u64 {
+        let [h1, h6, h30] = self.0.map(u128::from);
+        ((6 * h1 + 29 * h6 + 25 * h30) / 60) as u64
     }
 
     /// Area above a level over the horizon from a tick on, in milliseconds of the whole node.
@@ -194,4 +203,56 @@ pub fn permille(load: u64, capacity_us_per_s: u64) -> u32 {
 /// Millionths that a part is of the whole.
 pub fn share_ppm(part: u64, whole: u64) -> u32 {
     (u128::from(part) * 1_000_000 / u128::from(whole.max(1))).min(1_000_000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::Forecast;
+
+    /// A load with this median and this upper quantile, at every target.
+    fn forecast(median: u64, upper: u64) -> RangeForecast {
+        let row = [median, median, median, median, median, upper, upper, upper];
+        RangeForecast { reads: Forecast([row; TARGETS]), writes: Forecast::default() }
+    }
+
+    #[test]
+    fn own_spreads_are_independent_and_the_swing_is_shared() {
+        let parts = [(100, 130), (200, 240)].map(|(q50, q90)| Load::of(&forecast(q50, q90)));
+        let load = parts[0].plus(&parts[1]);
+        let calm = Swing::new(&forecast(1000, 1000), &load);
+        assert_eq!(load.upper(H1, &calm), 300 + 50, "30 and 40 make 50");
+        let all = load.plus(&Load::of(&forecast(300, 300)));
+        let swinging = Swing::new(&forecast(600, 840), &all);
+        assert_eq!(load.upper(H1, &swinging), 300 + 130, "50, and half of 240, make 130");
+        assert_eq!(all.minus(&parts[0]).minus(&parts[1]), Load::of(&forecast(300, 300)));
+    }
+
+    #[test]
+    fn area_counts_what_lies_above_a_level() {
+        let path = Path([900, 900, 0]);
+        let level = Level { permille: 800, capacity_us_per_s: 1000 };
+        assert_eq!(path.area_ms(&level, 1, 1000), 6 * 100 + 62 + 25, "six ticks and a slope");
+        assert_eq!(path.area_ms(&level, 9, 1000), 0);
+        let mean = (1..=HORIZON).map(|tick| path.at(tick)).sum::<u128>() / 30;
+        assert!(path.mean().abs_diff(mean as u64) <= 1);
+        assert_eq!(path.ticks_until(&level), Some(0));
+        assert_eq!(Path([0, 0, 1000]).ticks_until(&level), Some(25));
+        assert_eq!(Path([0, 0, 800]).ticks_until(&level), None);
+    }
+
+    #[test]
+    fn medians_are_raised_to_their_total_but_not_beyond_twice() {
+        let [one, sum] = [Load::of(&forecast(100, 150)), Load::of(&forecast(400, 400))];
+        let raised = |total| one.raised(&sum, &Load::of(&forecast(total, total))).median(H1);
+        assert_eq!([raised(600), raised(300), raised(9000)], [150, 100, 200]);
+    }
+
+    #[test]
+    fn extreme_loads_are_clamped() {
+        let extreme = Load::of(&forecast(0, u64::MAX));
+        let swing = Swing::new(&forecast(0, u64::MAX), &extreme);
+        assert_eq!(extreme.upper(H1, &swing), LOAD_MAX);
+        assert_eq!(Load::of(&forecast(u64::MAX, 0)).upper(H1, &swing), 2 * LOAD_MAX);
+    }
 }

@@ -1,15 +1,37 @@
 //! Decides where ranges should be: the desired assignment, and why.
 //!
 //! ```text
-//!  Situation ── pressure ──> splits ──> moves ──> joins ──> Decision
-//!  ranges, nodes,  who is      at         benefit    cold       what, why,
-//!  policy, budget  too warm    cells      − cost     neighbours why not
+//!  Situation ── pressure ──> moves ───> splits ─> joins ──> Decision
+//!  ranges, nodes,  who is      benefit    at         cold       what, why,
+//!  policy, budget  too warm    − cost     cells      neighbours why not
 //! ```
 //!
 //! * **Pure.** A decision follows from the situation alone, all of it integers: the same situation
 //!   gives the same decision, byte for byte, on any machine.
 //! * **Explained.** What was considered and not done is told with the number that decided.
 //! * **Bounded.** No decision goes past the budget that it is given.
+//! * **Cheap when calm.** What is not pressed costs one pass over ranges and their cells.
+//!
+//! How it judges, as it came out best in a fluid model of a hot spot that travels:
+//!
+//! 1. Medians of ranges are raised alike until they add up to the total's (twofold at most): the
+//!    median of a range that may or may not become hot is below its mean, the total is well known.
+//! 2. A node is **pressed** when its median path (1, 6, 30 ticks, straight between) has overload
+//!    above `warm - headroom`; it is then relieved of what is above `warm - headroom - band`. The
+//!    headroom is for what comes while a move is carried out, the band keeps it from being pressed
+//!    again at once. The path, not the mean of the horizon, because a hot spot that is here now and
+//!    gone in twenty ticks is overload as well.
+//! 3. **Benefit** is the area that the source is relieved of (median), less what the destination
+//!    must fear (the greater of its median area above the same aim, and its area at .9 above `warm`
+//!    itself), from the tick on in which the move takes effect. **Cost** is the transfer time, the
+//!    time of both nodes that copying takes, and the disruption.
+//! 4. Checks: mean-30 at .9 of the destination stays below `warm` (or what the source had), and the
+//!    greater of the two peaks (max-30 at .95) does not rise; at most half the gap moves, measured
+//!    when the source is hottest; pins, rest, flight, room and budgets.
+//! 5. Of the offers, that with the most net benefit squared for each byte; then again, from the most
+//!    pressed node.
+//! 6. What is still pressed is split into a piece that fits; whatever has more load than a piece is
+//!    split ahead of need, and cold neighbours below a quarter of a piece join.
 
 pub mod policy;
 mod load;
@@ -20,6 +42,8 @@ mod joins;
 mod explain;
 #[cfg(test)]
 mod fluid;
+#[cfg(test)]
+mod scenarios;
 #[cfg(test)]
 mod tests;
 

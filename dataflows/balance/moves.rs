@@ -17,7 +17,6 @@ use super::Range;
 use super::board::{Board, Seat};
 use super::explain::{self, Reason, Refusal, Refusals};
 use super::load::{Load, permille};
-use super::splits;
 
 /// A move that may be made, with its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +44,7 @@ pub fn choose(board: &mut Board<'_>, refusals: &mut Refusals) -> Vec<MoveChosen>
 }
 
 fn most_pressed(board: &Board<'_>, given_up: &[bool]) -> Option<usize> {
-    let pressure = |place: &usize| explain::pressure_ms(board, &board.seats[*place]);
+    let pressure = |place: &usize| board.pressure_ms(&board.seats[*place]);
     (0..board.seats.len())
         .filter(|place| !given_up[*place])
         .map(|place| (pressure(&place), Reverse(place)))
@@ -76,20 +75,18 @@ fn best(board: &Board<'_>, source: usize, refusals: &mut Refusals) -> Option<Off
     pick(board, &offers)
 }
 
-/// Of the offers that are nearly as good as the best one, that with the fewest bytes: what is cold
-/// now may be hot later, and would come along. Then the cooler destination, then the lower key.
+/// The offer with the most net benefit squared for each byte. Net benefit alone would take along
+/// wide cold ranges that may be hot later, benefit for each byte only crumbs. Then the cooler
+/// destination, then the lower key.
 fn pick(board: &Board<'_>, offers: &[Offer]) -> Option<Offer> {
-    let net = |offer: &Offer| offer.benefit_ms - offer.cost_ms;
-    let best = offers.iter().map(net).max()?;
-    let nearly = NEARLY.with(|it| *it);
-    let nearly = |offer: &&Offer| u128::from(net(offer)) * 100 >= u128::from(best) * nearly;
     let rank = |offer: &&Offer| {
+        let net = u128::from((offer.benefit_ms - offer.cost_ms).min(u64::from(u32::MAX)));
+        let kib = u128::from(board.range(offer.index).bytes >> 10) + 1;
         let warmth = board.seats[offer.destination].warmth();
-        (board.range(offer.index).bytes, warmth, offer.destination, offer.index)
+        (net * net * 1000 / kib, Reverse((warmth, offer.destination, offer.index)))
     };
-    offers.iter().filter(nearly).min_by_key(rank).copied()
+    offers.iter().max_by_key(rank).copied()
 }
-thread_local!(static NEARLY: u128 = std::env::var("NEARLY").map_or(75, |it| it.parse().unwrap()));
 
 /// The hottest ranges of a node that this decision has not touched, a bounded number.
 pub fn hottest(board: &Board<'_>, place: usize) -> Vec<usize> {
@@ -97,7 +94,7 @@ pub fn hottest(board: &Board<'_>, place: usize) -> Vec<usize> {
         .ranges
         .iter()
         .filter(|index| !board.touched[**index])
-        .map(|index| (Reverse(board.loads[*index].path().mean(1)), *index))
+        .map(|index| (Reverse(board.loads[*index].path().mean()), *index))
         .collect::<Vec<_>>();
     ranges.sort_unstable();
     ranges.truncate(board.situation.policy.candidates_max as usize);
@@ -111,7 +108,7 @@ fn destinations(board: &Board<'_>, source: usize) -> Vec<usize> {
         .map(|place| (board.seats[place].warmth(), place))
         .collect::<Vec<_>>();
     places.sort_unstable();
-    places.truncate(board.situation.policy.candidates_max as usize);
+    places.truncate(board.situation.policy.destinations_max as usize);
     places.into_iter().map(|(_, place)| place).collect()
 }
 
@@ -129,8 +126,6 @@ pub fn may_move(board: &Board<'_>, index: usize) -> Result<(), Refusal> {
         Err(Refusal::new(Reason::ForecastNotOwn, 0, 1))
     } else if range.bytes > policy.move_bytes_max {
         Err(Refusal::new(Reason::TooLarge, range.bytes, policy.move_bytes_max))
-    } else if let Some(cold) = splits::cold_bytes(board, index) {
-        Err(Refusal::new(Reason::Uneven, cold, range.bytes / 2))
     } else {
         Ok(())
     }
@@ -148,9 +143,9 @@ fn offer(
     let load = &board.loads[index];
     let (from, to) = (&board.seats[source], &board.seats[destination]);
     let even = half_gap(from, to, board.situation.policy.tolerance_permille);
-    let mean = load.path().mean(1);
-    if mean > even {
-        return Err(Refusal::new(Reason::HalfGap, mean, even));
+    let moved = load.median(from.load.path().hottest());
+    if moved > even {
+        return Err(Refusal::new(Reason::HalfGap, moved, even));
     }
     let after = [from.load.minus(load), to.load.plus(load)];
     stays_cool(board, [from, to], &after)?;
@@ -184,12 +179,16 @@ fn fits_budget(
     Ok(())
 }
 
-/// The load that would make two nodes even, by their capacities; none if they are even already.
+/// The load that would make two nodes even, by their capacities, when the source is hottest; none
+/// if they are even already.
 pub fn half_gap(from: &Seat<'_>, to: &Seat<'_>, tolerance_permille: u32) -> u64 {
-    if from.warmth() <= to.warmth().saturating_add(tolerance_permille) {
+    let then = from.load.path().hottest();
+    let [from_load, to_load] = [from, to].map(|seat| seat.load.median(then));
+    let warmth = permille(to_load, to.capacity).saturating_add(tolerance_permille);
+    if permille(from_load, from.capacity) <= warmth {
         return 0;
     }
-    let [from_load, to_load] = [from, to].map(|seat| u128::from(seat.load.path().mean(1)));
+    let [from_load, to_load] = [from_load, to_load].map(u128::from);
     let [from_capacity, to_capacity] = [from, to].map(|seat| u128::from(seat.capacity));
     let gap = (from_load * to_capacity).saturating_sub(to_load * from_capacity);
     u64::try_from(gap / (from_capacity + to_capacity)).unwrap_or(u64::MAX)
@@ -207,7 +206,8 @@ fn stays_cool(board: &Board<'_>, seats: [&Seat<'_>; 2], after: &[Load; 2]) -> Re
         return Err(Refusal::new(Reason::DestinationTooWarm, value, limit));
     }
     let peak = |loads: [&Load; 2]| {
-        permille(loads[0].peak(swing), from.capacity).max(permille(loads[1].peak(swing), to.capacity))
+        permille(loads[0].peak(swing), from.capacity)
+            .max(permille(loads[1].peak(swing), to.capacity))
     };
     let [peak_before, peak_after] =
         [peak([&from.load, &to.load]), peak([&after[0], &after[1]])].map(u64::from);
@@ -229,20 +229,12 @@ fn worth_it(
     let transfer_ms = transfer_ms(board, board.range(index).bytes, [from, to]);
     // Copied in the ticks after this one, committed at the end of the last of them.
     let effect = 1 + transfer_ms.div_ceil(tick_ms).max(1);
-    let aim = policy.aim_permille();
-    let relief = |load: &Load| {
-        let upper = load.upper_path(&board.swing);
-        let likely = load.path().area_ms(&from.level(aim), effect, tick_ms);
-        upper.area_ms(&from.level(policy.warm_permille), effect, tick_ms).max(likely)
-    };
-    // What is uncertain is held against the threshold itself, what is not against the aim below it.
-    let burden = |load: &Load| {
-        let upper = load.upper_path(&board.swing);
-        let likely = load.path().area_ms(&to.level(aim), effect, tick_ms);
-        upper.area_ms(&to.level(policy.warm_permille), effect, tick_ms).max(likely)
-    };
-    let avoided = relief(&from.load).saturating_sub(relief(&after[0]));
-    let caused = burden(&after[1]).saturating_sub(burden(&to.load));
+    let avoided = board
+        .likely_ms(from, &from.load, effect)
+        .saturating_sub(board.likely_ms(from, &after[0], effect));
+    let caused = board
+        .feared_ms(to, &after[1], effect)
+        .saturating_sub(board.feared_ms(to, &to.load, effect));
     let benefit_ms = avoided.saturating_sub(caused);
     let copying = copying_ms(board, board.range(index).bytes, [from, to]);
     let cost_ms = transfer_ms.saturating_add(copying).saturating_add(policy.disruption_ms);

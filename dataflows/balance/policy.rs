@@ -40,15 +40,22 @@ pub struct Policy {
     pub disruption_ms: u64,
     /// Benefit must exceed cost by so much.
     pub net_benefit_ms_min: u64,
-    /// A range rests so many ticks after it was moved, split or joined.
+    /// A range rests so many ticks: it does not move after a move, nor join after a move, split or
+    /// join.
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,
+<<<<<<< HEAD
     /// A destination that has not answered a CANCEL after so long is taken to have failed.
     pub cancel_grace_ms: u64,
     /// Of a pressed node, so many of its hottest ranges are looked at, and as many of the coolest
     /// nodes as destinations.
+=======
+    /// Of a pressed node, so many of its hottest ranges are looked at, and so many of the coolest
+    /// nodes as their destinations.
+>>>>>>> balance
     pub candidates_max: u32,
+    pub destinations_max: u32,
     /// So many refusals are told, the most relevant first.
     pub rejected_max: u32,
 }
@@ -57,7 +64,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             warm_permille: 800,
-            headroom_permille: 100,
+            headroom_permille: 150,
             band_permille: 50,
             tolerance_permille: 50,
             piece_permille: 80,
@@ -79,6 +86,7 @@ impl Default for Policy {
             deadline_ms: 600_000,
             cancel_grace_ms: 30_000,
             candidates_max: 32,
+            destinations_max: 8,
             rejected_max: 16,
         }
     }

@@ -10,11 +10,13 @@
 //!   the softer bound.
 //! * **Only what helps.** A range of one cell stays; heat that no cut can help is reported.
 
+use std::cmp::Reverse;
+
 use schemas::plan::SplitChosen;
 
 use super::Range;
 use super::board::Board;
-use super::explain::{self, Reason, Refusal, Refusals};
+use super::explain::{Reason, Refusal, Refusals};
 use super::moves;
 
 /// A range is cut into so many pieces at once, at most.
@@ -48,6 +50,11 @@ impl Room {
         }
     }
 
+    /// How many ranges one more split may add, of those that there is room for.
+    fn most(&self, ranges: usize) -> usize {
+        if self.splits == 0 { 0 } else { ranges }
+    }
+
     fn take(&mut self, more_ranges: usize) {
         self.ranges -= more_ranges;
         self.ranges_soft = self.ranges_soft.saturating_sub(more_ranges);
@@ -58,10 +65,10 @@ impl Room {
 /// Seats that are pressed although the chosen moves are made, the most pressed first.
 fn pressed(board: &Board<'_>) -> Vec<usize> {
     let mut places = (0..board.seats.len())
-        .map(|place| (explain::pressure_ms(board, &board.seats[place]), place))
+        .map(|place| (board.pressure_ms(&board.seats[place]), place))
         .filter(|(area_ms, _)| *area_ms > 0)
         .collect::<Vec<_>>();
-    places.sort_by_key(|(area_ms, place)| (std::cmp::Reverse(*area_ms), *place));
+    places.sort_by_key(|(area_ms, place)| (Reverse(*area_ms), *place));
     places.into_iter().map(|(_, place)| place).collect()
 }
 
@@ -74,6 +81,7 @@ fn for_pressed(
 ) -> Option<SplitChosen> {
     let coolest = board.coolest_but(place)?;
     let (from, to) = (&board.seats[place], &board.seats[coolest]);
+    let hottest = from.load.path().hottest();
     let aim = u128::from(board.situation.policy.aim_permille()) * u128::from(from.capacity) / 1000;
     let excess = u128::from(from.load.path().highest()).saturating_sub(aim);
     let wanted = moves::half_gap(from, to, board.situation.policy.tolerance_permille)
@@ -81,7 +89,7 @@ fn for_pressed(
     let bytes_max = board.situation.policy.move_bytes_max;
     for index in moves::hottest(board, place) {
         let range = board.range(index);
-        let load = board.loads[index].path().mean(1);
+        let load = board.loads[index].median(hottest);
         if !may_split(board, range) || board.situation.tick + 1 < range.cool_until {
             continue;
         }
@@ -99,7 +107,7 @@ fn for_pressed(
         } else {
             continue;
         };
-        match split(board, index, at, reason, room.ranges.min(room.splits * PIECES_MAX)) {
+        match split(board, index, at, reason, room.most(room.ranges)) {
             Ok(chosen) => {
                 room.take(chosen.at.len());
                 refusals.forget(index);
@@ -120,15 +128,13 @@ fn ahead_of_need(board: &mut Board<'_>, room: &mut Room, splits: &mut Vec<SplitC
         .filter(|(load, index)| *load > piece && may_split(board, board.range(*index)))
         .filter(|(_, index)| !board.touched[*index] && board.range(*index).cells.len() > 1)
         .collect::<Vec<_>>();
-    hot.sort_unstable_by_key(|(load, index)| (std::cmp::Reverse(*load), *index));
+    hot.sort_unstable_by_key(|(load, index)| (Reverse(*load), *index));
     for (load, index) in hot {
         let loads = loads_of(board.range(index), load);
         let pieces = load.div_ceil(piece).min(PIECES_MAX as u64);
         let at = even_cuts(&loads, load.div_ceil(pieces));
-        if let Ok(chosen) = split(board, index, at, "ahead_of_need", room.ranges_soft) {
-            if room.splits == 0 {
-                return;
-            }
+        let most = room.most(room.ranges_soft);
+        if let Ok(chosen) = split(board, index, at, "ahead_of_need", most) {
             room.take(chosen.at.len());
             splits.push(chosen);
         }
@@ -148,14 +154,16 @@ fn split(
     room: usize,
 ) -> Result<SplitChosen, Refusal> {
     at.truncate(PIECES_MAX - 1);
+    let wanted = at.len() as u64;
+    at.truncate(room);
     let range = board.range(index);
-    if at.is_empty() {
+    if wanted == 0 {
         return Err(one_cell(range));
     }
-    if at.len() > room {
+    if at.is_empty() {
         let count = board.situation.ranges.len() as u64;
         let limit = u64::from(board.situation.policy.ranges_max);
-        return Err(Refusal::new(Reason::RangesMax, count.saturating_add(at.len() as u64), limit));
+        return Err(Refusal::new(Reason::RangesMax, count.saturating_add(wanted), limit));
     }
     board.touched[index] = true;
     Ok(SplitChosen {
@@ -165,32 +173,6 @@ fn split(
         at: at.into_iter().map(|cell| range.cells[cell].start.clone()).collect(),
         reason: reason.to_owned(),
     })
-}
-
-/// The bytes of a range's cold cells, if they are more than half of it: the densest cells, with less
-/// than half of the bytes, have four fifths of the load.
-pub fn cold_bytes(board: &Board<'_>, index: usize) -> Option<u64> {
-    let (range, load) = (board.range(index), board.loads[index].path().highest());
-    if range.cells.len() < 2 || load <= board.piece_load() / 2 {
-        return None;
-    }
-    let mut cells = loads_of(range, load).into_iter().zip(bytes_of(range)).collect::<Vec<_>>();
-    let denser = |a: &(u64, u64), b: &(u64, u64)| {
-        let [ab, ba] = [(a.0, b.1), (b.0, a.1)].map(|(x, y)| u128::from(x) * u128::from(y));
-        ba.cmp(&ab)
-    };
-    cells.sort_by(denser);
-    let all = cells.iter().map(|(_, bytes)| u128::from(*bytes)).sum::<u128>();
-    let (mut hot_load, mut hot_bytes) = (0_u128, 0_u128);
-    for (load_of_cell, bytes) in cells {
-        if hot_load * 5 >= u128::from(load) * 4 {
-            break;
-        }
-        hot_load += u128::from(load_of_cell);
-        hot_bytes += u128::from(bytes);
-    }
-    let cold = u64::try_from(all - hot_bytes).unwrap_or(u64::MAX);
-    (hot_bytes * 2 < all).then_some(cold)
 }
 
 /// Why a range cannot be cut: what the hottest cell says of itself.
@@ -242,7 +224,7 @@ fn even_cuts(weights: &[u64], most: u64) -> Vec<usize> {
 /// if not even one cell fits, the hottest alone, so that the others can move away from it.
 fn piece_cuts(range: &Range, load: u64, wanted: u64) -> Vec<usize> {
     let loads = loads_of(range, load);
-    let mut best: Option<((u64, std::cmp::Reverse<u64>), [usize; 2])> = None;
+    let mut best = (0, Reverse(0), [0, 0]);
     let (mut start, mut run, mut bytes) = (0, 0_u64, 0_u64);
     for end in 0..loads.len() {
         run = run.saturating_add(loads[end]);
@@ -252,15 +234,15 @@ fn piece_cuts(range: &Range, load: u64, wanted: u64) -> Vec<usize> {
             bytes = bytes.saturating_sub(range.cells[start].bytes);
             start += 1;
         }
-        let rank = (run, std::cmp::Reverse(bytes));
-        if run > 0 && best.as_ref().is_none_or(|(other, _)| *other < rank) {
-            best = Some((rank, [start, end + 1]));
-        }
+        best = best.max((run, Reverse(bytes), [start, end + 1]));
     }
-    let hottest = (0..loads.len()).max_by_key(|cell| (loads[*cell], std::cmp::Reverse(*cell)));
-    let hot = hottest.map(|cell| [cell, cell + 1]);
+    let hottest = (0..loads.len()).max_by_key(|cell| (loads[*cell], Reverse(*cell)));
+    let (load, _, cuts) = best;
     // A piece that is next to nothing helps nobody.
-    let fitting = best.filter(|((run, _), _)| *run >= wanted / 4).map(|(_, run)| run);
-    let cuts = fitting.or(hot).into_iter().flatten();
-    cuts.filter(|cell| (1..loads.len()).contains(cell)).collect()
+    let cuts = if load >= (wanted / 4).max(1) {
+        cuts
+    } else {
+        hottest.map_or([0, 0], |cell| [cell, cell + 1])
+    };
+    cuts.into_iter().filter(|cell| (1..loads.len()).contains(cell)).collect()
 }

@@ -83,6 +83,8 @@ pub struct Executor {
 #[derive(Clone, Debug)]
 struct Job {
     span: KeySpan,
+    /// Who tells of it.
+    destination: NodeId,
     ends: Option<[NodeId; 2]>,
     epoch: Epoch,
     bytes: u64,
@@ -114,9 +116,11 @@ impl Executor {
             Command::Start => {
                 let span = KeySpan { start: it.range_start.clone(), end: it.range_end.clone() };
                 let bytes = self.data.bytes(&span);
-                let ends = Some([it.source_node.clone(), it.destination_node.clone()]);
+                let destination = it.destination_node.clone();
+                let ends = Some([it.source_node.clone(), destination.clone()]);
                 let stage = Stage::Starting(Millis(now.0 + self.model.delay_ms));
-                let job = Job { span, ends, epoch: it.source_epoch, bytes, stage };
+                let epoch = it.source_epoch;
+                let job = Job { span, destination, ends, epoch, bytes, stage };
                 self.jobs.insert(it.migration, job);
             }
             Command::Cancel => {
@@ -147,7 +151,9 @@ impl Executor {
             (Source::Table, Some(migration)) => {
                 let span = KeySpan { start: it.range_start.clone(), end: it.range_end.clone() };
                 let stage = Stage::Active(Some(done));
-                let job = Job { span, ends: None, epoch: it.epoch, bytes: 0, stage };
+                let destination = it.node.clone();
+                let (ends, epoch, bytes) = (None, it.epoch, 0);
+                let job = Job { span, destination, ends, epoch, bytes, stage };
                 self.jobs.insert(migration, job);
             }
             (Source::None | Source::Unknown | Source::Node | Source::Table, _) => (),
@@ -286,12 +292,11 @@ fn span_of(it: &Assignment) -> KeySpan {
 
 impl Job {
     fn status(&self, id: MigrationId, status: Status, phase: Option<Phase>) -> MigrationStatus {
-        let teller = self.ends.as_ref().map_or(NodeId("table".into()), |it| it[1].clone());
         MigrationStatus {
             migration: id,
             range_start: self.span.start.clone(),
             range_end: self.span.end.clone(),
-            teller,
+            teller: self.destination.clone(),
             status,
             phase,
             reason: None,

@@ -10,25 +10,27 @@
 //! A decision is taken at the end of a tick. What it splits is split from the next tick on; a move
 //! is copied in the next tick (or more), committed at its end, and counts from the tick after it.
 
-use std::collections::{BTreeMap, VecDeque};
+mod learner;
+pub mod workload;
 
-use rand::{Rng, SeedableRng};
+use std::collections::VecDeque;
+
+use rand::SeedableRng;
 use rand_pcg::Pcg64;
 use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
-use super::policy::Policy;
-use super::{Budget, Cell, Decision, Node, Range, Situation, decide};
-use crate::forecast::{Forecast, H1, H6, H30, MAX30, MEAN30, Quantiles, RangeForecast, TARGETS};
+use crate::balance::policy::Policy;
+use crate::balance::{Budget, Cell, Decision, Node, Range, Situation, decide};
+use crate::forecast::{Forecast, RangeForecast, TARGETS};
 use crate::heat::{Heat, Rolling, WIDTHS};
+use learner::Learner;
+use workload::{Workload, poisson};
 
 /// Keys of the index, a kibibyte each.
 pub const KEYS: u32 = 1_000_000;
 pub const BYTES_PER_KEY: u64 = 1024;
 const COST_US: f64 = 1000.0;
 const QUERIES_PER_S: f64 = 2000.0;
-
-/// Where the load is at a time of the run, as weighted intervals of keys in parts of one.
-pub type Workload = fn(at: f64, tick: u64) -> Vec<(f64, [f64; 2])>;
 
 /// What the planner believes of the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,16 @@ pub enum Belief {
     Persistence,
     /// A level, and the quantiles of what it erred by.
     Ewma,
+}
+
+impl std::fmt::Display for Belief {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Kept => "first",
+            Self::Persistence => "reactive",
+            Self::Ewma => "quantiles",
+        })
+    }
 }
 
 #[derive(Clone)]
@@ -56,24 +68,8 @@ impl Scenario {
         // Total such that the mean offered load is 0.55 of it.
         let unit = (QUERIES_PER_S * COST_US / 0.55 / 10.0) as u64;
         let capacities = (1..=4).map(|it| it * unit).collect();
-        Self { workload, ticks, tick_ms, seed, capacities, policy: knobs(Policy::default()) }
+        Self { workload, ticks, tick_ms, seed, capacities, policy: Policy::default() }
     }
-}
-
-fn knobs(mut it: Policy) -> Policy {
-    let get = |name: &str, old: u32| std::env::var(name).map_or(old, |it| it.parse().unwrap());
-    it.headroom_permille = get("HEADROOM", it.headroom_permille);
-    it.band_permille = get("BAND", it.band_permille);
-    it.piece_permille = get("PIECE", it.piece_permille);
-    it.tolerance_permille = get("TOL", it.tolerance_permille);
-    it.cool_down_ticks = get("COOL", it.cool_down_ticks as u32) as u64;
-    it
-}
-
-/// Half of the load on a tenth of the keys, which goes over half of them in the run.
-pub fn moving_hotspot(at: f64, _: u64) -> Vec<(f64, [f64; 2])> {
-    let centre = 0.2 + 0.5 * at;
-    vec![(0.5, [0.0, 1.0]), (0.5, [centre - 0.05, centre + 0.05])]
 }
 
 /// What came of a run.
@@ -88,8 +84,6 @@ pub struct Outcome {
     pub ranges: Vec<usize>,
     /// Tick of each move.
     pub moved_at: Vec<u64>,
-    /// Overload of each tick.
-    pub overload: Vec<f64>,
 }
 
 struct SimCell {
@@ -106,9 +100,9 @@ struct SimRange {
     node: usize,
     cool_until: u64,
     join_after: u64,
-    /// Tick of which it is that it has its own forecast.
+    /// From this tick on it has a forecast of its own.
     known_from: u64,
-    /// Destination, bytes left, tick of the commit.
+    /// Destination, and the tick of the commit.
     moving: Option<(usize, u64)>,
 }
 
@@ -126,15 +120,15 @@ pub struct Fluid {
 }
 
 fn key(position: u32) -> Key {
-    if position == 0 || position >= KEYS { Key::default() } else { Key(position.to_be_bytes().to_vec()) }
+    if position == 0 || position >= KEYS {
+        Key::default()
+    } else {
+        Key(position.to_be_bytes().to_vec())
+    }
 }
 
 fn position(key: &Key) -> u32 {
     key.0.as_slice().try_into().map_or(0, u32::from_be_bytes)
-}
-
-pub fn run(scenario: &Scenario, belief: Belief) -> Outcome {
-    run_checked(scenario, belief, |_, _| ())
 }
 
 /// Runs a scenario and shows every situation and decision.
@@ -177,7 +171,15 @@ impl Fluid {
             let start = (u64::from(KEYS) * u64::from(range) / u64::from(ranges)) as u32;
             let (cool_until, join_after) = (0, 0);
             let id = fluid.id();
-            fluid.ranges.push(SimRange { id, start, node, cool_until, join_after, known_from: 0, moving: None });
+            fluid.ranges.push(SimRange {
+                id,
+                start,
+                node,
+                cool_until,
+                join_after,
+                known_from: 0,
+                moving: None,
+            });
         }
         for cell in 0..ranges * 8 {
             let start = (u64::from(KEYS) * u64::from(cell) / u64::from(ranges * 8)) as u32;
@@ -207,7 +209,8 @@ impl Fluid {
     /// Cells of a range, by index.
     fn cells_of(&self, index: usize) -> std::ops::Range<usize> {
         let (start, end) = (self.ranges[index].start, self.range_end(index));
-        self.cells.partition_point(|it| it.start < start)..self.cells.partition_point(|it| it.start < end)
+        self.cells.partition_point(|it| it.start < start)
+            ..self.cells.partition_point(|it| it.start < end)
     }
 
     fn step(&mut self, tick: u64, check: &mut impl FnMut(&Situation, &Decision)) {
@@ -228,8 +231,7 @@ impl Fluid {
 
     /// Draws what each cell is asked in this tick.
     fn ask(&mut self) {
-        let at = (self.tick as f64 + 0.5) / self.scenario.ticks as f64;
-        let parts = (self.scenario.workload)(at, self.tick);
+        let parts = (self.scenario.workload)(self.tick as f64 + 0.5, self.scenario.ticks as f64);
         let queries = QUERIES_PER_S * self.tick_s();
         for index in 0..self.cells.len() {
             let [from, to] = [self.cells[index].start, self.cell_end(index)]
@@ -267,7 +269,6 @@ impl Fluid {
             .map(|(load, capacity)| (load / *capacity as f64 - 0.8).max(0.0))
             .sum();
         self.outcome.overload_node_s += excess * self.tick_s();
-        self.outcome.overload.push(excess);
         loads
     }
 
@@ -317,7 +318,8 @@ impl Fluid {
     fn situation(&self, loads: &[f64]) -> Situation {
         let name = |node: usize| NodeId(format!("n{}", node + 1));
         let nodes = (0..loads.len()).map(|node| {
-            let moving = |it: &&SimRange| it.moving.is_some_and(|(to, _)| to == node || it.node == node);
+            let moving =
+                |it: &&SimRange| it.moving.is_some_and(|(to, _)| to == node || it.node == node);
             let told = Node {
                 capacity_us_per_s: self.scenario.capacities[node],
                 takes: true,
@@ -361,7 +363,10 @@ impl Fluid {
             ),
             budget: Budget {
                 moves_in_flight: (0..self.ranges.len()).filter(moving).count() as u32,
-                bytes_in_flight: (0..self.ranges.len()).filter(moving).map(|it| self.bytes(it)).sum(),
+                bytes_in_flight: (0..self.ranges.len())
+                    .filter(moving)
+                    .map(|it| self.bytes(it))
+                    .sum(),
                 churn_bytes: self
                     .churn
                     .iter()
@@ -390,7 +395,10 @@ impl Fluid {
 
     fn find(&self, start: &Key) -> usize {
         let start = position(start);
-        self.ranges.iter().position(|range| range.start == start).expect("a range is named by its start")
+        self.ranges
+            .iter()
+            .position(|range| range.start == start)
+            .expect("a range is named by its start")
     }
 
     fn apply(&mut self, decision: &Decision) {
@@ -448,7 +456,8 @@ impl Fluid {
         let mut index = 0;
         while index < self.cells.len() {
             let (start, end) = (self.cells[index].start, self.cell_end(index));
-            let next_end = if index + 1 < self.cells.len() { self.cell_end(index + 1) } else { end };
+            let next_end =
+                if index + 1 < self.cells.len() { self.cell_end(index + 1) } else { end };
             let next_level = self.cells.get(index + 1).map_or(total, |cell| cell.level);
             if self.cells[index].level > total / 100.0 && end - start > 64 {
                 let id = self.id();
@@ -471,171 +480,4 @@ impl Fluid {
             index += 1;
         }
     }
-}
-
-/// A draw from a Poisson distribution; above thirty its normal approximation.
-fn poisson(rng: &mut Pcg64, mean: f64) -> f64 {
-    if mean <= 0.0 {
-        return 0.0;
-    }
-    if mean > 30.0 {
-        let [u, v]: [f64; 2] = [rng.random::<f64>().max(1e-12), rng.random()];
-        let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-        return (mean + mean.sqrt() * normal).round().max(0.0);
-    }
-    let (limit, mut product, mut count) = ((-mean).exp(), rng.random::<f64>(), 0.0);
-    while product > limit {
-        product *= rng.random::<f64>();
-        count += 1.0;
-    }
-    count
-}
-
-type Costs = Vec<(u32, f64)>;
-type Spans = Vec<([u32; 2], f64)>;
-
-/// Learns by what a level errs, in square-root space, by how high the level is.
-#[derive(Default)]
-struct Learner {
-    /// Costs before each cell, and ranges with their levels, of the last ticks, newest last.
-    past: VecDeque<(Costs, Spans)>,
-    /// Residuals by target and level bucket, newest last, and sorted.
-    residuals: BTreeMap<(usize, u32), VecDeque<f64>>,
-    sorted: BTreeMap<(usize, u32), Quantiled>,
-}
-
-type Quantiled = [f64; 8];
-
-fn bucket(level: f64) -> u32 {
-    level.max(1.0).log2() as u32 / 2
-}
-
-fn cost_between(costs: &Costs, [from, to]: [u32; 2]) -> f64 {
-    let before = |at: u32| {
-        let index = costs.partition_point(|(start, _)| *start <= at);
-        let (start, sum) = costs[index - 1];
-        match costs.get(index) {
-            Some((end, next)) => sum + (next - sum) * f64::from(at - start) / f64::from(end - start),
-            None => sum,
-        }
-    };
-    before(to) - before(from)
-}
-
-impl Learner {
-    fn learn(&mut self, costs: Costs, spans: Spans) {
-        self.past.push_back((costs, spans));
-        if self.past.len() > 31 {
-            self.past.pop_front();
-        }
-        let newest = self.past.len() - 1;
-        for (target, ahead) in [(H1, 1), (H6, 6), (H30, 30), (MEAN30, 30), (MAX30, 30)] {
-            let Some(then) = newest.checked_sub(ahead) else { continue };
-            let mut spans = self.past[then].1.clone();
-            spans.push(([0, KEYS], spans.iter().map(|(_, level)| level).sum()));
-            for (span, level) in spans {
-                let ticks = if target >= MEAN30 { then + 1..newest + 1 } else { newest..newest + 1 };
-                let costs = ticks.map(|tick| cost_between(&self.past[tick].0, span)).collect::<Vec<_>>();
-                let actual = match target {
-                    MEAN30 => costs.iter().sum::<f64>() / costs.len() as f64,
-                    MAX30 => costs.iter().copied().fold(0.0, f64::max),
-                    _ => costs[0],
-                };
-                let known = self.residuals.entry((target, bucket(level))).or_default();
-                known.push_back(actual.sqrt() - level.sqrt());
-                if known.len() > 512 {
-                    known.pop_front();
-                }
-            }
-        }
-        self.sorted = self
-            .residuals
-            .iter()
-            .filter(|(_, known)| known.len() >= 16)
-            .map(|(at, known)| {
-                let mut known = known.iter().copied().collect::<Vec<_>>();
-                known.sort_by(f64::total_cmp);
-                let at_level = |level: u16| known[(known.len() - 1) * usize::from(level) / 1000];
-                (*at, schemas::heatmap::LEVELS.map(at_level))
-            })
-            .collect();
-    }
-
-    fn forecast(&self, level: f64, tick_s: f64) -> Forecast {
-        // Variance twice the mean, in queries of a tick: spread of .71 in square-root space.
-        let sigma = 0.71 * (COST_US / tick_s).sqrt();
-        let prior = [-1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 2.326].map(|z| z * sigma);
-        Forecast(std::array::from_fn(|target| {
-            let above = if target == MAX30 { 2.0 * sigma } else { 0.0 };
-            let residuals = self.sorted.get(&(target, bucket(level)));
-            let row = residuals.copied().unwrap_or(prior.map(|it| it + above));
-            row.map(|it| crate::quanta::quantise((level.sqrt() + it).max(0.0).powi(2) as u64))
-        })) as Forecast
-    }
-}
-
-const _: fn(Quantiles) = |_| ();
-
-fn mib(bytes: u64) -> u64 {
-    bytes >> 20
-}
-
-/// One line of the table for a scenario.
-pub fn row(name: &str, first: &Outcome, it: &Outcome) -> String {
-    let share = it.overload_node_s / first.overload_node_s.max(1e-9);
-    format!(
-        "{name:<24} {:>8.1} node-s  {share:>6.3} of first  {:>4} moves {:>5} MiB  {:>4} splits {:>4} joins  ranges max {:>4} end {:>4}",
-        it.overload_node_s,
-        it.moves,
-        mib(it.bytes_moved),
-        it.splits,
-        it.joins,
-        it.ranges.iter().max().unwrap_or(&0),
-        it.ranges.last().unwrap_or(&0),
-    )
-}
-
-#[test]
-fn prints_table() {
-    for (ticks, tick_ms) in [(120, 5000), (90, 1000)] {
-        let mut sums = [[0.0; 4]; 2];
-        for seed in 1..=8 {
-            let scenario = Scenario::new(moving_hotspot, ticks, tick_ms, seed);
-            let first = run(&scenario, Belief::Kept);
-            println!("{}", row(&format!("{ticks}x{tick_ms} seed {seed} first"), &first, &first));
-            for belief in [Belief::Persistence, Belief::Ewma] {
-                let it = run(&scenario, belief);
-                let at = usize::from(belief == Belief::Ewma);
-                sums[at][0] += it.overload_node_s / first.overload_node_s / 8.0;
-                sums[at][1] += it.moves as f64 / 8.0;
-                sums[at][2] += mib(it.bytes_moved) as f64 / 8.0;
-                sums[at][3] += it.overload_node_s / 8.0;
-                println!("{}", row(&format!("   {belief:?}"), &first, &it));
-                if std::env::var("PARTS").is_err() { continue }
-                let s = tick_ms as f64 / 1000.0;
-                let parts = it.overload.chunks(10).map(|c| format!("{:.1}", c.iter().sum::<f64>() * s));
-                println!("      {}", parts.collect::<Vec<_>>().join(" "));
-                println!("      {:?}", it.moved_at);
-            }
-        }
-        println!("MEAN {ticks} persistence {:.3?} ewma {:.3?} ratio {:.3}", sums[0], sums[1], sums[1][3] / sums[0][3]);
-    }
-}
-
-#[test]
-fn trace() {
-    let env = |name: &str, old: u64| std::env::var(name).map_or(old, |it| it.parse().unwrap());
-    let scenario = Scenario::new(moving_hotspot, env("TICKS", 120), env("MS", 5000), env("SEED", 3));
-    let belief = if env("EW", 0) == 1 { Belief::Ewma } else { Belief::Persistence };
-    let (from, to) = (env("FROM", 20), env("TO", 40));
-    run_checked(&scenario, belief, |situation, decision| {
-        if situation.tick < from || situation.tick >= to { return }
-        let us = situation.nodes.values().map(|n| format!("{:.2}/{}", n.load_now as f64 / n.capacity_us_per_s as f64, n.moves_in_flight));
-        println!("tick {} {}", situation.tick, us.collect::<Vec<_>>().join(" "));
-        let p = |k: &Key| f64::from(position(k)) / f64::from(KEYS);
-        for w in &decision.why { println!("   why {} mean30 {:.2} {:.2} {:.2} area {}", w.node, w.mean30_q50 as f64 / w.capacity_us_per_s as f64, w.mean30_q90 as f64 / w.capacity_us_per_s as f64, w.max30_q95 as f64 / w.capacity_us_per_s as f64, w.area_ms) }
-        for m in &decision.moves { println!("   move {:.3}..{:.3} {} {} -> {} ppm {} benefit {} cost {}", p(&m.range_start), p(&m.range_end), m.bytes>>20, m.source, m.destination, m.share_ppm, m.benefit_ms, m.cost_ms) }
-        for m in &decision.splits { println!("   split {:.3}..{:.3} {:?} {}", p(&m.range_start), p(&m.range_end), m.at.iter().map(p).collect::<Vec<_>>(), m.reason) }
-        for m in &decision.rejected { println!("   rejected {:.3}..{:.3} {} -> {:?} {} {} {}", p(&m.range_start), p(&m.range_end), m.source, m.destination, m.reason, m.value, m.limit) }
-    });
 }
