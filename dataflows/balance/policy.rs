@@ -45,15 +45,12 @@ pub struct Policy {
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,
-<<<<<<< HEAD
     /// A destination that has not answered a CANCEL after so long is taken to have failed.
     pub cancel_grace_ms: u64,
     /// Of a pressed node, so many of its hottest ranges are looked at, and as many of the coolest
     /// nodes as destinations.
-=======
     /// Of a pressed node, so many of its hottest ranges are looked at, and so many of the coolest
     /// nodes as their destinations.
->>>>>>> balance
     pub candidates_max: u32,
     pub destinations_max: u32,
     /// So many refusals are told, the most relevant first.
