@@ -350,6 +350,7 @@ mod tests {
         let alter = |it: &mut Topics| {
             it.set("table", "cleanup.policy", "delete");
             it.set("table", "retention.ms", "-1");
+            it.set("table", "min.compaction.lag.ms", "0");
         };
         check(Process::Channel, alter, expect![""]);
     }
