@@ -47,8 +47,6 @@ pub struct Policy {
     pub deadline_ms: u64,
     /// A destination that has not answered a CANCEL after so long is taken to have failed.
     pub cancel_grace_ms: u64,
-    /// Of a pressed node, so many of its hottest ranges are looked at, and as many of the coolest
-    /// nodes as destinations.
     /// Of a pressed node, so many of its hottest ranges are looked at, and so many of the coolest
     /// nodes as their destinations.
     pub candidates_max: u32,

@@ -170,10 +170,13 @@ mod tests {
 
     #[test]
     fn missing_topic_is_created_as_declared() {
-        check(|actual| _ = actual.remove("heatmap"), expect![[r#"
+        check(
+            |actual| _ = actual.remove("heatmap"),
+            expect![[r#"
             heatmap: create, partitions 4, replication 3, cleanup.policy compact,delete, min.compaction.lag.ms 172800000, retention.ms 604800000, segment.ms 86400000
               apply: isotherm topics apply
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -189,30 +192,45 @@ mod tests {
     #[test]
     fn policies_are_sets() {
         check(|actual| set(actual, "heatmap", "cleanup.policy", "delete, compact"), expect![""]);
-        check(|actual| set(actual, "heatmap", "cleanup.policy", "delete"), expect![[r#"
+        check(
+            |actual| set(actual, "heatmap", "cleanup.policy", "delete"),
+            expect![[r#"
             heatmap: cleanup.policy delete, declared compact,delete
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-heatmap --add-config cleanup.policy=[compact,delete]
-        "#]]);
-        check(|actual| set(actual, "plan", "cleanup.policy", "compact"), expect![[r#"
+        "#]],
+        );
+        check(
+            |actual| set(actual, "plan", "cleanup.policy", "compact"),
+            expect![[r#"
             plan: cleanup.policy compact, declared delete
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-plan --add-config cleanup.policy=delete (deletes what is older)
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn shorter_retention_is_told_with_its_cost() {
-        check(|actual| set(actual, "plan", "retention.ms", "-1"), expect![[r#"
+        check(
+            |actual| set(actual, "plan", "retention.ms", "-1"),
+            expect![[r#"
             plan: retention.ms -1, declared 2592000000
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-plan --add-config retention.ms=2592000000 (deletes what is older)
-        "#]]);
-        check(|actual| set(actual, "plan", "retention.ms", "2592000001"), expect![[r#"
+        "#]],
+        );
+        check(
+            |actual| set(actual, "plan", "retention.ms", "2592000001"),
+            expect![[r#"
             plan: retention.ms 2592000001, declared 2592000000
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-plan --add-config retention.ms=2592000000 (deletes what is older)
-        "#]]);
-        check(|actual| set(actual, "plan", "retention.ms", "60000"), expect![[r#"
+        "#]],
+        );
+        check(
+            |actual| set(actual, "plan", "retention.ms", "60000"),
+            expect![[r#"
             plan: retention.ms 60000, declared 2592000000
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-plan --add-config retention.ms=2592000000
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -220,30 +238,42 @@ mod tests {
         let settings = |actual: &mut BTreeMap<String, Actual>| {
             _ = actual.get_mut("query_log").unwrap().settings.remove("message.timestamp.type");
         };
-        check(settings, expect![[r#"
+        check(
+            settings,
+            expect![[r#"
             query_log: message.timestamp.type not told, declared LogAppendTime
               by hand: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-query_log --add-config message.timestamp.type=LogAppendTime
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn partitions_are_added_but_not_taken_away() {
-        check(|actual| actual.get_mut("query_log").unwrap().partitions = 6, expect![[r#"
+        check(
+            |actual| actual.get_mut("query_log").unwrap().partitions = 6,
+            expect![[r#"
             query_log: partitions 6, declared 8
               by hand: kafka-topics.sh --bootstrap-server k:9092 --alter --topic p-query_log --partitions 8 (records of a key that are there already stay in the partition that they are in)
-        "#]]);
-        check(|actual| actual.get_mut("assignment").unwrap().partitions = 3, expect![[r#"
+        "#]],
+        );
+        check(
+            |actual| actual.get_mut("assignment").unwrap().partitions = 3,
+            expect![[r#"
             assignment: partitions 3, declared 1
               by hand: Kafka takes no partition away: stop what writes p-assignment, read it to its end, delete it, and let `isotherm topics apply` create it with 1
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn replication_is_compared() {
-        check(|actual| actual.get_mut("plan").unwrap().replication = 1, expect![[r#"
+        check(
+            |actual| actual.get_mut("plan").unwrap().replication = 1,
+            expect![[r#"
             plan: replication 1, declared 3
               by hand: kafka-reassign-partitions.sh --bootstrap-server k:9092 --execute with a plan that gives p-plan 3 replicas
-        "#]]);
+        "#]],
+        );
     }
 
     fn set(actual: &mut BTreeMap<String, Actual>, topic: &str, key: &str, value: &str) {

@@ -243,7 +243,8 @@ mod tests {
             range_segment 16 delete 1 h: worker -> worker
             segment_ack 16 delete 1 h: worker -> worker
             table 8 compact -: application -> worker+channel
-        "#]].assert_eq(&lines.collect::<String>());
+        "#]]
+        .assert_eq(&lines.collect::<String>());
     }
 
     /// The rules that hold between the settings of several topics.
@@ -276,14 +277,48 @@ spec: {partitions: 1, replicationFactor: 3, retentionMinutes: 60, settings: {cle
 
     #[test]
     fn definition_with_a_fault_is_refused_with_its_reason() {
-        check("name: plan", "name: table", expect!["it names the topic table, and its file another"]);
-        check("writers: planner", "writers: planer", expect!["`planer` is no process: write one of planner, worker, channel, router, replay, application, operator, dashboard"]);
-        check("cleanup.policy: delete", "cleanup: delete", expect!["it has no `cleanup.policy`: write delete, compact, or both"]);
-        check("segment.ms", "retention.ms", expect!["it has both `retentionMinutes` and `retention.ms`: write the first alone"]);
-        check("partitions: 1", "partitions: 0", expect!["it has no partition or no replica: write at least one of each"]);
+        check(
+            "name: plan",
+            "name: table",
+            expect!["it names the topic table, and its file another"],
+        );
+        check(
+            "writers: planner",
+            "writers: planer",
+            expect![
+                "`planer` is no process: write one of planner, worker, channel, router, replay, application, operator, dashboard"
+            ],
+        );
+        check(
+            "cleanup.policy: delete",
+            "cleanup: delete",
+            expect!["it has no `cleanup.policy`: write delete, compact, or both"],
+        );
+        check(
+            "segment.ms",
+            "retention.ms",
+            expect!["it has both `retentionMinutes` and `retention.ms`: write the first alone"],
+        );
+        check(
+            "partitions: 1",
+            "partitions: 0",
+            expect!["it has no partition or no replica: write at least one of each"],
+        );
         check("partitions: 1", "partitions: many", expect!["error: line 3 column 20: invalid u32"]);
-        check("description: d", "descriptoin: d", expect!["error: line 2 column 20: unknown field `descriptoin`, expected one of name, cluster, description, labels"]);
-        check("retentionMinutes", "retentionDays", expect!["error: line 3 column 45: unknown field `retentionDays`, expected one of partitions, replicationFactor, retentionMinutes, settings"]);
+        check(
+            "description: d",
+            "descriptoin: d",
+            expect![
+                "error: line 2 column 20: unknown field `descriptoin`, expected one of name, cluster, description, labels"
+            ],
+        );
+        check(
+            "retentionMinutes",
+            "retentionDays",
+            expect![
+                "error: line 3 column 45: unknown field `retentionDays`, expected one of partitions, replicationFactor, retentionMinutes, settings"
+            ],
+        );
     }
 
     fn check(text: &str, fault: &str, expect: Expect) {

@@ -1,3 +1,5 @@
-//! What only shows when processes and brokers take part.
+//! What only shows when processes and brokers take part, and checks of the tree itself; one binary,
+//! because each one links anew.
 
+mod tidy;
 mod kafka;
