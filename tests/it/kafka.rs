@@ -535,5 +535,6 @@ fn now_ms() -> u64 {
 
 /// Says it even when the test passes, which is when the harness drops what a test prints.
 fn report(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut terminal = std::io::stderr();
+    writeln!(terminal, "{line}").unwrap();
 }

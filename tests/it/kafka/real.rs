@@ -163,7 +163,7 @@ fn what_retention_has_deleted_is_an_error_with_a_remedy() {
     app.flush();
     let inputs = historical(&real.connection, &["query_log"]);
     let mut source = open(&inputs, vec![]);
-    let boxes = vec![next(&mut source).bounds, next(&mut source).bounds];
+    let boxes = [next(&mut source).bounds, next(&mut source).bounds];
     let client =
         ClientConfig::new().set("bootstrap.servers", &real.connection.bootstrap_servers).clone();
     let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
