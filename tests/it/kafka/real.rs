@@ -177,6 +177,29 @@ fn what_retention_has_deleted_is_an_error_with_a_remedy() {
     assert!(named.iter().all(|it| err.contains(it)), "{err}");
 }
 
+/// What the embedded broker does when it drops records is caught by the client already; so holes are
+/// made with markers here, which are none on a real Kafka.
+#[test]
+fn missing_offset_is_a_gap_where_offsets_have_no_holes() {
+    let Some(real) = real_with("holes", &[("query_log", 1)], &BTreeMap::new()) else { return };
+    let unsteady = transactional(&real.connection);
+    for _ in 0..2 {
+        unsteady.begin_transaction().unwrap();
+        log(&unsteady, &real.connection, "query_log", 0, "queries");
+        unsteady.commit_transaction(TIMEOUT).unwrap();
+    }
+    let strict = Connection { embedded: true, ..real.connection.clone() };
+    let gap =
+        "has a gap: partition 0 has no offset 1 any more, the next record there is has offset 2";
+    let mut source = open(&historical(&strict, &["query_log"]), vec![]);
+    let err = source.next_tick().unwrap_err().to_string();
+    assert!(err.contains(gap), "{err}");
+    let each = |_| ControlFlow::Continue(());
+    let err = scan(&strict, "query_log", Start::Beginning, each).unwrap_err().to_string();
+    assert!(err.contains(gap), "{err}");
+    scan(&real.connection, "query_log", Start::Beginning, each).unwrap();
+}
+
 #[test]
 fn topics_are_created_once_and_listed_with_their_settings() {
     let Some(real) = real("admin", &[]) else { return };
