@@ -106,7 +106,13 @@ impl Asker {
         let full = self.connection.topic(topic);
         let metadata = self.consumer.fetch_metadata(Some(&full), REQUEST_MAX);
         let metadata = metadata.with_context(|| self.failed("ask for topics"))?;
-        let ids = metadata.topics().iter().flat_map(|it| it.partitions());
+        let found = metadata.topics().first();
+        let code = found.and_then(|it| it.error()).map(RDKafkaErrorCode::from);
+        if let Some(code) = code.filter(|it| *it != RDKafkaErrorCode::UnknownTopicOrPartition) {
+            let err = anyhow::Error::new(KafkaError::MetadataFetch(code));
+            return Err(err.context(format!("look at topic {full}")));
+        }
+        let ids = found.into_iter().flat_map(|it| it.partitions());
         let ids: Vec<_> =
             ids.map(|it| TopicPartition { topic, partition: it.id() as u32 }).collect();
         ensure!(

@@ -13,6 +13,8 @@
 
 mod report;
 mod ask;
+mod gap;
+mod feed;
 pub mod source;
 pub mod sink;
 pub mod writer;

@@ -164,7 +164,7 @@ impl ClientContext for Report {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
         let text = without_thread(line);
         if fac == "FAIL" {
-            self.state().reason = Some(without_count(text).to_owned());
+            self.state().reason = Some(explained(without_count(text)));
             debug!(fac, "{text}");
             return;
         }
@@ -198,7 +198,7 @@ impl ClientContext for Report {
                 self.away(false);
             }
             Some(RDKafkaErrorCode::BrokerTransportFailure) => {
-                self.state().reason = Some(without_count(reason).to_owned());
+                self.state().reason = Some(explained(without_count(reason)));
             }
             Some(RDKafkaErrorCode::PartitionEOF) => (),
             Some(_) | None => {
@@ -239,6 +239,14 @@ fn without_thread(line: &str) -> &str {
 /// Cuts ` (after 0ms in state CONNECT, 3 identical error(s) suppressed)` off.
 fn without_count(text: &str) -> &str {
     text.split_once(" (after ").map_or(text, |(text, _)| text)
+}
+
+/// Adds what a person would not think of: a broker says no word to who speaks another protocol.
+fn explained(reason: &str) -> String {
+    match reason.contains("Disconnected") && !reason.contains("security.protocol") {
+        true => format!("{reason} (does it expect another security.protocol?)"),
+        false => reason.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -76,16 +76,20 @@ impl Sink {
 
     /// Makes the outputs visible, together; who reads only the last of them, reads of all.
     pub fn commit(&self, outputs: &[Output]) -> Result<(), CommitError> {
-        let done = self.try_commit(outputs);
-        done.map_err(|err| match &err {
-            KafkaError::Transaction(it) if it.txn_requires_abort() => self.abort(err),
-            // Refused or not delivered in time: the transaction is still open.
-            KafkaError::MessageProduction(_) | KafkaError::Flush(_) => self.abort(err),
-            KafkaError::Transaction(it) if it.is_retriable() => {
-                CommitError::Unsettled { reason: self.reason(), source: err.into() }
+        let Err(err) = self.try_commit(outputs) else { return Ok(()) };
+        // Refused or not delivered in time: the transaction is still open.
+        if matches!(err, KafkaError::MessageProduction(_) | KafkaError::Flush(_)) {
+            return Err(self.abort(err));
+        }
+        if let KafkaError::Transaction(it) = &err {
+            if it.txn_requires_abort() {
+                return Err(self.abort(err));
             }
-            _ => self.fatal(err),
-        })
+            if it.is_retriable() {
+                return Err(CommitError::Unsettled { reason: self.reason(), source: err.into() });
+            }
+        }
+        Err(self.fatal(err))
     }
 
     fn try_commit(&self, outputs: &[Output]) -> Result<(), KafkaError> {

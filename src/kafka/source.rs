@@ -24,19 +24,20 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset as At;
 use schemas::Millis;
 
 pub use super::ask::Start;
 use super::ask::{Asker, is_away};
+use super::feed::{Feed, split};
+use super::gap::check_beginnings;
 use super::report::Report;
-use super::{Connection, REQUEST_MAX, Record, TopicPartition, create, is_by_writer, passes};
+use super::{Connection, REQUEST_MAX, Record, TopicPartition, create};
 use super::{is_passing, wall_clock};
-use crate::tick::future::{Lookahead, Stamp};
+use crate::tick::future::Lookahead;
 use crate::tick::machine::{Cutter, END_OF_TIME, Origin, Place, Reading, Rules};
 use crate::tick::tick_box::{Offset, TickBox};
 
@@ -102,28 +103,6 @@ struct Cluster {
     ids: Vec<TopicPartition>,
 }
 
-type Queue = PartitionQueue<Report>;
-
-/// One partition.
-struct Feed {
-    cluster: usize,
-    reading: Reading,
-    queue: Queue,
-    /// Read, but not in a box yet.
-    ahead: Lookahead<Fetched>,
-    /// What lies before is read.
-    position: Offset,
-    /// Where a historical log ends.
-    end: Option<Offset>,
-    /// Of a broker without markers and compaction.
-    contiguous: bool,
-}
-
-struct Fetched {
-    record: Record,
-    by_writer: bool,
-}
-
 /// The thread that waits for records.
 struct Reader {
     thread: Mutex<Thread>,
@@ -173,9 +152,12 @@ impl Source {
             let consumer = Arc::new(consumer(input, inputs, ids.len())?);
             let from: BTreeMap<_, _> = ids.iter().map(|&id| (id, cutter.position(id))).collect();
             asker.wait_for(|it| check_beginnings(it, &from))?;
-            for (at, queue) in split(&consumer, &asker.connection, &from, &reader)? {
+            let waker = reader.clone();
+            let nonempty = move || waker.unpark();
+            for (at, queue) in split(&consumer, &asker.connection, &from, nonempty)? {
                 let Rules { future_max_ms, past_max_ms, .. } = inputs.rules;
                 let feed = Feed {
+                    at,
                     cluster: clusters.len(),
                     reading: input.reading,
                     queue,
@@ -263,7 +245,10 @@ impl Source {
             while self.cutter.wants(at) {
                 let cluster = &self.clusters[feed.cluster];
                 let judged = feed.reading == Reading::Historical && !self.cutter.is_replaying();
-                any |= feed.fetch(at, judged, cluster)?;
+                if feed.fetch(judged, &cluster.asker)? {
+                    cluster.consumer.context().reached();
+                    any = true;
+                }
                 let Some(stamp) = feed.stamp(judged) else { break };
                 let first = feed.ahead.first().expect("its stamp is known");
                 let place = self.cutter.place(at, Offset(first.record.offset), stamp);
@@ -315,7 +300,9 @@ impl Source {
                 }
                 Err(err) => return Err(err),
             }
+            // The same broker, and the same credentials.
             cluster.asker.report().reached();
+            cluster.consumer.context().reached();
         }
         self.cutter.ends_known(now, ends);
         Ok(())
@@ -374,84 +361,6 @@ impl Cluster {
         }
         self.consumer.context().check()
     }
-
-    /// Puts what went wrong with a partition into words.
-    fn failed(&self, at: TopicPartition, position: Offset, err: KafkaError) -> anyhow::Error {
-        let code = err.rdkafka_error_code();
-        let gap = [RDKafkaErrorCode::AutoOffsetReset, RDKafkaErrorCode::OffsetOutOfRange];
-        if code.is_some_and(|code| gap.contains(&code)) {
-            let begins = self.asker.beginnings(&[at]).ok().map(|it| it[&at]);
-            return gap_at(
-                at,
-                position,
-                begins.filter(|it| position < *it),
-                &self.asker.connection,
-            );
-        }
-        anyhow::Error::new(err).context(format!("read {at} at offset {}", position.0))
-    }
-}
-
-impl Feed {
-    /// Takes over what the client has fetched, as much as is needed; tells whether there was any.
-    fn fetch(
-        &mut self,
-        at: TopicPartition,
-        judged: bool,
-        cluster: &Cluster,
-    ) -> anyhow::Result<bool> {
-        let mut any = false;
-        while if judged {
-            !self.ahead.is_full() && !self.is_at_end()
-        } else {
-            self.ahead.is_empty()
-        } {
-            let fetched = self.queue.poll(Duration::ZERO).map(|it| {
-                it.map(|it| Fetched {
-                    record: Record::new(at.topic, &it),
-                    by_writer: is_by_writer(&it),
-                })
-            });
-            match fetched {
-                None => break,
-                Some(Err(err)) if passes(&err) => continue,
-                Some(Err(err)) => return Err(cluster.failed(at, self.position, err)),
-                Some(Ok(fetched)) => {
-                    any = true;
-                    let offset = Offset(fetched.record.offset);
-                    if self.contiguous && offset != self.position {
-                        let begins = Some(offset);
-                        return Err(gap_at(at, self.position, begins, &cluster.asker.connection));
-                    }
-                    self.position = Offset(offset.0 + 1);
-                    // What came after the end was known judges nobody.
-                    if !judged || self.end.is_none_or(|end| offset < end) {
-                        self.ahead.push(fetched.record.stamp, fetched);
-                    }
-                }
-            }
-        }
-        Ok(any)
-    }
-
-    /// Returns what the stamp of the first record says, if that can be told already.
-    fn stamp(&self, judged: bool) -> Option<Stamp> {
-        let first = self.ahead.first()?;
-        match (judged, first.by_writer) {
-            (true, _) if !self.ahead.is_full() && !self.is_at_end() => None,
-            (true, true) => self.ahead.judge(),
-            (_, false) => Some(Stamp::by_broker(first.record.stamp)),
-            (false, true) => Some(Stamp::by_writer(first.record.stamp)),
-        }
-    }
-
-    fn take(&mut self) -> Option<Record> {
-        self.ahead.take().map(|it| it.record)
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.end.is_some_and(|end| end <= self.position)
-    }
 }
 
 /// Refuses boxes that are not of this reading.
@@ -475,44 +384,6 @@ fn check_recorded(rules: &Rules, recorded: &[TickBox]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses to read from where there is nothing any more.
-fn check_beginnings(asker: &Asker, from: &BTreeMap<TopicPartition, Offset>) -> anyhow::Result<()> {
-    let ids: Vec<_> = from.keys().copied().collect();
-    for (at, begins) in asker.beginnings(&ids)? {
-        if from[&at] < begins {
-            return Err(gap_at(at, from[&at], Some(begins), &asker.connection));
-        }
-    }
-    Ok(())
-}
-
-/// Says that records are gone which were to be read.
-fn gap_at(
-    at: TopicPartition,
-    wanted: Offset,
-    begins: Option<Offset>,
-    connection: &Connection,
-) -> anyhow::Error {
-    let topic = connection.topic(at.topic);
-    let is = match begins {
-        Some(begins) => format!("the next record there is has offset {}", begins.0),
-        None => "the partition ends before it: the topic was made anew".to_owned(),
-    };
-    let remedy = match connection.embedded {
-        true => {
-            "the embedded broker keeps 5 MiB of a partition: write more slowly, or to more partitions"
-        }
-        false => {
-            "raise retention.ms and retention.bytes of the topic, and start under another planner id"
-        }
-    };
-    let partition = at.partition;
-    anyhow::anyhow!(
-        "{topic} has a gap: partition {partition} has no offset {} any more, {is}; {remedy}",
-        wanted.0
-    )
-}
-
 fn consumer(
     input: &Input,
     inputs: &Inputs,
@@ -523,33 +394,4 @@ fn consumer(
     // For each partition, since each has a queue of its own. A tick needs no more at a time.
     client.set("queued.max.messages.kbytes", queue.to_string());
     create(&client, Report::new(&input.connection.bootstrap_servers), "reading")
-}
-
-/// Assigns every partition, each with a queue of its own.
-fn split(
-    consumer: &Arc<BaseConsumer<Report>>,
-    connection: &Connection,
-    from: &BTreeMap<TopicPartition, Offset>,
-    reader: &Arc<Reader>,
-) -> anyhow::Result<Vec<(TopicPartition, Queue)>> {
-    let mut list = TopicPartitionList::new();
-    for (at, from) in from {
-        let topic = connection.topic(at.topic);
-        list.add_partition_offset(&topic, at.partition as i32, At::Offset(from.0 as i64))?;
-    }
-    consumer.assign(&list).context("assign")?;
-    // What is fetched before its queue is split off would come past it. To pause throws that away,
-    // and to resume fetches it again.
-    consumer.pause(&list).context("pause")?;
-    let queues = from.keys().map(|at| {
-        let topic = connection.topic(at.topic);
-        let queue = consumer.split_partition_queue(&topic, at.partition as i32);
-        let mut queue = queue.with_context(|| format!("split off {at}"))?;
-        let reader = reader.clone();
-        queue.set_nonempty_callback(move || reader.unpark());
-        Ok((*at, queue))
-    });
-    let queues = queues.collect::<anyhow::Result<_>>()?;
-    consumer.resume(&list).context("resume")?;
-    Ok(queues)
 }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use schemas::Millis;
 
 use super::ask::Asker;
 pub use super::ask::Start;
+use super::gap::gap;
 use super::report::Report;
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, create, passes};
 use crate::tick::tick_box::Offset;
@@ -104,13 +104,7 @@ fn read_from(
                 let record = Record::new(topic, &message);
                 let Some(position) = open.get_mut(&record.at) else { continue };
                 if connection.embedded && record.offset != position.0 {
-                    bail!(
-                        "{full} has a gap: partition {} has no offset {} any more, the next is {}; \
-                         the embedded broker keeps 5 MiB of a partition",
-                        message.partition(),
-                        position.0,
-                        record.offset
-                    );
+                    return Err(gap(record.at, *position, Some(Offset(record.offset)), connection));
                 }
                 *position = Offset(record.offset + 1);
                 deadline = Instant::now() + REQUEST_MAX;

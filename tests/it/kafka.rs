@@ -1,6 +1,8 @@
 //! Source, sink and tail on the embedded broker, which has no markers and shows aborted records: what
 //! holds without those is checked here, the rest in `real`.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
+
 mod real;
 
 use std::collections::BTreeMap;
@@ -10,13 +12,17 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use isotherm::kafka::embedded::Embedded;
-use isotherm::kafka::sink::Sink;
+use isotherm::kafka::sink::{CommitError, Sink};
 use isotherm::kafka::source::{FilledBox, Input, Inputs, Source, Start};
 use isotherm::kafka::tail::{offsets_at, scan, tail};
 use isotherm::kafka::writer::Writer;
 use isotherm::kafka::{Connection, Output, TopicPartition};
 use isotherm::tick::machine::{Origin, Reading, Rules};
 use isotherm::tick::tick_box::{Offset, TickBox};
+use rdkafka::bindings::rd_kafka_resp_err_t as Refusal;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey;
 use schemas::Millis;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -388,6 +394,37 @@ fn sink_writes_keys_tombstones_headers_partitions_and_stamps() {
 }
 
 #[test]
+fn errors_of_a_commit_are_told_apart() {
+    use Refusal::{
+        RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS as LOADING,
+        RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH as OLD_EPOCH,
+        RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as FORBIDDEN,
+    };
+    let broker: MockCluster<'_, DefaultProducerContext> = MockCluster::new(1).unwrap();
+    broker.create_topic("planner_progress", 1, 1).unwrap();
+    let bootstrap_servers = broker.bootstrap_servers();
+    let connection = Connection { bootstrap_servers, embedded: true, ..Connection::default() };
+    let sink = Sink::open(&connection, "planner").unwrap();
+    let mut n = 0;
+    let mut commit = |api, refusals: &[Refusal]| {
+        broker.request_errors(api, refusals);
+        n += 1;
+        sink.commit(&[Output::new("planner_progress", vec![], vec![n])])
+    };
+    commit(RDKafkaApiKey::EndTxn, &[LOADING; 3]).unwrap();
+    let refused = commit(RDKafkaApiKey::AddPartitionsToTxn, &[FORBIDDEN]).unwrap_err();
+    assert!(matches!(refused, CommitError::Aborted { .. }), "{refused:?}");
+    // What was aborted can be committed once more, by the same producer.
+    commit(RDKafkaApiKey::EndTxn, &[]).unwrap();
+    let fenced = commit(RDKafkaApiKey::EndTxn, &[OLD_EPOCH]).unwrap_err();
+    assert!(matches!(fenced, CommitError::Fenced { .. }), "{fenced:?}");
+    let still = commit(RDKafkaApiKey::EndTxn, &[]).unwrap_err();
+    assert!(matches!(still, CommitError::Fenced { .. }), "{still:?}");
+    let written = tail(&connection, "planner_progress", 1).unwrap();
+    assert!(written[0].value.as_deref() >= Some(&[3][..]));
+}
+
+#[test]
 fn option_that_promises_rest_on_is_refused() {
     let broker = broker(&[("plan", 1)]);
     let mut connection = broker.connection();
@@ -533,5 +570,6 @@ fn now_ms() -> u64 {
 
 /// Says it even when the test passes, which is when the harness drops what a test prints.
 fn report(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut terminal = std::io::stderr();
+    writeln!(terminal, "{line}").unwrap();
 }
