@@ -116,11 +116,11 @@ impl Story {
         let mut teller = Teller::new(seed);
         let mut ticks = Vec::new();
         let mut bursts = Vec::new();
-        while ticks.len() < 190 {
+        while ticks.len() < 135 {
             // Mostly a few ticks, now and then a long silence.
             let (burst, silent) = match teller.rng.random_range(0..12) {
-                0 => (teller.rng.random_range(5..45), true),
-                1..3 => (teller.rng.random_range(2..5), false),
+                0..3 => (teller.rng.random_range(5..70), true),
+                3..5 => (teller.rng.random_range(2..5), false),
                 _ => (1, teller.rng.random_bool(0.2)),
             };
             bursts.push(burst);
@@ -155,7 +155,7 @@ impl Teller {
             self.begin(&mut events);
         } else if !silent {
             // Placement first: queries of a tick are looked up as of it.
-            for _ in 0..self.rng.random_range(0..3) {
+            for _ in 0..self.rng.random_range(0..5) {
                 match self.rng.random_range(0..6) {
                     0 => self.cut(&mut events),
                     1 => self.join(&mut events),
