@@ -34,12 +34,13 @@ const BLOCK_CELLS: usize = 256;
 /// A change of what the windows hold, made by hand: when a cell is cut or joined, and at a restart.
 ///
 /// It is made as of the end of the tick before the one that it has as its time. Of the changes of
-/// one tick, `Forget` comes first, so their order does not count.
+/// one tick, `Forget` comes first, so their order does not count. A restart loads a snapshot at the
+/// tick at whose end it was taken: what is cut at the next one forgets what was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reshape {
     /// The cell has had no heat.
     Forget(CellId),
-    /// The cell has had this heat, too, in an earlier tick.
+    /// The cell has had this heat, too, in an earlier tick, or in this one.
     Slot(CellId, Tick, Heat),
 }
 
@@ -102,8 +103,11 @@ impl<const N: usize> Window<N> {
 
     /// Takes in a change that is to be made before the sums of an open tick.
     pub fn reshape(&mut self, tick: Tick, reshape: Reshape) {
-        if let Reshape::Slot(_, of, _) = &reshape {
-            assert!(*of < tick, "a slot is history: tick {of} is not before tick {tick}");
+        if let Reshape::Slot(cell, of, heat) = reshape {
+            assert!(of <= tick, "a slot is history: tick {of} is after tick {tick}");
+            if of == tick {
+                return self.add(cell, tick, heat);
+            }
         }
         self.open(tick).reshapes.push(reshape);
     }
