@@ -5,3 +5,4 @@ pub mod kafka;
 pub mod assignment;
 pub mod migration;
 pub mod planner;
+pub mod config;
