@@ -308,9 +308,12 @@ fn suggestion(full: &str, key: &str) -> String {
             keys.extend(dict.keys().map(|it| format!("{section}.{it}")));
         }
     }
+    let section = |path: &str| path.rsplit_once('.').map(|(section, _)| section.to_owned());
     let likeness = |known: &String| {
         let last = known.rsplit('.').next().unwrap_or(known);
-        strsim::jaro_winkler(known, full).max(strsim::jaro_winkler(last, key) * 0.99)
+        // Of two keys that look as much like it, the one of its own section.
+        let near = if section(known) == section(full) { 1.0 } else { 0.99 };
+        strsim::jaro_winkler(last, key) * near
     };
     let best = keys.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match best.filter(|it| 0.8 < likeness(it)) {
