@@ -6,3 +6,6 @@ pub mod assignment;
 pub mod migration;
 pub mod planner;
 pub mod config;
+pub mod telemetry;
+pub mod web;
+pub mod cli;
