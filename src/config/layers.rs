@@ -329,11 +329,11 @@ fn flatten(key: &str, value: &Value, name: &dyn Fn(Tag) -> String, settings: &mu
         }
         return;
     }
-    let text = match value {
-        Value::String(_, text) if key.starts_with("kafka.") => {
+    let text = match value.as_str() {
+        Some(text) if key.starts_with("kafka.") => {
             text_of(&Value::from(secrets::masked(key, text)))
         }
-        other => text_of(other),
+        Some(_) | None => text_of(value),
     };
     settings.push(Setting { key: key.into(), value: text, origin: name(value.tag()) });
 }

@@ -123,7 +123,6 @@ impl Drop for Server {
     }
 }
 
-#[expect(clippy::unused_async, reason = "handlers are asynchronous")]
 async fn readyz(
     State(conditions): State<watch::Receiver<Conditions>>,
     Query(query): Query<BTreeMap<String, String>>,

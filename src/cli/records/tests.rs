@@ -34,7 +34,10 @@ fn queries_and_capacities() {
         estimated: false,
     };
     let queries = vec![query(Op::Scan, Some(120)), query(Op::Read, None)];
-    check(&QueriesLogged { queries }, expect!["2 queries, 120 µs, the first SCAN k1 at 2026-09-21 14:23:05"]);
+    check(
+        &QueriesLogged { queries },
+        expect!["2 queries, 120 µs, the first SCAN k1 at 2026-09-21 14:23:05"],
+    );
     let held = RangeHeld { range_start: key("a"), epoch: Epoch(3), entries: 2, bytes: 2_000_000 };
     let capacity = NodeCapacity {
         node_id: node("n1"),
@@ -52,7 +55,12 @@ fn queries_and_capacities() {
         state: NodeState::ReadOnly,
         ranges: vec![held],
     };
-    check(&capacity, expect!["n1 READ_ONLY capacity 2000000 µs/s, cpu/memory/io 0.61/?/0.00, 1 ranges of 2.0 MB, inbox 3, store 3f9c2d1e…"]);
+    check(
+        &capacity,
+        expect![
+            "n1 READ_ONLY capacity 2000000 µs/s, cpu/memory/io 0.61/?/0.00, 1 ranges of 2.0 MB, inbox 3, store 3f9c2d1e…"
+        ],
+    );
 }
 
 #[test]
@@ -75,7 +83,12 @@ fn heat_and_progress() {
         unsplittable_ppm: 0,
         rung: "ewma".into(),
     };
-    check(&heated, expect!["tick 41 [a, -) on n2: reads 100 writes 7 µs/s, mean-30 428 (.9: 642), 25.0 % of the load, ewma"]);
+    check(
+        &heated,
+        expect![
+            "tick 41 [a, -) on n2: reads 100 writes 7 µs/s, mean-30 428 (.9: 642), 25.0 % of the load, ewma"
+        ],
+    );
     let span = |from, to| Span { topic: "query_log".into(), partition: 0, from, to };
     let done = TickDone {
         tick: 41,
@@ -88,7 +101,12 @@ fn heat_and_progress() {
         stale: true,
         ..Default::default()
     };
-    check(&Progress { tick: Some(done), chunk: None }, expect!["tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, stale"]);
+    check(
+        &Progress { tick: Some(done), chunk: None },
+        expect![
+            "tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, stale"
+        ],
+    );
     let chunk = SnapshotChunk {
         tick: 40,
         index: 1,
@@ -120,7 +138,12 @@ fn commands_statuses_and_assignments() {
         plan: Some("p-7".into()),
         reason: None,
     };
-    check(&start, expect!["m-31 START [a, 0x00ff) n2 → n4 of epoch 4, generation 12, until 2026-09-21 14:23:05"]);
+    check(
+        &start,
+        expect![
+            "m-31 START [a, 0x00ff) n2 → n4 of epoch 4, generation 12, until 2026-09-21 14:23:05"
+        ],
+    );
     expect![[r#"{"command":"START","migration":31,"range_start":"61","range_end":"00ff","source_node":"n2","source_epoch":4,"source_inbox":1,"destination_node":"n4","destination_inbox":2,"generation":12,"bandwidth_bytes_per_s":50000000,"deadline":1790000585000,"plan":"p-7","reason":null}"#]].assert_eq(&json(&start, KeyFormat::Hex));
     let status = MigrationStatus {
         migration: MigrationId(31),
@@ -136,7 +159,12 @@ fn commands_statuses_and_assignments() {
         digest: None,
         partitions_left: vec![0, 3],
     };
-    check(&status, expect!["m-31 IN_PROGRESS ACTIVE by n4 [a, b) epoch 5, attempt 1, 1.5 MB, 2 partitions to drain"]);
+    check(
+        &status,
+        expect![
+            "m-31 IN_PROGRESS ACTIVE by n4 [a, b) epoch 5, attempt 1, 1.5 MB, 2 partitions to drain"
+        ],
+    );
     let assignment = Assignment {
         range_start: key(""),
         range_end: key("b"),
@@ -150,7 +178,12 @@ fn commands_statuses_and_assignments() {
         source_node: Some(node("n2")),
         source_epoch: Epoch(4),
     };
-    check(&assignment, expect!["[-, b) on n4 epoch 5 generation 13, from n2 (epoch 4), m-31, the last of its generation"]);
+    check(
+        &assignment,
+        expect![
+            "[-, b) on n4 epoch 5 generation 13, from n2 (epoch 4), m-31, the last of its generation"
+        ],
+    );
     let command = OperatorCommand {
         id: "c-1".into(),
         command: operator_command::Command::Drain,
