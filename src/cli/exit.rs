@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use miette::Diagnostic;
 
+use crate::config::Config;
 use crate::config::layers::ConfigError;
 
 /// The status of the process when it ends; scripts rely on the numbers.
@@ -72,6 +73,16 @@ impl Fault {
     }
 }
 
+/// Fails unless the configuration says where the cluster is; what reads or writes one asks first.
+pub fn need_cluster(config: &Config) -> Result<(), Box<Fault>> {
+    if !config.kafka.bootstrap_servers.is_empty() {
+        return Ok(());
+    }
+    let what = "no cluster is configured: `kafka.bootstrap_servers` is empty";
+    let remedy = "set it in isotherm.toml, or give --bootstrap-servers HOST:PORT";
+    Err(Box::new(Fault::new(Exit::Usage, "isotherm::config::no_cluster", what).remedy(remedy)))
+}
+
 impl From<anyhow::Error> for Box<Fault> {
     fn from(error: anyhow::Error) -> Self {
         let fault = Fault::new(Exit::Failed, "isotherm::failed", error.to_string());
@@ -131,6 +142,19 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    #[test]
+    fn command_without_a_cluster_says_how_to_name_one() {
+        let mut config = Config::default();
+        let fault = need_cluster(&config).unwrap_err();
+        assert_eq!(
+            (fault.exit, fault.code.as_str()),
+            (Exit::Usage, "isotherm::config::no_cluster")
+        );
+        assert!(fault.remedy.as_ref().is_some_and(|it| it.contains("--bootstrap-servers")));
+        config.kafka.bootstrap_servers = "localhost:9092".into();
+        assert!(need_cluster(&config).is_ok());
+    }
 
     #[test]
     fn causes_are_told_in_order() {

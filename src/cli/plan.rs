@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::Form;
 use super::args::{Moment, moment};
-use super::exit::{Exit, Fault};
+use super::exit::{Exit, Fault, need_cluster};
 use super::keys::KeyFormat;
 use crate::config::Config;
 
@@ -38,6 +38,7 @@ pub struct ShowArgs {
     pub key_format: KeyFormat,
 }
 
-pub fn run(_config: &Config, _command: &PlanCommand) -> Result<Exit, Box<Fault>> {
+pub fn run(config: &Config, _command: &PlanCommand) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
     Err(anyhow::anyhow!("`plan` is not part of this build yet").into())
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Flag;
-use super::exit::{Exit, Fault};
+use super::exit::{Exit, Fault, need_cluster};
 use crate::config::Config;
 
 #[derive(Clone, Debug, Args)]
@@ -34,6 +34,7 @@ impl PlannerArgs {
     }
 }
 
-pub fn run(_config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
+pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
     Err(anyhow::anyhow!("`planner` is not part of this build yet").into())
 }

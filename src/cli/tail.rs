@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::args::{Moment, moment};
-use super::exit::{Exit, Fault};
+use super::exit::{Exit, Fault, need_cluster};
 use super::keys::KeyFormat;
 use crate::config::Config;
 
@@ -38,6 +38,7 @@ pub enum Lines {
     Jsonl,
 }
 
-pub fn run(_config: &Config, _args: &TailArgs) -> Result<Exit, Box<Fault>> {
+pub fn run(config: &Config, _args: &TailArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
     Err(anyhow::anyhow!("`tail` is not part of this build yet").into())
 }

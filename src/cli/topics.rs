@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::Form;
-use super::exit::{Exit, Fault};
+use super::exit::{Exit, Fault, need_cluster};
 use crate::config::Config;
 
 #[derive(Clone, Debug, Subcommand)]
@@ -37,6 +37,7 @@ pub struct ApplyArgs {
     pub output: Form,
 }
 
-pub fn run(_config: &Config, _command: &TopicsCommand) -> Result<Exit, Box<Fault>> {
+pub fn run(config: &Config, _command: &TopicsCommand) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
     Err(anyhow::anyhow!("`topics` is not part of this build yet").into())
 }

@@ -15,6 +15,8 @@
 //! * **Bounded.** At most `moves_max` moves are in flight. Rebuilds are disjoint ranges.
 //! * **Ids are never used again**, across restarts too: the next one is part of the state.
 
+mod adoption;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use schemas::migrate_range::{Command, MigrateRange};
