@@ -17,7 +17,8 @@ use schemas::migrate_range::{Command, MigrateRange};
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::{Inbox, KeySpan, MigrationId, Millis, NodeId};
 
-use super::{Flight, Life, Migrations, PLANNER};
+use super::flight::{Flight, Life};
+use super::{Migrations, PLANNER};
 use crate::assignment::draft::Owner;
 use crate::assignment::map::{Map, span_of};
 use crate::migration::machine::Migration;
