@@ -126,6 +126,13 @@ impl Migrations {
         Self { flights, spans, next, moves_max, grace_ms, unwritten, over, ignored }
     }
 
+    /// Sets the limits as they are configured now; a snapshot brings those of its time. What is in
+    /// flight keeps its own grace.
+    pub fn limit(&mut self, moves_max: usize, grace_ms: u64) {
+        self.moves_max = moves_max;
+        self.grace_ms = grace_ms;
+    }
+
     /// Begins a move of a range that is settled.
     pub fn propose(&mut self, map: &Map, wanted: Proposal) -> Result<MigrationId, Refused> {
         let Proposal { span, destination, .. } = wanted;

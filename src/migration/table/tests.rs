@@ -172,6 +172,9 @@ fn moves_are_bounded_and_counted() {
     migrations.propose(&map, proposal(span("f", "m"), 3)).unwrap();
     let third = migrations.propose(&map, proposal(span("m", ""), 3));
     assert_eq!(third, Err(Refused::TooMany(2)));
+    let mut wider = migrations.clone();
+    wider.limit(3, 1_000);
+    assert!(wider.propose(&map, proposal(span("m", ""), 3)).is_ok());
     let counts = migrations.moves_by_node().into_iter().map(|(node, n)| format!("{node} {n}"));
     assert_eq!(counts.collect::<Vec<_>>(), ["n1 2", "n2 1", "n3 1"]);
     assert_eq!(migrations.bytes_in_flight(), 200);
