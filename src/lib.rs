@@ -10,3 +10,7 @@ pub mod assignment;
 pub mod migration;
 pub mod planner;
 pub mod replay;
+pub mod config;
+pub mod telemetry;
+pub mod web;
+pub mod cli;

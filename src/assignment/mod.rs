@@ -9,3 +9,4 @@
 
 pub mod map;
 pub mod draft;
+pub mod birth;

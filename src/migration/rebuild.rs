@@ -44,6 +44,11 @@ impl Rebuild {
         Self { node, state: State::Assigned }
     }
 
+    /// A rebuild of which the assignment stands on the topic.
+    pub fn adopted(node: NodeId) -> Self {
+        Self { node, state: State::Scanning }
+    }
+
     /// Takes in what happened.
     pub fn handle(&mut self, event: Event<'_>) -> Result<(), Ignored> {
         if let Event::Told { teller, .. } = event

@@ -15,9 +15,12 @@
 //! * **Bounded.** At most `moves_max` moves are in flight. Rebuilds are disjoint ranges.
 //! * **Ids are never used again**, across restarts too: the next one is part of the state.
 
+mod flight;
+mod adoption;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use schemas::migrate_range::{Command, MigrateRange};
+use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::{Epoch, Generation, Key, KeySpan, MigrationId, Millis, NodeId};
 use serde::{Deserialize, Serialize};
@@ -27,6 +30,8 @@ use super::machine::{self, Ignored, Migration, Step, Word};
 use super::rebuild::{self, Rebuild};
 use crate::assignment::draft::Owner;
 use crate::assignment::map::Map;
+pub use flight::Flight;
+use flight::Life;
 
 /// What the planner is called as a teller of statuses.
 pub const PLANNER: &str = "planner";
@@ -62,27 +67,6 @@ pub struct Migrations {
     over: VecDeque<MigrationId>,
     #[serde(skip)]
     ignored: BTreeMap<Ignored, u64>,
-}
-
-/// One migration in flight, and all that its records say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flight {
-    pub span: KeySpan,
-    /// `None`: from the source table.
-    pub source: Option<Owner>,
-    pub source_epoch: Epoch,
-    pub destination: Owner,
-    pub bytes: u64,
-    pub bandwidth_bytes_per_s: u64,
-    pub deadline: Millis,
-    pub plan: Option<String>,
-    life: Life,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Life {
-    Move(Migration),
-    Rebuild(Rebuild),
 }
 
 /// What the driver must write in the transaction of the tick.
@@ -140,6 +124,13 @@ impl Migrations {
         let (flights, spans) = (BTreeMap::new(), BTreeMap::new());
         let (unwritten, over, ignored) = (Vec::new(), VecDeque::new(), BTreeMap::new());
         Self { flights, spans, next, moves_max, grace_ms, unwritten, over, ignored }
+    }
+
+    /// Sets the limits as they are configured now; a snapshot brings those of its time. What is in
+    /// flight keeps its own grace.
+    pub fn limit(&mut self, moves_max: usize, grace_ms: u64) {
+        self.moves_max = moves_max;
+        self.grace_ms = grace_ms;
     }
 
     /// Begins a move of a range that is settled.
@@ -330,108 +321,6 @@ impl Migrations {
             self.over.push_back(status.migration);
         }
         Ok(())
-    }
-}
-
-impl Flight {
-    /// The state of a move; `None` for a rebuild.
-    pub fn state(&self) -> Option<machine::State> {
-        match &self.life {
-            Life::Move(machine) => Some(machine.state()),
-            Life::Rebuild(_) => None,
-        }
-    }
-
-    /// Tells whether it will leave the range where it is.
-    pub fn is_given_up(&self) -> bool {
-        matches!(self.state(), Some(machine::State::Cancelling | machine::State::Failed))
-    }
-
-    fn outcome(&self) -> Option<Outcome> {
-        match &self.life {
-            Life::Move(machine) => match machine.state() {
-                machine::State::Complete => Some(Outcome::Complete),
-                machine::State::Failed => Some(Outcome::Failed),
-                machine::State::Proposed
-                | machine::State::Copying
-                | machine::State::Committing
-                | machine::State::HandingOver
-                | machine::State::Draining
-                | machine::State::Cancelling => None,
-            },
-            Life::Rebuild(machine) => {
-                (machine.state() == rebuild::State::Complete).then_some(Outcome::Complete)
-            }
-        }
-    }
-
-    fn action(&self, id: MigrationId, step: Step, generation: Generation) -> Action {
-        match step {
-            Step::Start => Action::Start {
-                start: self.command(id, Command::Start, generation, None),
-                pending: self.status(id, Status::Pending, None),
-            },
-            Step::Commit => Action::Commit {
-                span: self.span.clone(),
-                owner: self.destination.clone(),
-                migration: id,
-            },
-            Step::Cancel => {
-                let reason = "not ready by its deadline";
-                Action::Cancel {
-                    cancel: self.command(id, Command::Cancel, generation, Some(reason)),
-                }
-            }
-            Step::Fail => {
-                let reason = "cancelled, and its destination is silent";
-                Action::Fail { failed: self.status(id, Status::Failed, Some(reason)) }
-            }
-        }
-    }
-
-    fn command(
-        &self,
-        migration: MigrationId,
-        command: Command,
-        generation: Generation,
-        reason: Option<&str>,
-    ) -> MigrateRange {
-        let source = self.source.as_ref().expect("only moves have commands");
-        MigrateRange {
-            command,
-            migration,
-            range_start: self.span.start.clone(),
-            range_end: self.span.end.clone(),
-            source_node: source.node.clone(),
-            source_epoch: self.source_epoch,
-            source_inbox: source.inbox,
-            destination_node: self.destination.node.clone(),
-            destination_inbox: self.destination.inbox,
-            generation,
-            bandwidth_bytes_per_s: self.bandwidth_bytes_per_s,
-            deadline: self.deadline,
-            plan: self.plan.clone(),
-            reason: reason.map(Into::into),
-        }
-    }
-
-    fn status(&self, id: MigrationId, status: Status, reason: Option<&str>) -> MigrationStatus {
-        // A rebuild begins at its commit: what is told is the epoch that the destination has.
-        let committed = self.source.is_none();
-        MigrationStatus {
-            migration: id,
-            range_start: self.span.start.clone(),
-            range_end: self.span.end.clone(),
-            teller: NodeId(PLANNER.into()),
-            status,
-            phase: None,
-            reason: reason.map(Into::into),
-            epoch: Epoch(self.source_epoch.0 + u64::from(committed)),
-            attempt: 0,
-            bytes: self.bytes,
-            digest: None,
-            partitions_left: Vec::new(),
-        }
     }
 }
 

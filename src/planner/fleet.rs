@@ -138,6 +138,12 @@ impl Fleet {
         Self { members: BTreeMap::new(), silent_ticks, refused: BTreeMap::new() }
     }
 
+    /// Sets the limit as it is configured now; a snapshot brings the one of its time.
+    pub fn limit(&mut self, silent_ticks: Tick) {
+        assert!(0 < silent_ticks, "a node may be silent for one tick at least");
+        self.silent_ticks = silent_ticks;
+    }
+
     /// Takes in a report of this tick. What is refused is counted by its reason.
     pub fn report(&mut self, tick: Tick, report: &NodeCapacity) -> Result<Reported, Refused> {
         let res = self.take(tick, report);

@@ -203,7 +203,9 @@ fn random_generation(rng: &mut Pcg64, map: &Map, changes: &mut [usize; 3]) -> Ve
         let done = match kind {
             0 => {
                 let mut cuts: Vec<Key> = (0..rng.random_range(1..4))
-                    .map(|_| Key(vec![rng.random_range(b'a'..b'z'), rng.random_range(b'a'..b'z')]))
+                    .map(|_| {
+                        Key(vec![rng.random_range(b'a'..=b'z'), rng.random_range(b'a'..=b'z')])
+                    })
                     .filter(|cut| span.start < *cut && span.contains(&cut.0))
                     .collect();
                 cuts.sort();

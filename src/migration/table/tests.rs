@@ -172,6 +172,9 @@ fn moves_are_bounded_and_counted() {
     migrations.propose(&map, proposal(span("f", "m"), 3)).unwrap();
     let third = migrations.propose(&map, proposal(span("m", ""), 3));
     assert_eq!(third, Err(Refused::TooMany(2)));
+    let mut wider = migrations.clone();
+    wider.limit(3, 1_000);
+    assert!(wider.propose(&map, proposal(span("m", ""), 3)).is_ok());
     let counts = migrations.moves_by_node().into_iter().map(|(node, n)| format!("{node} {n}"));
     assert_eq!(counts.collect::<Vec<_>>(), ["n1 2", "n2 1", "n3 1"]);
     assert_eq!(migrations.bytes_in_flight(), 200);
@@ -218,4 +221,54 @@ fn snapshot_brings_back_what_is_in_flight_and_the_next_id() {
     assert_eq!(actions(&mut restored), ["cancel m-4"]);
     let next = restored.propose(&map, proposal(span("", "f"), 2));
     assert_eq!(next, Ok(MigrationId(5)), "ids are never used again");
+}
+
+#[test]
+fn adopted_assignment_goes_on_where_it_was_committed_and_ends_where_it_was_not() {
+    let (mut map, mut migrations) = settled();
+    let mut commands = Vec::new();
+    let mut statuses = Vec::new();
+    for at in [span("", "f"), span("f", "m")] {
+        migrations.propose(&map, proposal(at, 2)).unwrap();
+    }
+    while let Some(action) = migrations.poll_action(Generation(1)) {
+        let Action::Start { start, pending } = action else { panic!("both begin") };
+        commands.push(start);
+        statuses.push(pending);
+    }
+    // The first is committed; of the third, long ago, only the status is left; a fourth has ended.
+    let mut draft = Draft::new(&map);
+    draft.commit(&span("", "f"), &owner(2), MigrationId(4)).unwrap();
+    for row in draft.finish() {
+        map.apply(&row).unwrap();
+    }
+    statuses.push(status(MigrationId(77), 3, Status::InProgress, None));
+    statuses.push(status(MigrationId(78), 3, Status::Complete, None));
+    statuses.push(status(MigrationId(78), 3, Status::InProgress, Some(Phase::Active)));
+
+    let now = Millis(50);
+    let (mut adopted, failed) = Migrations::adopt(2, 1_000, now, &map, &commands, &statuses);
+    let orphans: Vec<_> = failed.iter().map(|it| (it.migration.0, it.teller.0.as_str())).collect();
+    assert_eq!(orphans, [(77, PLANNER)]);
+    assert_eq!(failed[0].status, Status::Failed);
+    assert_eq!(actions(&mut adopted), ["cancel m-5"]);
+    assert_eq!(adopted.get(MigrationId(4)).unwrap().state(), Some(machine::State::HandingOver));
+    assert_eq!(adopted.unsettled(&span("a", "b")), Some(MigrationId(4)));
+    adopted.told(now, &status(MigrationId(4), 2, Status::Complete, None)).unwrap();
+    adopted.close(Millis(1_050));
+    assert_eq!(actions(&mut adopted), ["fail m-5 by planner"]);
+    assert_eq!(ended(&mut adopted), ["m-4 Complete", "m-5 Failed"]);
+    let next = adopted.propose(&map, proposal(span("f", "m"), 2));
+    assert_eq!(next, Ok(MigrationId(79)), "above all that stand on the topics");
+}
+
+#[test]
+fn adopted_birth_goes_on_scanning() {
+    let (map, _) = settled();
+    let pending = status(MigrationId(2), 1, Status::Pending, None);
+    let (mut adopted, failed) = Migrations::adopt(2, 1_000, Millis(0), &map, &[], &[pending]);
+    assert!(failed.is_empty());
+    assert_eq!((adopted.moves(), adopted.unsettled(&span("f", "m"))), (0, Some(MigrationId(2))));
+    adopted.told(Millis(1), &status(MigrationId(2), 1, Status::Complete, None)).unwrap();
+    assert_eq!(ended(&mut adopted), ["m-2 Complete"]);
 }

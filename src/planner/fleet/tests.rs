@@ -170,6 +170,9 @@ fn only_an_up_node_that_reports_takes_ranges() {
     assert_eq!(takes(5), [true, false, false, false]);
     assert_eq!(takes(4 + SILENT_TICKS), [true, false, false, false]);
     assert_eq!(takes(5 + SILENT_TICKS), [false; 4]);
+    let mut patient = fleet.clone();
+    patient.limit(SILENT_TICKS + 1);
+    assert!(node(&patient, 5 + SILENT_TICKS, 0).unwrap().takes);
     assert_eq!(
         warnings(&fleet, 5 + SILENT_TICKS)[0],
         "n0 is given nothing: it has not reported for 12 ticks"

@@ -1,0 +1,167 @@
+//! Takes what a person types, and answers: data on standard output, all else on standard error.
+//!
+//! ```text
+//!  Cli ──> Settings ──> command ──> text ──> Exit
+//!          layers,      one file
+//!          flags last   each
+//! ```
+//!
+//! * **Every failure says what, why and what to do**, with a stable code and an exit status.
+//! * **Configuration first.** A command that needs it does not begin before all of it holds.
+
+pub mod exit;
+pub mod args;
+pub mod keys;
+pub mod config;
+pub mod completions;
+pub mod planner;
+pub mod topics;
+pub mod replay;
+pub mod tail;
+pub mod records;
+pub mod plan;
+pub mod told;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Config;
+use crate::config::layers::{Loaded, Sources};
+use crate::telemetry::{self, Verbosity};
+use exit::{Exit, Fault};
+
+/// Keeps a range-partitioned index evenly warm.
+#[derive(Debug, Parser)]
+#[command(name = "isotherm", version, about, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Shared {
+    /// Read this file after the usual ones; may be given several times
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub config: Vec<PathBuf>,
+    /// Where the cluster is, instead of `kafka.bootstrap_servers`
+    #[arg(long, global = true, value_name = "HOST:PORT,…", help_heading = "Everywhere")]
+    pub bootstrap_servers: Option<String>,
+    /// Stands before the names of topics, instead of `kafka.prefix`
+    #[arg(long, global = true, value_name = "TEXT", help_heading = "Everywhere")]
+    pub prefix: Option<String>,
+    /// Log errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Everywhere")]
+    pub quiet: bool,
+    /// Log more; twice for all there is
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Everywhere")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane: queries and capacities in, assignments and commands out
+    Planner(planner::PlannerArgs),
+    /// Compare the cluster's topics with the declared ones, and create what is missing
+    #[command(subcommand)]
+    Topics(topics::TopicsCommand),
+    /// Show what would have been done with a query log, or check what was done
+    Replay(Box<replay::ReplayArgs>),
+    /// Print the records of a topic
+    Tail(tail::TailArgs),
+    /// Read plans: what was decided, and why
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// Read the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print a script that completes commands in a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// The form of what is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    #[default]
+    Table,
+    Json,
+    /// One JSON value a line
+    Jsonl,
+}
+
+/// Runs a command, and tells a failure on standard error.
+pub fn main(cli: Cli) -> ExitCode {
+    telemetry::init(cli.shared.verbosity());
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(fault) => {
+            let exit = fault.exit;
+            eprintln!("{:?}", miette::Report::new(*fault));
+            exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
+    let Cli { shared, command } = cli;
+    match command {
+        Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
+        Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
+        Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),
+        Command::Tail(args) => tail::run(&shared.settled(Vec::new())?, &args),
+        Command::Plan(command) => plan::run(&shared.settled(Vec::new())?, &command),
+        Command::Config(command) => config::run(&shared.load(Vec::new())?, &command),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// A flag that sets a key: (flag, key, value).
+pub type Flag = (&'static str, &'static str, String);
+
+impl Shared {
+    fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::All,
+        }
+    }
+
+    /// Merges all layers, with the flags of the command on top.
+    fn load(&self, flags: Vec<Flag>) -> Result<Loaded, Box<Fault>> {
+        let mut sources = Sources::usual();
+        sources.named.clone_from(&self.config);
+        let shared = [
+            ("--bootstrap-servers", "kafka.bootstrap_servers", &self.bootstrap_servers),
+            ("--prefix", "kafka.prefix", &self.prefix),
+        ];
+        let given = |(flag, key, value): (_, _, &Option<String>)| Some((flag, key, value.clone()?));
+        sources.flags = shared.into_iter().filter_map(given).chain(flags).collect();
+        Ok(sources.load()?)
+    }
+
+    /// The same with secrets filled in: what a process needs.
+    fn settled(&self, flags: Vec<Flag>) -> Result<Config, Box<Fault>> {
+        Ok(self.load(flags)?.into_config()?)
+    }
+}
+
+/// Prints data. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Box<Fault>> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("write to standard output").into())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

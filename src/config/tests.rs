@@ -1,0 +1,199 @@
+use std::path::PathBuf;
+
+use expect_test::{Expect, expect};
+use layers::{ConfigError, Sources};
+use miette::Diagnostic;
+
+use super::*;
+
+/// Loads a file with this text under these variables and flags.
+fn load(
+    text: &str,
+    env: &[(&str, &str)],
+    flags: &[(&'static str, &'static str, &str)],
+) -> Result<layers::Loaded, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("isotherm.toml"), text).unwrap();
+    let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let flags = flags.iter().map(|(flag, key, value)| (*flag, *key, value.to_string())).collect();
+    let named = vec![dir.path().join("isotherm.toml")];
+    Sources { files: vec![PathBuf::from("not-there.toml")], named, env, flags }.load()
+}
+
+/// What a person is told about a file that cannot be used, with the path of the file taken out.
+fn check(text: &str, told: Expect) {
+    let error = load(text, &[], &[]).unwrap_err();
+    let problems = error.problems.iter().map(|it| {
+        let file = it.origin.rsplit('/').next().unwrap();
+        format!("{} {} ({file}): {}\n  {}\n", it.code, it.key, it.reason, it.remedy)
+    });
+    told.assert_eq(&problems.collect::<String>());
+}
+
+#[test]
+fn higher_layers_win_and_are_named() {
+    let text = "[planner]\ntick = '1s'\nmode = 'observe'\nid = 'a'\n[policy]\nwarm_permille = 700";
+    let env =
+        [("ISOTHERM__PLANNER__ID", "7"), ("ISOTHERM__POLICY__RANGES_MAX", "9"), ("HOME", "x")];
+    let loaded = load(text, &env, &[("--mode", "planner.mode", "auto")]).unwrap();
+    let origin = |key: &str| {
+        let it = loaded.settings.iter().find(|it| it.key == key).unwrap();
+        (it.value.clone(), it.origin.rsplit('/').next().unwrap().to_owned())
+    };
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(origin("planner.tick"), pair("\"1s\"", "isotherm.toml"));
+    assert_eq!(origin("planner.id"), pair("\"7\"", "ISOTHERM__PLANNER__ID"));
+    assert_eq!(origin("planner.mode"), pair("\"auto\"", "--mode"));
+    assert_eq!(origin("policy.ranges_max"), pair("9", "ISOTHERM__POLICY__RANGES_MAX"));
+    assert_eq!(origin("planner.grace"), pair("\"300ms\"", "default"));
+    let config = loaded.clone().into_config().unwrap();
+    assert_eq!(config.planner.tick, Duration::from_secs(1));
+    assert_eq!((config.planner.id.as_str(), config.planner.mode), ("7", Mode::Auto));
+    assert_eq!((config.policy.ranges_max, config.policy.warm_permille), (9, 700));
+}
+
+#[test]
+fn unknown_keys_are_told_all_at_once_with_what_was_meant() {
+    check(
+        "[planner]\ntik = '1s'\nwarm_permille = 3\n[kafak]\nprefix = 'x'\n[policy]\nzzz = 1",
+        expect![[r#"
+            unknown_key kafak (isotherm.toml): there is no such key
+              did you mean `kafka`?
+            unknown_key planner.tik (isotherm.toml): there is no such key
+              did you mean `planner.tick`?
+            unknown_key planner.warm_permille (isotherm.toml): there is no such key
+              did you mean `policy.warm_permille`?
+            unknown_key policy.zzz (isotherm.toml): there is no such key
+              `isotherm config show` lists the keys that there are
+        "#]],
+    );
+    let env = [("ISOTHERM__PLANER__TICK", "1s")];
+    let error = load("", &env, &[]).unwrap_err();
+    assert_eq!(error.problems[0].origin, "ISOTHERM__PLANER__TICK");
+    assert_eq!(error.code().unwrap().to_string(), "isotherm::config::unknown_key");
+}
+
+#[test]
+fn values_that_cannot_be_used_name_key_reason_and_remedy() {
+    check(
+        "[planner]\nmode = 'recommend'\ntick = '1500us'\nbirth_nodes = 0\nsplit_points = ['b', 'a']",
+        expect![[r#"
+            value planner.tick (isotherm.toml): a tick is a whole number of milliseconds, at least 100 of them
+              set it to `5s`, or to `1s` for a demonstration
+            value planner.mode (isotherm.toml): `recommend` needs somebody who approves plans, and this version cannot take approvals
+              set it to `observe`, and read the plans of a replay; or to `auto`
+            value planner.birth_nodes (isotherm.toml): it must be at least 1
+              leave it out for the default
+            value planner.split_points (isotherm.toml): they must ascend, and none may be empty: the first range begins before the first of them
+              sort them, without duplicates
+        "#]],
+    );
+    check(
+        "[planner]\ntick = 'soon'",
+        expect![[r#"
+            type planner.tick (isotherm.toml): `soon` is no duration such as `5s` or `300ms`: expected number at 0
+              correct the value; `isotherm config show` prints the default
+        "#]],
+    );
+    check(
+        "[policy]\nranges_max = -4",
+        expect![[r#"
+            type policy.ranges_max (isotherm.toml): invalid value signed int `-4`, expected u32
+              correct the value; `isotherm config show` prints the default
+        "#]],
+    );
+    let error = load("[planner\n", &[], &[]).unwrap_err();
+    assert_eq!(error.problems[0].code, "syntax");
+}
+
+#[test]
+fn named_file_must_be_there_and_others_need_not() {
+    let named = vec![PathBuf::from("not-there.toml")];
+    let error = Sources { named, ..Sources::default() }.load().unwrap_err();
+    assert!(error.to_string().starts_with("not-there.toml: cannot be read"), "{error}");
+    let files = vec![PathBuf::from("not-there.toml")];
+    let loaded = Sources { files, ..Sources::default() }.load().unwrap();
+    assert_eq!(loaded.into_config().unwrap(), Config::default());
+}
+
+#[test]
+fn properties_are_text_however_they_are_written() {
+    let text = "[kafka.properties]\n'linger.ms' = 5\nsocket.keepalive.enable = true\n\
+                [kafka.producer.properties]\n'acks' = 'all'";
+    let env = [("ISOTHERM__KAFKA__PROPERTIES__SECURITY_PROTOCOL", "SASL_SSL")];
+    let kafka = load(text, &env, &[]).unwrap().into_config().unwrap().kafka;
+    let properties = kafka.properties.iter().map(|(name, value)| format!("{name}={value}"));
+    assert_eq!(
+        properties.collect::<Vec<_>>(),
+        ["linger.ms=5", "security.protocol=SASL_SSL", "socket.keepalive.enable=true"]
+    );
+    assert_eq!(kafka.producer.properties["acks"], "all");
+}
+
+#[test]
+fn secrets_are_filled_in_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let text = format!(
+        "[kafka.properties]\n'sasl.password' = '${{file:{}}}'\n'ssl.key.password' = 'literal'\n\
+         'sasl.username' = 'u-${{env:PATH}}'\n'sasl.jaas.config' = 'x ${{env:PATH}}'",
+        file.display()
+    );
+    let loaded = load(&text, &[], &[]).unwrap();
+    let shown = |key: &str| {
+        loaded.settings.iter().find(|it| it.key == key).map(|it| it.value.clone()).unwrap()
+    };
+    assert_eq!(
+        shown("kafka.properties.sasl.password"),
+        format!("\"${{file:{}}}\"", file.display())
+    );
+    assert_eq!(shown("kafka.properties.ssl.key.password"), "\"********\"");
+    assert_eq!(shown("kafka.properties.sasl.jaas.config"), "\"********\"");
+    assert_eq!(shown("kafka.properties.sasl.username"), "\"u-${env:PATH}\"");
+    let properties = loaded.into_config().unwrap().kafka.properties;
+    assert_eq!(properties["sasl.password"], "hunter2");
+    assert_eq!(properties["sasl.username"], format!("u-{}", std::env::var("PATH").unwrap()));
+}
+
+#[test]
+fn reference_that_leads_nowhere_names_the_key() {
+    let check = |value: &str, reason: &str| {
+        let text = format!("[kafka.properties]\n'sasl.password' = '{value}'");
+        let error = load(&text, &[], &[]).unwrap().into_config().unwrap_err();
+        assert_eq!(error.problems[0].key, "kafka.properties.sasl.password");
+        assert!(error.problems[0].reason.starts_with(reason), "{error}");
+    };
+    check("${env:ISOTHERM_NOT_SET}", "the environment has no ISOTHERM_NOT_SET");
+    check("${file:/not/there}", "cannot read /not/there: ");
+    check("${vault:x}", "${vault:x} is neither");
+    check("${env:X", "a reference begins with ${ and has no }");
+}
+
+#[test]
+fn rules_are_the_same_text_whatever_the_order_and_read_back() {
+    let a = load("[policy]\nwarm_permille = 700\nranges_max = 5\n[costs]\nread_us = 7", &[], &[]);
+    let b = load("[costs]\nread_us = 7\n[policy]\nranges_max = 5\nwarm_permille = 700", &[], &[]);
+    let [a, b] = [a, b].map(|it| it.unwrap().into_config().unwrap());
+    assert_eq!(a.rules_digest(), b.rules_digest());
+    assert_eq!(a.rules_digest().len(), 64);
+    assert_ne!(a.rules_digest(), Config::default().rules_digest());
+    let mut other =
+        Config { kafka: Connection { prefix: "x.".into(), ..a.kafka.clone() }, ..a.clone() };
+    assert_eq!(other.rules_digest(), a.rules_digest(), "where topics lie decides nothing");
+    other.planner.key_first = Key(vec![0, 255]);
+    other.planner.split_points = vec![Key("0x".into()), Key("k\"1".into()), Key(vec![255])];
+    let read = Config::default().with_rules(&other.rules_text()).unwrap();
+    assert_eq!(read.rules_text(), other.rules_text());
+    assert_eq!(read.planner.split_points, other.planner.split_points);
+}
+
+#[test]
+fn keys_are_read_as_they_are_written() {
+    for key in [&b"abc"[..], b"0x", b"0x00", &[0, 1, 255], b"", "\u{fc}".as_bytes(), b"a\n"] {
+        let key = Key(key.to_vec());
+        assert_eq!(key_of(&text_of_key(&key)), Ok(key));
+    }
+    assert!(key_of("0x123").is_err());
+    assert!(key_of("0xgg").is_err());
+}
