@@ -282,8 +282,12 @@ impl Calibration {
             let span = self.narrowest(op, target);
             let at = self.at(op, target, span);
             let pools = &self.pools[at..at + self.buckets];
-            let all = residuals::together(pools.iter());
-            Choice { span, offsets: pools.iter().map(|it| it.quantiles().or(all)).collect() }
+            let mut offsets: Vec<_> = pools.iter().map(Pool::quantiles).collect();
+            if offsets.iter().any(Option::is_none) {
+                let all = residuals::together(pools.iter());
+                offsets.iter_mut().for_each(|it| *it = it.or(all));
+            }
+            Choice { span, offsets }
         };
         Outlook(std::array::from_fn(|op| std::array::from_fn(|target| choice(op, target))))
     }

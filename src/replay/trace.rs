@@ -1,0 +1,275 @@
+//! Reads traces: compressed tables of requests, a line each, in order of time.
+//!
+//! ```text
+//!  time_s,key,op  or  time_ms,key,op        op is R or W, key an integer
+//!  0,3015,W
+//! ```
+//!
+//! A trace does not tell what a request cost or how large the entry was: both are configured, and
+//! only their proportions matter. What cannot be read ends the reading, with file, line and reason:
+//! a trace is a file that somebody chose, and a plan from half of one would mislead.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use csv::ByteRecord;
+use schemas::Millis;
+use schemas::query_log::{Op, QueryLogged};
+use thiserror::Error;
+use zstd::stream::read::Decoder;
+
+use super::key;
+
+/// What is assumed of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assumed {
+    pub read_us: u64,
+    pub write_us: u64,
+    pub entry_bytes: u64,
+}
+
+impl Default for Assumed {
+    fn default() -> Self {
+        Self { read_us: 500, write_us: 1_000, entry_bytes: 1024 }
+    }
+}
+
+/// A trace that cannot be read on.
+#[derive(Debug, Error)]
+#[error("{file}, line {line}: {reason}")]
+pub struct TraceError {
+    pub file: String,
+    /// From one, the header's.
+    pub line: u64,
+    pub reason: Reason,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Error)]
+pub enum Reason {
+    #[error("cannot be read ({0}): is it a table that zstd compressed?")]
+    Unreadable(String),
+    #[error("the header is {0:?}: it should be time_s,key,op or time_ms,key,op")]
+    Header(String),
+    #[error("{0} fields: time, key and op are three")]
+    Fields(usize),
+    #[error("the time {0:?} is not a whole number")]
+    Time(String),
+    #[error("the key {0:?} is not a whole number below 2^64")]
+    Key(String),
+    #[error("the operation {0:?} is neither R nor W")]
+    Op(String),
+    #[error("the time {0} ms is before that of the line above, {1} ms: sort the lines by time")]
+    Backwards(u64, u64),
+}
+
+/// The requests of a trace as queries, from `start` on: time zero of the trace is there.
+pub struct Trace<R: Read> {
+    file: String,
+    lines: csv::Reader<R>,
+    line: ByteRecord,
+    start: Millis,
+    assumed: Assumed,
+    unit_ms: u64,
+    last_ms: u64,
+    broken: bool,
+}
+
+/// What a whole trace holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    pub reads: u64,
+    pub writes: u64,
+    /// Of the integers that keys are.
+    pub key_min: u64,
+    pub key_max: u64,
+    /// From the start to the last request.
+    pub duration_ms: u64,
+}
+
+/// Opens the file of a trace and reads its header.
+pub fn open(
+    path: &Path,
+    start: Millis,
+    assumed: Assumed,
+) -> Result<Trace<Decoder<'static, BufReader<File>>>, TraceError> {
+    let file = path.display().to_string();
+    let unreadable = |error: io::Error| {
+        let reason = Reason::Unreadable(error.to_string());
+        TraceError { file: file.clone(), line: 1, reason }
+    };
+    let decoder = File::open(path).and_then(Decoder::new).map_err(unreadable)?;
+    Trace::new(file.clone(), decoder, start, assumed)
+}
+
+impl<R: Read> Trace<R> {
+    /// Reads the header of a table that is not compressed (any more).
+    pub fn new(
+        file: String,
+        table: R,
+        start: Millis,
+        assumed: Assumed,
+    ) -> Result<Self, TraceError> {
+        let lines = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(table);
+        let line = ByteRecord::new();
+        let (unit_ms, last_ms, broken) = (1, 0, false);
+        let mut trace = Self { file, lines, line, start, assumed, unit_ms, last_ms, broken };
+        let header = trace.read().map_err(|reason| trace.error(1, reason))?;
+        let fields: Vec<_> =
+            header.then_some(&trace.line).into_iter().flatten().map(text).collect();
+        trace.unit_ms = match fields.join(",").trim_start_matches('\u{feff}') {
+            "time_s,key,op" => 1000,
+            "time_ms,key,op" => 1,
+            other => return Err(trace.error(1, Reason::Header(other.to_owned()))),
+        };
+        Ok(trace)
+    }
+
+    /// Reads the whole trace, and tells what there was in it.
+    pub fn extent(self) -> Result<Extent, TraceError> {
+        let start = self.start.0;
+        let mut extent = Extent { key_min: u64::MAX, ..Extent::default() };
+        for query in self {
+            let query = query?;
+            let key = query.key.0.try_into().map_or(0, u64::from_be_bytes);
+            extent.key_min = extent.key_min.min(key);
+            extent.key_max = extent.key_max.max(key);
+            extent.duration_ms = query.time.0 - start;
+            *(if query.op == Op::Write { &mut extent.writes } else { &mut extent.reads }) += 1;
+        }
+        extent.key_min = extent.key_min.min(extent.key_max);
+        Ok(extent)
+    }
+
+    /// Reads a line; tells whether there was one.
+    fn read(&mut self) -> Result<bool, Reason> {
+        let read = self.lines.read_byte_record(&mut self.line);
+        read.map_err(|error| Reason::Unreadable(error.to_string()))
+    }
+
+    fn query(&mut self) -> Result<Option<QueryLogged>, Reason> {
+        if !self.read()? {
+            return Ok(None);
+        }
+        let [time, key_text, op] = match self.line.len() {
+            3 => [&self.line[0], &self.line[1], &self.line[2]],
+            fields => return Err(Reason::Fields(fields)),
+        };
+        let number = |field| str::from_utf8(field).ok().and_then(|it| it.parse::<u64>().ok());
+        let time_ms = number(time).and_then(|it| it.checked_mul(self.unit_ms));
+        let time_ms = time_ms.ok_or_else(|| Reason::Time(text(time)))?;
+        let stamp = self.start.0.checked_add(time_ms).ok_or_else(|| Reason::Time(text(time)))?;
+        let index = number(key_text).ok_or_else(|| Reason::Key(text(key_text)))?;
+        let (op, cost_us) = match op {
+            b"R" => (Op::Read, self.assumed.read_us),
+            b"W" => (Op::Write, self.assumed.write_us),
+            other => return Err(Reason::Op(text(other))),
+        };
+        if time_ms < self.last_ms {
+            return Err(Reason::Backwards(time_ms, self.last_ms));
+        }
+        self.last_ms = time_ms;
+        Ok(Some(QueryLogged {
+            time: Millis(stamp),
+            key: key(index),
+            op,
+            cost_us: Some(cost_us),
+            bytes: self.assumed.entry_bytes,
+            estimated: false,
+        }))
+    }
+
+    fn error(&self, line: u64, reason: Reason) -> TraceError {
+        TraceError { file: self.file.clone(), line, reason }
+    }
+}
+
+impl<R: Read> Iterator for Trace<R> {
+    type Item = Result<QueryLogged, TraceError>;
+
+    /// Ends after the first error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.broken {
+            return None;
+        }
+        let read = self.query();
+        self.broken = read.is_err();
+        let at = self.line.position().map_or_else(|| self.lines.position().line(), |it| it.line());
+        read.map_err(|reason| self.error(at, reason)).transpose()
+    }
+}
+
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Times and keys of a table, then the error if one ended it.
+    fn check(table: &str, expected: &str) {
+        let read = || -> Result<String, (String, TraceError)> {
+            let trace = Trace::new("t".into(), table.as_bytes(), Millis(7_000), Assumed::default());
+            let mut told = String::new();
+            for query in trace.map_err(|error| (String::new(), error))? {
+                let query = query.map_err(|error| (told.clone(), error))?;
+                let index = u64::from_be_bytes(query.key.0.try_into().unwrap());
+                told += &format!("{} {index} {:?}\n", query.time.0, query.op);
+            }
+            Ok(told)
+        };
+        let found = read().unwrap_or_else(|(told, error)| format!("{told}{error}"));
+        assert_eq!(found, expected, "{table:?}");
+    }
+
+    #[test]
+    fn lines_become_queries() {
+        check(
+            "time_s,key,op\n0,5,R\n2,18446744073709551615,W\n",
+            "7000 5 Read\n9000 18446744073709551615 Write\n",
+        );
+        check("time_ms,key,op\r\n0,5,R\r\n2,6,W", "7000 5 Read\n7002 6 Write\n");
+        check("time_ms,key,op\n", "");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_line() {
+        let expected =
+            "t, line 1: the header is \"\": it should be time_s,key,op or time_ms,key,op";
+        check("", expected);
+        let expected =
+            "t, line 1: the header is \"0,5,R\": it should be time_s,key,op or time_ms,key,op";
+        check("0,5,R\n", expected);
+        let bad = |line: &str, reason: &str| {
+            let expected = format!("7001 1 Read\nt, line 3: {reason}");
+            check(&format!("time_ms,key,op\n1,1,R\n{line}\n9,9,R\n"), &expected);
+        };
+        bad("2,3", "2 fields: time, key and op are three");
+        bad("x,3,R", "the time \"x\" is not a whole number");
+        bad("-2,3,R", "the time \"-2\" is not a whole number");
+        bad("18446744073709551615,3,R", "the time \"18446744073709551615\" is not a whole number");
+        bad("2,k3,R", "the key \"k3\" is not a whole number below 2^64");
+        bad("2,3,D", "the operation \"D\" is neither R nor W");
+        let reason = "the time 0 ms is before that of the line above, 1 ms: sort the lines by time";
+        bad("0,3,R", reason);
+    }
+
+    #[test]
+    fn file_is_decompressed_and_its_extent_is_told() {
+        let table = "time_s,key,op\n0,50,R\n1,20,W\n3,70,R\n";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("some.csv.zst");
+        std::fs::write(&path, zstd::encode_all(table.as_bytes(), 3).unwrap()).unwrap();
+        let extent = open(&path, Millis(5), Assumed::default()).unwrap().extent().unwrap();
+        let expected = Extent { reads: 2, writes: 1, key_min: 20, key_max: 70, duration_ms: 3_000 };
+        assert_eq!(extent, expected);
+
+        std::fs::write(&path, table).unwrap();
+        let refused = open(&path, Millis(5), Assumed::default()).err().unwrap().to_string();
+        assert!(refused.contains("some.csv.zst, line 1: cannot be read"), "{refused}");
+        let refused = open(&dir.path().join("none"), Millis(5), Assumed::default()).err().unwrap();
+        assert!(refused.to_string().contains("No such file"), "{refused}");
+    }
+}
