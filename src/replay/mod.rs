@@ -13,8 +13,8 @@ pub mod trace;
 pub mod batcher;
 pub mod tally;
 pub mod hindsight;
-//R
-//P
+pub mod report;
+pub mod plot;
 
 use schemas::Key;
 
