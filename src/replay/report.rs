@@ -125,7 +125,8 @@ pub fn sized(bytes: u64) -> String {
     while 999.5 <= size && unit + 1 < units.len() {
         (size, unit) = (size / 1e3, unit + 1);
     }
-    if bytes < 1_000 { format!("{bytes} B") } else { format!("{size:.0} {}", units[unit]) }
+    let digits = usize::from(size < 9.95);
+    if bytes < 1_000 { format!("{bytes} B") } else { format!("{size:.digits$} {}", units[unit]) }
 }
 
 /// A number with its digits in groups of three.
@@ -190,7 +191,7 @@ mod tests {
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
              read          13,440 records, 1,320,118 queries; 0 late, 0 dead
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
-             moved         1 GB, 1.30 times the data
+             moved         1.3 GB, 1.30 times the data
              unsplittable  0.4 % of the load
              plans         digest 5f1c
         "#]]
@@ -217,6 +218,6 @@ mod tests {
     #[test]
     fn sizes_have_a_unit() {
         let told = [0, 999, 1_000, 45_678_000, 999_600_000, 12_000_000_000].map(sized);
-        assert_eq!(told, ["0 B", "999 B", "1 kB", "46 MB", "1 GB", "12 GB"]);
+        assert_eq!(told, ["0 B", "999 B", "1.0 kB", "46 MB", "1.0 GB", "12 GB"]);
     }
 }

@@ -7,6 +7,8 @@ use super::{ACROSS, LEFT, Panel, Picture, axis, colour};
 const SHADES: usize = 24;
 /// A column is at least so many pixels wide.
 const COLUMN: i64 = 2;
+/// And a row so many high.
+const ROW: i64 = 2;
 /// So many runs of one shade make about half a megabyte.
 const RUNS_MAX: usize = 30_000;
 /// The scale covers so much.
@@ -30,7 +32,7 @@ struct Scale {
 }
 
 pub fn draw(svg: &mut Svg, picture: &Picture, panel: Panel) {
-    let (mut columns, mut rows) = ((ACROSS / COLUMN) as usize, panel.height as usize);
+    let (mut columns, mut rows) = ((ACROSS / COLUMN) as usize, (panel.height / ROW) as usize);
     let (raster, scale, runs) = loop {
         let raster = Raster::new(picture, columns, rows);
         let scale = Scale::of(&raster);

@@ -200,6 +200,8 @@ impl Picture {
         );
         svg.text([left, (heat.bottom() + TITLE - 8) as f64], Anchor::Start, 13, &said);
         debug_assert!(heat.bottom() + TITLE <= owners.top, "the legend has its rows");
+        let unit = [(LEFT + ACROSS) as f64, (heat.bottom() + TITLE - 8) as f64];
+        svg.text(unit, Anchor::End, 11, "capacity in seconds of service per second");
         let said = format!(
             "Nodes: solid as it was, dotted with the first assignment kept. \
              Overload area {} against {} node-seconds",
@@ -221,8 +223,7 @@ impl Picture {
                 .then(|| format!(", and {} more", self.nodes.len() - LEGEND_MAX));
             let capacity = axis::told(node.capacity_us_per_s as f64 / 1e6);
             let name: String = node.name.chars().take(12).collect();
-            let unit = if number == 0 { " of service/s" } else { "/s" };
-            let said = format!("{name}: {capacity} s{unit}{}", more.unwrap_or_default());
+            let said = format!("{name}: {capacity}{}", more.unwrap_or_default());
             svg.text([(x + 27) as f64, y as f64], Anchor::Start, 11, &said);
         }
     }

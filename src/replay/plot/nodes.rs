@@ -25,7 +25,7 @@ pub fn draw(svg: &mut Svg, picture: &Picture, panel: Panel) {
     let warm = WARM_PERMILLE as f64 / 1e3;
     svg.stroke("#000", 0.9, "", &format!("M{LEFT} {:.1}h{ACROSS}", y(warm)));
     let label = [(LEFT + ACROSS + 6) as f64, y(warm) + 4.0];
-    svg.text(label, Anchor::Start, 11, &format!("{warm} too warm"));
+    svg.text(label, Anchor::Start, 11, &axis::told(warm));
     let dotted = "stroke-dasharray=\"1.5 2.5\" stroke-linejoin=\"round\"";
     for number in shown(picture) {
         let first = line(picture, panel, |frame| frame.loads_first.get(number).copied(), y);

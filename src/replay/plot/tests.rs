@@ -86,11 +86,11 @@ fn small_and_empty_runs_are_drawn() {
 fn titles_tell_what_is_seen() {
     let svg = check(&picture(7, 60, 64, 4));
     for said in [
-        "Heat: where the load of noise &lt;&amp;&gt; is (dots: where ranges begin, 32 at first, ",
+        "Heat: where the load of noise &lt;&amp;&gt; is (dots: where ranges begin, ",
         "3 splits, 1 join)",
         "45 MB",
         "Overload area 6.0 against 218 node-seconds",
-        "n3: 1 s/s",
+        "n3: 1<",
         "load ÷ capacity",
         "load ÷ mean load",
         "minutes (a tick is 5 s)",
