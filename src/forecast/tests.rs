@@ -257,6 +257,19 @@ fn level_follows_a_step_within_three_ticks() {
 }
 
 #[test]
+fn hot_spot_that_moves_on_does_not_vanish_from_the_medians() {
+    let mut feed = Feed::new(Rung::Ewma);
+    // Each range in turn is hot for ten ticks: none stays so for thirty.
+    for tick in 0..200 {
+        let asked = |id| heat(if tick / 10 % 20 == id { 900 } else { 5 }, 0);
+        feed.tick(&(0..20).map(|id| (RangeId(id), asked(id))).collect());
+        let medians: u64 = feed.answers.values().map(|it| it.reads.0[MEAN30][Q50]).sum();
+        let now = load(900 + 19 * 5);
+        assert!(now * 9 / 10 <= medians, "tick {tick}: {medians} of {now}");
+    }
+}
+
+#[test]
 fn what_stays_is_not_answered_again() {
     let mut feed = Feed::new(Rung::Ewma);
     let heats = (0..20).map(|id| (RangeId(id), heat(50 + id, id))).collect();

@@ -141,7 +141,7 @@ fn boundaries(svg: &mut Svg, picture: &Picture, panel: Panel) {
         let y = panel.y(place);
         path += &format!("M{} {y}H{}", panel.x(from), panel.x(to));
     }
-    let style = "stroke-dasharray=\"1.2 5\" opacity=\"0.75\"";
+    let style = "stroke-dasharray=\"1.2 5\" opacity=\"0.9\"";
     svg.stroke("#8fb4ff", 0.9, style, &path);
 }
 
