@@ -245,11 +245,18 @@ fn level_follows_a_step_within_three_ticks() {
     let mut random = Pcg64::seed_from_u64(3);
     for (before, after) in [(100.0, 400.0), (400.0, 100.0), (0.0, 50.0), (3000.0, 2000.0)] {
         let mut feed = Feed::new(Rung::Ewma);
-        // Long enough for the slow level to be chosen.
-        for _ in 0..150 {
-            feed.reads(poisson(&mut random, before));
-        }
-        let forecasts: Vec<_> = (0..3).map(|_| feed.reads(poisson(&mut random, after))).collect();
+        // One of twelve ranges, and long enough for the slow level to be chosen by the others.
+        let mut tick = |mean| {
+            let mut heats: BTreeMap<_, _> = (2..13).map(|id| (RangeId(id), 150.0)).collect();
+            heats.insert(RangeId(1), mean);
+            let draw = |(id, mean)| (id, heat(poisson(&mut random, mean), 0));
+            feed.tick(&heats.into_iter().map(draw).collect());
+            feed.answers.get(&RangeId(1)).copied().unwrap_or_default()
+        };
+        (0..150).for_each(|_| {
+            tick(before);
+        });
+        let forecasts = [tick(after), tick(after), tick(after)];
         let median = forecasts[2].reads.0[H1][Q50] as f64 / load(1) as f64;
         let off = (median / after - 1.0).abs();
         assert!(off < 0.25, "{before} to {after}: {median} after three ticks");

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::svg::{Svg, add_rect};
-use super::{ACROSS, Frame, LEFT, Panel, Picture, colour};
+use super::{ACROSS, Frame, LEFT, OWNERS_HEIGHT, Panel, Picture, colour};
 
 /// Columns that are looked at; more cannot be told apart.
 const COLUMNS_MAX: usize = ACROSS as usize / 2;
+/// So many ranges that change make about a quarter of a megabyte.
+const CHANGES_MAX: usize = 8_000;
 /// More circles would hide what they are on.
 const CIRCLES_MAX: usize = 2_000;
 
@@ -44,10 +46,33 @@ pub fn draw(svg: &mut Svg, picture: &Picture, panel: Panel) {
     svg.close();
 }
 
-/// The frames that are looked at: all, or as many as there are columns.
-fn looked_at(frames: &[Frame]) -> impl Iterator<Item = (usize, &Frame)> {
-    let step = frames.len().div_ceil(COLUMNS_MAX).max(1);
-    frames.iter().enumerate().step_by(step)
+/// The frames that are looked at, with ranges by whole pixels: all, or as many as there are columns,
+/// or fewer if so much changes that the picture would grow too large.
+fn looked_at(frames: &[Frame]) -> Vec<(usize, Vec<(f64, usize)>)> {
+    let fitted = |frame: &Frame| {
+        let mut ranges: Vec<(f64, usize)> = Vec::new();
+        for (start, owner) in &frame.ranges {
+            let start = (start * OWNERS_HEIGHT as f64).round() / OWNERS_HEIGHT as f64;
+            // A range of no pixel gives way to the next one.
+            ranges.pop_if(|it| it.0 == start);
+            ranges.push((start, *owner));
+        }
+        ranges
+    };
+    let mut looked_at: Vec<_> = frames.iter().map(fitted).enumerate().collect();
+    let mut step = frames.len().div_ceil(COLUMNS_MAX).max(1);
+    loop {
+        let mut at = 0..;
+        looked_at.retain(|_| at.next().is_some_and(|it: usize| it.is_multiple_of(step)));
+        let changed = looked_at.windows(2).map(|it| {
+            let kept = it[1].1.iter().filter(|range| it[0].1.contains(range)).count();
+            it[1].1.len() - kept
+        });
+        if looked_at.len() < 8 || changed.sum::<usize>() <= CHANGES_MAX {
+            return looked_at;
+        }
+        step = 2;
+    }
 }
 
 /// Areas of one owner: frames from and to, places from and to, owner. Neighbours of one owner are
@@ -59,8 +84,8 @@ fn areas(frames: &[Frame]) -> Vec<([usize; 2], [f64; 2], usize)> {
     let area = |(low, high, owner): (u64, u64, usize), from: usize, to: usize| {
         ([from, to], [low, high].map(f64::from_bits), owner)
     };
-    for (at, frame) in looked_at(frames) {
-        let groups: Vec<_> = frame.ranges.chunk_by(|a, b| a.1 == b.1).collect();
+    for (at, ranges) in looked_at(frames) {
+        let groups: Vec<_> = ranges.chunk_by(|a, b| a.1 == b.1).collect();
         let key = |i: usize| {
             let (low, owner) = groups[i][0];
             let high = groups.get(i + 1).map_or(1.0, |it| it[0].0);
@@ -81,8 +106,8 @@ fn areas(frames: &[Frame]) -> Vec<([usize; 2], [f64; 2], usize)> {
 pub fn boundaries(frames: &[Frame]) -> Vec<(usize, usize, f64)> {
     let mut open: BTreeMap<u64, usize> = BTreeMap::new();
     let mut lines = Vec::new();
-    for (at, frame) in looked_at(frames) {
-        let places = frame.ranges.iter().filter(|it| 0.0 < it.0);
+    for (at, ranges) in looked_at(frames) {
+        let places = ranges.iter().filter(|it| 0.0 < it.0);
         let mut now: BTreeMap<_, _> = places.map(|it| (it.0.to_bits(), at)).collect();
         let ended = open.iter().filter(|(place, _)| !now.contains_key(place));
         lines.extend(ended.map(|(place, from)| (*from, at, f64::from_bits(*place))));

@@ -70,6 +70,12 @@ fn picture_stays_below_a_megabyte_whatever_is_drawn() {
     check(&picture(1, 720, 512, 4));
     check(&picture(2, 5_000, 64, 30));
     check(&picture(3, 120, 2_048, 4));
+    let mut restless = picture(10, 400, 512, 5);
+    for (at, frame) in restless.frames.iter_mut().enumerate() {
+        frame.ranges =
+            (0..3_000).map(|it| (f64::from(it) / 3e3, (it as usize / 7 + at) % 5)).collect();
+    }
+    check(&restless);
 }
 
 #[test]
