@@ -157,10 +157,7 @@ impl Cells {
         end: &'a Key,
     ) -> impl Iterator<Item = (CellId, &'a CellState)> {
         let inside = move |it: &(&Key, &CellId)| end.0.is_empty() || it.0 < end;
-        self.starts
-            .range(start.clone()..)
-            .take_while(inside)
-            .map(|(_, id)| (*id, &self.by_id[id]))
+        self.starts.range(start.clone()..).take_while(inside).map(|(_, id)| (*id, &self.by_id[id]))
     }
 
     /// Tells whether a cell begins at this key: a range may be split here.

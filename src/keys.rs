@@ -33,24 +33,3 @@ pub fn fraction(span: &KeySpan, key: &Key, as_end: bool) -> u64 {
     let part = u128::from(at - low) * u128::from(WHOLE) / u128::from((high - low).max(1));
     part as u64
 }
-
-/// Returns the key at a fraction of an interval whose ends are both bounded.
-pub fn key_at(span: &KeySpan, part: u64) -> Key {
-    let [start, end] = [&span.start.0, &span.end.0];
-    let common = start.iter().zip(end).take_while(|(a, b)| a == b).count();
-    let word = |key: &[u8]| {
-        let mut word = [0; 8];
-        key.iter().skip(common).zip(&mut word).for_each(|(byte, it)| *it = *byte);
-        u64::from_be_bytes(word)
-    };
-    let [low, high] = [word(start), word(end)];
-    let at = low + (u128::from(high - low) * u128::from(part) / u128::from(WHOLE)) as u64;
-    let mut key = start[..common].to_vec();
-    key.extend(at.to_be_bytes());
-    // As short as it can be: zeros at the end only make a key longer.
-    let length = common.max(start.len()).max(end.len());
-    while key.len() > length && key.last() == Some(&0) {
-        key.pop();
-    }
-    Key(key)
-}

@@ -45,8 +45,6 @@ pub struct Policy {
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,
-    /// A destination that has not answered a CANCEL after so long is taken to have failed.
-    pub cancel_grace_ms: u64,
     /// Of a pressed node, so many of its hottest ranges are looked at, and so many of the coolest
     /// nodes as their destinations.
     pub candidates_max: u32,
@@ -79,7 +77,6 @@ impl Default for Policy {
             net_benefit_ms_min: 100,
             cool_down_ticks: 12,
             deadline_ms: 600_000,
-            cancel_grace_ms: 30_000,
             candidates_max: 32,
             destinations_max: 8,
             rejected_max: 16,

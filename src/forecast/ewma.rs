@@ -17,11 +17,14 @@
 //! one where load moves, the slow one where it stays. Load that leaves the band of the forecast for
 //! two ticks upwards or three downwards is a step: the levels begin anew from the last two ticks.
 //!
-//! Each maximum is at least the mean at the same level.
+//! Each maximum is at least the mean at the same level. The median of the mean of thirty ticks is not
+//! below the level, though hot ranges may have cooled lately as a hot spot moved on: such load does
+//! not vanish, it goes to a range that one without sight of its neighbours cannot name, and a node's
+//! sum of medians must not lose it. The lower quantiles stay what they were.
 
 use std::collections::BTreeMap;
 
-use dataflows::forecast::{H1, H6, H30, HORIZON, MAX30, MEAN30, Q99, TARGETS};
+use dataflows::forecast::{H1, H6, H30, HORIZON, MAX30, MEAN30, Q50, Q99, TARGETS};
 use dataflows::heat::WIDTHS;
 use schemas::RangeId;
 use schemas::heatmap::LEVELS;
@@ -190,15 +193,23 @@ impl Ewma {
     pub fn range(&self, op: usize, series: &Series) -> Quantiles {
         let levels = series.levels(self.ticks, 0);
         let edges = &self.edges[(self.ticks % RING as u64) as usize][op];
-        self.quantiles(op, levels, &self.outlook[0], bucket(edges, levels))
+        self.quantiles(op, levels, &self.outlook[0], bucket(edges, levels), 0.0)
     }
 
     /// Quantiles for all ranges together.
     pub fn total(&self, op: usize, series: &Series) -> Quantiles {
-        self.quantiles(op, series.levels(self.ticks, 0), &self.outlook[1], 0)
+        self.quantiles(op, series.levels(self.ticks, 0), &self.outlook[1], 0, f64::NEG_INFINITY)
     }
 
-    fn quantiles(&self, op: usize, levels: Levels, outlook: &Outlook, bucket: usize) -> Quantiles {
+    /// `mean_min` is how far the median of the mean may be from the level, in square-root space.
+    fn quantiles(
+        &self,
+        op: usize,
+        levels: Levels,
+        outlook: &Outlook,
+        bucket: usize,
+        mean_min: f64,
+    ) -> Quantiles {
         if levels[SLOWEST] <= 0.0 {
             return Quantiles::default();
         }
@@ -206,9 +217,12 @@ impl Ewma {
         let mut quantiles: Quantiles = std::array::from_fn(|target| {
             let choice = &outlook.0[op][target];
             let root = root(f64::from(levels[choice.span]), unit);
-            let offsets = choice.offsets[bucket].unwrap_or_else(|| {
+            let mut offsets = choice.offsets[bucket].unwrap_or_else(|| {
                 prior::offsets(if target == MAX30 { Prior::Max } else { Prior::Tick }, root)
             });
+            if target == MEAN30 {
+                offsets[Q50..].iter_mut().for_each(|it| *it = it.max(mean_min));
+            }
             offsets.map(|offset| {
                 let root = (root + offset).max(prior::floor());
                 (root * root - 0.375).max(0.0) * unit
@@ -282,8 +296,12 @@ impl Calibration {
             let span = self.narrowest(op, target);
             let at = self.at(op, target, span);
             let pools = &self.pools[at..at + self.buckets];
-            let all = residuals::together(pools.iter());
-            Choice { span, offsets: pools.iter().map(|it| it.quantiles().or(all)).collect() }
+            let mut offsets: Vec<_> = pools.iter().map(Pool::quantiles).collect();
+            if offsets.iter().any(Option::is_none) {
+                let all = residuals::together(pools.iter());
+                offsets.iter_mut().for_each(|it| *it = it.or(all));
+            }
+            Choice { span, offsets }
         };
         Outlook(std::array::from_fn(|op| std::array::from_fn(|target| choice(op, target))))
     }

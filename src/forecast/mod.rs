@@ -246,10 +246,10 @@ impl Known {
                 let load = quantise(u64::try_from(load).unwrap_or(u64::MAX));
                 Forecast([[load; heatmap::LEVELS.len()]; TARGETS])
             }
-            // The cast saturates, and the greatest quantum is below that.
+            // Rounded: a cast cuts off, and saturates far above the greatest quantum.
             Rung::Ewma => Forecast(
                 ewma(op, &self.series[op])
-                    .map(|row| row.map(|it| quantise((it * per_second).round() as u64))),
+                    .map(|row| row.map(|it| quantise((it * per_second + 0.5) as u64))),
             ),
         };
         let forecast = RangeForecast { reads: op(0), writes: op(1) };

@@ -123,7 +123,7 @@ fn merged(a: &Runs, b: &Runs, join: impl Fn(u32, u32) -> u32) -> Runs {
 fn bin(residual: f64) -> i16 {
     let grains = residual.abs() / GRAIN;
     let bin = if grains < 32.0 {
-        grains.round() as i16
+        (grains + 0.5) as i16
     } else {
         // Exponent and the upper five bits of the mantissa: 32 bins for each doubling.
         let bits = grains.min(1e12).to_bits() >> 47;

@@ -169,8 +169,8 @@ fn check_coverage(seed: u64, draw: impl Fn(&mut Pcg64, f64) -> u64) {
     };
     for target in 0..TARGETS {
         let (mut in_80, mut in_90, mut below_99, mut count) = (0, 0, 0, 0);
-        for tick in 90..300 {
-            for (i, reads) in told[tick].iter().enumerate() {
+        for (tick, told) in told.iter().enumerate().take(300).skip(90) {
+            for (i, reads) in told.iter().enumerate() {
                 // A quantum and a half for rounding on either side.
                 let (row, actual) = (reads.0[target], actual(target, tick, i));
                 let within = |low: usize, high: usize| {
@@ -245,14 +245,34 @@ fn level_follows_a_step_within_three_ticks() {
     let mut random = Pcg64::seed_from_u64(3);
     for (before, after) in [(100.0, 400.0), (400.0, 100.0), (0.0, 50.0), (3000.0, 2000.0)] {
         let mut feed = Feed::new(Rung::Ewma);
-        // Long enough for the slow level to be chosen.
-        for _ in 0..150 {
-            feed.reads(poisson(&mut random, before));
-        }
-        let forecasts: Vec<_> = (0..3).map(|_| feed.reads(poisson(&mut random, after))).collect();
+        // One of twelve ranges, and long enough for the slow level to be chosen by the others.
+        let mut tick = |mean| {
+            let mut heats: BTreeMap<_, _> = (2..13).map(|id| (RangeId(id), 150.0)).collect();
+            heats.insert(RangeId(1), mean);
+            let draw = |(id, mean)| (id, heat(poisson(&mut random, mean), 0));
+            feed.tick(&heats.into_iter().map(draw).collect());
+            feed.answers.get(&RangeId(1)).copied().unwrap_or_default()
+        };
+        (0..150).for_each(|_| {
+            tick(before);
+        });
+        let forecasts = [tick(after), tick(after), tick(after)];
         let median = forecasts[2].reads.0[H1][Q50] as f64 / load(1) as f64;
         let off = (median / after - 1.0).abs();
         assert!(off < 0.25, "{before} to {after}: {median} after three ticks");
+    }
+}
+
+#[test]
+fn hot_spot_that_moves_on_does_not_vanish_from_the_medians() {
+    let mut feed = Feed::new(Rung::Ewma);
+    // Each range in turn is hot for ten ticks: none stays so for thirty.
+    for tick in 0..200 {
+        let asked = |id| heat(if tick / 10 % 20 == id { 900 } else { 5 }, 0);
+        feed.tick(&(0..20).map(|id| (RangeId(id), asked(id))).collect());
+        let medians: u64 = feed.answers.values().map(|it| it.reads.0[MEAN30][Q50]).sum();
+        let now = load(900 + 19 * 5);
+        assert!(now * 9 / 10 <= medians, "tick {tick}: {medians} of {now}");
     }
 }
 
@@ -337,7 +357,7 @@ fn adversarial_load_leaves_quantiles_sound() {
 
 #[test]
 fn restored_copy_goes_on_to_the_bit() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let mut random = Pcg64::seed_from_u64(seed);
         let mut feed = Feed::new(Rung::Ewma);
         let restored_at = random.random_range(0..150);
@@ -373,9 +393,8 @@ fn restored_copy_goes_on_to_the_bit() {
             let answers = feed.answer(&features);
             if let Some(copy) = &mut copy {
                 assert_eq!(copy.answer(at, &features), answers, "seed {seed}, tick {tick}");
-                assert_eq!(*copy, feed.forecaster, "seed {seed}, tick {tick}");
             }
         }
-        assert!(copy.is_some());
+        assert_eq!(copy.as_ref(), Some(&feed.forecaster), "seed {seed}");
     }
 }

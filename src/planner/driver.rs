@@ -52,7 +52,11 @@ pub trait Watch {
     fn filled(&mut self, _filled: &FilledBox) {}
 
     /// What the tick led to is committed, or was before the restart. Says whether to go on.
-    fn committed(&mut self, bounds: &TickBox, outputs: &TickOutputs) -> anyhow::Result<ControlFlow<()>>;
+    fn committed(
+        &mut self,
+        bounds: &TickBox,
+        outputs: &TickOutputs,
+    ) -> anyhow::Result<ControlFlow<()>>;
 }
 
 /// Runs until the watch says that it is enough, or a historical log ends.

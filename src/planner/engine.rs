@@ -96,9 +96,8 @@ impl Engine {
             shares[payload.partition as usize % n].push(payload);
         }
         let mut changes = Some(changes);
-        let asks = shares.into_iter().map(|it| {
-            Ask::Heat(tick, it, changes.take().unwrap_or_default())
-        });
+        let asks =
+            shares.into_iter().map(|it| Ask::Heat(tick, it, changes.take().unwrap_or_default()));
         let mut heated = Heated::default();
         for answer in self.ask(asks.collect())? {
             let Answer::Heat(part) = answer else { unreachable!("an answer fits its ask") };
@@ -175,12 +174,7 @@ impl Engine {
 }
 
 /// Answers until nobody can ask any more.
-fn serve(
-    worker: &mut Worker,
-    config: Config,
-    asks: &Receiver<Ask>,
-    answers: &SyncSender<Answer>,
-) {
+fn serve(worker: &mut Worker, config: Config, asks: &Receiver<Ask>, answers: &SyncSender<Answer>) {
     let read = |value: &[u8], each: &mut dyn FnMut(dataflows::tally::Query<'_>)| {
         schemas::query_log::read(value, each)
     };
@@ -200,7 +194,9 @@ fn serve(
                     stage.total.send(((), Some(it.total), tick));
                 }
                 it.forecasts.into_iter().for_each(|(id, it)| stage.forecasts.send((id, it, tick)));
-                it.capacities.into_iter().for_each(|(id, it)| stage.capacities.send((id, it, tick)));
+                it.capacities
+                    .into_iter()
+                    .for_each(|(id, it)| stage.capacities.send((id, it, tick)));
                 stage.advance_to(tick + 1);
                 worker.step_or_park_while(Some(PARK), || !stages.pressure.is_settled(tick));
                 let rows = stages.pressure.nodes.drain();

@@ -45,10 +45,10 @@ use super::ledger::Ledger;
 use super::ranges::{RangeState, Ranges};
 use super::settings::Settings;
 use super::snapshot::{Outbox, Slot};
+use crate::assignment::birth;
 use crate::assignment::map::Map;
 use crate::forecast::{self, Born, Forecaster};
 use crate::kafka::Output;
-use crate::keys::{WHOLE, key_at};
 use crate::migration::table::{Ended, Migrations};
 use crate::tick::tick_box::TickBox;
 
@@ -195,7 +195,10 @@ impl Planner {
             range_heat: BTreeMap::new(),
             node_heat: BTreeMap::new(),
             fleet: Fleet::new(settings.silent_ticks),
-            migrations: Migrations::new(settings.policy.moves_in_flight_max as usize, settings.policy.cancel_grace_ms),
+            migrations: Migrations::new(
+                settings.policy.moves_in_flight_max as usize,
+                settings.cancel_grace_ms,
+            ),
             forecaster: Forecaster::new(config),
             born: Vec::new(),
             dead: Vec::new(),
@@ -265,8 +268,8 @@ impl Planner {
 
 /// Where the cells of the first assignment begin, but the first, which begins at the beginning.
 pub fn first_cells(settings: &Settings) -> Vec<Key> {
-    let ranges = Ranges::tiled(&settings.split_points);
-    ranges.iter().flat_map(|it| cell_starts(&it.span, settings)).skip(1).collect()
+    let ranges = birth::ranges(&settings.split_points);
+    ranges.iter().flat_map(|it| cell_starts(it, settings)).skip(1).collect()
 }
 
 /// Where the cells of a new range begin: evenly by width between its ends.
@@ -274,13 +277,7 @@ fn cell_starts(span: &KeySpan, settings: &Settings) -> Vec<Key> {
     let mut starts = vec![span.start.clone()];
     let end = if span.end.0.is_empty() { &settings.key_end } else { &span.end };
     if span.start < *end {
-        let n = settings.cells.cells_per_range;
-        let bounded = KeySpan { start: span.start.clone(), end: end.clone() };
-        let at = |i| key_at(&bounded, WHOLE / u64::from(n) * u64::from(i));
-        starts.extend((1..n).map(at));
+        starts.extend(birth::cuts(&span.start, end, settings.cells.cells_per_range));
     }
-    starts.retain(|it| span.contains(&it.0));
-    starts.sort();
-    starts.dedup();
     starts
 }

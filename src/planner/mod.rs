@@ -4,7 +4,6 @@ pub mod settings;
 pub mod fleet;
 pub mod ranges;
 pub mod ledger;
-pub mod birth;
 pub mod publish;
 pub mod snapshot;
 pub mod machine;

@@ -78,7 +78,10 @@ pub fn read(connection: &Connection, planner_id: &str) -> anyhow::Result<Past> {
     let boxes: Vec<TickBox> =
         done.iter().map(|it| TickBox::read_from(it, &INPUTS)).collect::<Result<_, _>>()?;
     if let Some(hole) = boxes.windows(2).find(|it| !it[0].is_followed_by(&it[1])) {
-        anyhow::bail!("progress has a hole after tick {}: it is not from one planner", hole[0].tick);
+        anyhow::bail!(
+            "progress has a hole after tick {}: it is not from one planner",
+            hole[0].tick
+        );
     }
     Ok(Past { is_cut: is_cut && snapshot.is_none(), snapshot, boxes })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::assignment::birth;
 use dataflows::Tick;
 use schemas::{Epoch, Key, KeySpan, NodeId, RangeId};
 use serde::{Deserialize, Serialize};
@@ -39,13 +40,7 @@ impl Ranges {
     /// one is open-ended.
     pub fn tiled(split_points: &[Key]) -> Self {
         let mut res = Self::default();
-        let mut starts = vec![Key::default()];
-        starts.extend(split_points.iter().filter(|it| !it.0.is_empty()).cloned());
-        starts.sort();
-        starts.dedup();
-        for (i, start) in starts.iter().enumerate() {
-            let end = starts.get(i + 1).cloned().unwrap_or_default();
-            let span = KeySpan { start: start.clone(), end };
+        for span in birth::ranges(split_points) {
             let (id, node, epoch, bytes) = (RangeId(0), None, Epoch(0), 0);
             let (cool_until, join_after, pinned) = (0, 0, false);
             res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });

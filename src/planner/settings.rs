@@ -39,6 +39,8 @@ pub struct Settings {
     pub snapshot_ticks: Tick,
     /// A node that has not reported for so long is given nothing.
     pub silent_ticks: Tick,
+    /// A destination that has not answered a CANCEL after so long is taken to have failed.
+    pub cancel_grace_ms: u64,
 }
 
 impl Settings {

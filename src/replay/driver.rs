@@ -30,9 +30,9 @@ use schemas::{Key, KeySpan, Millis, NodeId};
 use super::batcher::{Batch, Batches, Cut};
 use super::executor::{DataSet, Executor, Model};
 use super::history::{History, Recount};
+use super::key;
 use super::scenario::Scenario;
 use super::trace::{self, Assumed};
-use super::key;
 use crate::forecast::Rung;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::source::{FilledBox, Input, Start};
@@ -315,8 +315,7 @@ impl Pace {
 }
 
 fn write_log(it: &Replay, local: &Connection, pace: &Pace) -> anyhow::Result<()> {
-    let cut =
-        Cut { tick_ms: it.rules.tick_ms, partitions: PARTITIONS, queries_max: BATCH_MAX };
+    let cut = Cut { tick_ms: it.rules.tick_ms, partitions: PARTITIONS, queries_max: BATCH_MAX };
     match &it.log {
         Log::Topic { .. } => Ok(()),
         Log::Scenario(scenario) => {

@@ -12,12 +12,12 @@ pub mod scenario;
 pub mod trace;
 pub mod batcher;
 pub mod executor;
-pub mod history;
 pub mod driver;
+pub mod history;
 pub mod tally;
 pub mod hindsight;
-//R
-//P
+pub mod report;
+pub mod plot;
 
 use schemas::Key;
 

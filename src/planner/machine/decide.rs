@@ -145,10 +145,7 @@ impl Planner {
 
 /// Applies a decision to the assignment.
 fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decision) {
-    let span = |start: &Key, end: &Key| KeySpan {
-        start: start.clone(),
-        end: end.clone(),
-    };
+    let span = |start: &Key, end: &Key| KeySpan { start: start.clone(), end: end.clone() };
     for it in &decision.moves {
         desired.insert(span(&it.range_start, &it.range_end), it.destination.clone());
     }
@@ -170,10 +167,7 @@ fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decisi
 pub fn pieces(start: &Key, end: &Key, at: &[Key]) -> Vec<KeySpan> {
     let starts = std::iter::once(start).chain(at);
     let ends = at.iter().chain(std::iter::once(end));
-    let piece = |(start, end): (&Key, &Key)| KeySpan {
-        start: start.clone(),
-        end: end.clone(),
-    };
+    let piece = |(start, end): (&Key, &Key)| KeySpan { start: start.clone(), end: end.clone() };
     starts.zip(ends).map(piece).collect()
 }
 

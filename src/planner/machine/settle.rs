@@ -17,13 +17,13 @@ use schemas::{CellId, Epoch, Key, KeySpan, Millis, NodeId, RangeId};
 use super::decide::pieces;
 use super::tell::output;
 use super::{Planner, RangeState};
+use crate::assignment::birth;
 use crate::assignment::draft::{self, Draft, Owner};
 use crate::assignment::map::Row;
 use crate::forecast::Born;
-use crate::keys::{WHOLE, fraction};
 use crate::kafka::Output;
+use crate::keys::{WHOLE, fraction};
 use crate::migration::table::{Action, Proposal};
-use crate::planner::birth::shares;
 use crate::planner::snapshot::Slot;
 
 /// Where the delta says that something is to be done.
@@ -86,15 +86,16 @@ impl Planner {
     fn birth(&mut self) {
         let nodes = self.nodes();
         let takers = nodes.iter().filter(|(_, it)| it.takes);
-        let capacities: BTreeMap<_, _> =
-            takers.map(|(id, it)| (id.clone(), it.capacity_us_per_s)).collect();
-        if capacities.is_empty() || (capacities.len() as u32) < self.settings.birth_nodes {
+        let (takers, capacities): (Vec<_>, Vec<_>) =
+            takers.map(|(id, it)| (id.clone(), it.capacity_us_per_s)).unzip();
+        if takers.is_empty() || (takers.len() as u32) < self.settings.birth_nodes {
             return;
         }
-        let owners = shares(self.state.ranges.len(), &capacities);
+        let owners = birth::shares(self.state.ranges.len(), &capacities);
         let spans: Vec<_> = self.state.ranges.iter().map(|it| it.span.clone()).collect();
         let mut born = Vec::new();
         for (span, node) in spans.into_iter().zip(owners) {
+            let node = takers[node].clone();
             let owner = self.owner(&node);
             let begun = self.state.migrations.rebuild(span.clone(), owner.clone(), Epoch(0));
             let (migration, pending) = begun.expect("nothing is in flight before the birth");
@@ -256,7 +257,8 @@ impl Planner {
 
     /// Makes one range of several; it keeps the id of the first.
     fn join(&mut self, span: &KeySpan) {
-        let starts: Vec<Key> = self.state.ranges.within(span).map(|it| it.span.start.clone()).collect();
+        let starts: Vec<Key> =
+            self.state.ranges.within(span).map(|it| it.span.start.clone()).collect();
         let parts: Vec<RangeState> =
             starts.iter().filter_map(|it| self.state.ranges.remove(it)).collect();
         let first = parts.first().expect("a run has ranges").clone();
@@ -328,7 +330,9 @@ impl Planner {
                 Reshape::Cut { cell, right, at, .. } => {
                     let state = self.state.cells.get(*right).expect("it was just made");
                     let start = at.clone();
-                    self.changes.splits.push(SplitChange::Insert { start: start.clone(), cell: *right });
+                    self.changes
+                        .splits
+                        .push(SplitChange::Insert { start: start.clone(), cell: *right });
                     if state.sampled {
                         self.changes.splits.push(SplitChange::Watch { start });
                     }
@@ -374,7 +378,10 @@ fn deeds(delta: &BTreeMap<Placed, isize>) -> Vec<Deed> {
             Some((new, _)) if ends_before(new, span) => {
                 let inside = come.range(start..).map(|it| &it.1.0).skip(1);
                 let inside = inside.take_while(|it| span.contains(&it.start.0));
-                deeds.push(Deed::Split { span: span.clone(), at: inside.map(|it| it.start.clone()).collect() });
+                deeds.push(Deed::Split {
+                    span: span.clone(),
+                    at: inside.map(|it| it.start.clone()).collect(),
+                });
             }
             Some((new, _)) => deeds.push(Deed::Join { span: new.clone() }),
             // Inside of one that joins.

@@ -138,8 +138,7 @@ impl Planner {
             let old = self.capacities.get(*id).copied();
             (old != capacity).then(|| ((*id).clone(), capacity))
         };
-        let capacities: Vec<_> =
-            nodes.iter().filter_map(|it| capacity(&it)).collect();
+        let capacities: Vec<_> = nodes.iter().filter_map(|it| capacity(&it)).collect();
         self.capacities = nodes.into_iter().map(|(id, it)| (id, it.capacity_us_per_s)).collect();
         Expected { forecasts: upserts, total: answers.total, capacities }
     }

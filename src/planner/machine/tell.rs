@@ -35,7 +35,8 @@ impl Planner {
         outputs.extend(std::mem::take(&mut self.turn.statuses));
         outputs.extend(heat);
         outputs.extend(std::mem::take(&mut self.turn.dead));
-        res.done = self.done(outputs.iter().filter(|it| it.topic == schemas::dead_letter::TOPIC).count());
+        res.done =
+            self.done(outputs.iter().filter(|it| it.topic == schemas::dead_letter::TOPIC).count());
 
         self.state.migrations.written(self.turn.end);
         self.state.tick = self.turn.tick;
@@ -55,9 +56,11 @@ impl Planner {
     /// The plan of the tick, if there is something to say.
     pub(super) fn plan(&mut self) -> Option<Planned> {
         let decision = std::mem::take(&mut self.turn.decision);
-        let done =
-            decision.moves.len() + decision.splits.len() + decision.joins.len();
-        let cited = decision.moves.iter().map(|it| &it.range_start)
+        let done = decision.moves.len() + decision.splits.len() + decision.joins.len();
+        let cited = decision
+            .moves
+            .iter()
+            .map(|it| &it.range_start)
             .chain(decision.splits.iter().map(|it| &it.range_start))
             .chain(decision.joins.iter().map(|it| &it.range_start))
             .chain(decision.rejected.iter().map(|it| &it.range_start));
@@ -157,11 +160,15 @@ impl Planner {
     /// Of the load of all ranges, the part that no split can help.
     fn unsplittable_of_all_ppm(&self) -> u32 {
         let cells = &self.state.cells;
-        let hot: i128 = cells.watched().map(|(id, it)| {
-            let ppm = cells.unsplittable_ppm(id, &self.settings.cells);
-            i128::from(it.heat.six().cost_us()) * i128::from(ppm)
-        }).sum();
-        let all = self.state.range_heat.values().map(|it| i128::from(it.six().cost_us())).sum::<i128>();
+        let hot: i128 = cells
+            .watched()
+            .map(|(id, it)| {
+                let ppm = cells.unsplittable_ppm(id, &self.settings.cells);
+                i128::from(it.heat.six().cost_us()) * i128::from(ppm)
+            })
+            .sum();
+        let all =
+            self.state.range_heat.values().map(|it| i128::from(it.six().cost_us())).sum::<i128>();
         (hot / all.max(1)).clamp(0, 1_000_000) as u32
     }
 
