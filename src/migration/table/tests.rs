@@ -163,6 +163,13 @@ fn interval_in_flight_is_not_touched_again() {
     ] {
         assert_eq!(migrations.unsettled(&at).is_some(), touches, "{at}");
     }
+    let behind = migrations.propose(&map, proposal(span("m", ""), 2)).unwrap();
+    assert_eq!(
+        migrations.unsettled(&span("g", "m")),
+        Some(id),
+        "a flight that begins there hides none"
+    );
+    assert_eq!(migrations.unsettled(&span("m", "n")), Some(behind));
 }
 
 #[test]
