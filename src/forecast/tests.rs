@@ -247,7 +247,8 @@ fn level_follows_a_step_within_three_ticks() {
         let mut feed = Feed::new(Rung::Ewma);
         // One of twelve ranges, and long enough for the slow level to be chosen by the others.
         let mut tick = |mean| {
-            let mut heats: BTreeMap<_, _> = (2..13).map(|id| (RangeId(id), 150.0)).collect();
+            let mut heats: BTreeMap<_, _> =
+                (2..14).map(|id| (RangeId(id), 20.0 * 1.5_f64.powi(id as i32))).collect();
             heats.insert(RangeId(1), mean);
             let draw = |(id, mean)| (id, heat(poisson(&mut random, mean), 0));
             feed.tick(&heats.into_iter().map(draw).collect());

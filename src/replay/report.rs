@@ -82,7 +82,12 @@ impl Report {
             facts.add_row([name.to_owned(), fact]);
         }
         let lines = |table: Table| {
-            table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+            // Without lines, what pads the first column is no use.
+            let told = |line: String| match paper {
+                Paper::Ruled => line,
+                Paper::Plain => line.trim().to_owned(),
+            };
+            table.lines().fold(String::new(), |text, line| text + &told(line) + "\n")
         };
         format!("{}\n{}", lines(areas), lines(facts))
     }

@@ -371,9 +371,10 @@ mod tests {
                 writes += u64::from(query.op == Op::Write);
                 cost += query.cost_us.unwrap();
             }
-            let near = |found: u64, expected: u64| found.abs_diff(expected) * 60 <= expected;
+            let near = |found: u64, expected: u64| found.abs_diff(expected) * 40 <= expected;
             assert!(near(queries, scenario(shape).queries()), "{shape}: {queries}");
-            assert!((writes * 11).abs_diff(queries) * 40 < queries, "{shape}: {writes} writes");
+            // Four deviations of some ten thousand.
+            assert!((writes * 11).abs_diff(queries) * 25 < queries, "{shape}: {writes} writes");
             assert!(near(cost / 50, scenario(shape).mean_load()), "{shape}: {cost}");
         }
     }
