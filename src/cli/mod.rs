@@ -19,6 +19,7 @@ pub mod topics;
 pub mod replay;
 pub mod tail;
 pub mod records;
+pub mod values;
 pub mod plan;
 pub mod told;
 

@@ -49,8 +49,8 @@ pub struct TickTold {
     pub loads: BTreeMap<NodeId, u64>,
     /// Where ranges begin and who owns them, once the tick is decided.
     pub ranges: Vec<(Key, NodeId)>,
-    /// Moves that began: where the range begins, and who is to have it.
-    pub moves: Vec<(Key, NodeId)>,
+    /// Moves that began: the range's ends, and who is to have it.
+    pub moves: Vec<(Key, Key, NodeId)>,
 }
 
 /// Counts along.
@@ -149,9 +149,9 @@ impl Recount {
             history.splits += plan.splits.len() as u64;
             history.joins += plan.joins.len() as u64;
             self.digests.update(plan.digest.as_bytes());
-            moves.extend(
-                plan.moves.iter().map(|it| (it.range_start.clone(), it.destination.clone())),
-            );
+            moves.extend(plan.moves.iter().map(|it| {
+                (it.range_start.clone(), it.range_end.clone(), it.destination.clone())
+            }));
         }
         history.plan_digest = hex(&self.digests.clone().finalize());
         let per_second = |us: &u64| us * 1000 / self.tick_ms;

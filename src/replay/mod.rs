@@ -17,6 +17,7 @@ pub mod history;
 pub mod tally;
 pub mod hindsight;
 pub mod report;
+pub mod outcome;
 pub mod plot;
 
 use schemas::Key;
