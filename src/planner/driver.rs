@@ -39,6 +39,16 @@ pub struct Options {
     /// Where it writes, and where its progress is.
     pub outputs: Connection,
     pub timely_workers: usize,
+    pub stamps: Stamps,
+}
+
+/// What outputs are stamped with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stamps {
+    WallClock,
+    /// The end of their tick. Where a log of the past is replayed, the planner reads its own statuses
+    /// back, and they have to lie in its time.
+    EventTime,
 }
 
 /// Looks on while a planner runs.
@@ -81,8 +91,13 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         watch.filled(&filled);
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
         let mut outputs = tick(&mut planner, &mut engine, filled)?;
-        // Progress is told apart by planner.
+        let end = options.rules.end_of(bounds.tick);
         for it in &mut outputs.outputs {
+            match options.stamps {
+                Stamps::WallClock => (),
+                Stamps::EventTime => it.stamp = Some(end),
+            }
+            // Progress is told apart by planner.
             if it.topic == "planner_progress" {
                 it.key = Some(options.planner_id.clone().into_bytes());
             }

@@ -38,7 +38,7 @@ use crate::kafka::embedded::Embedded;
 use crate::kafka::source::{FilledBox, Input, Start};
 use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output};
-use crate::planner::driver::{Options, Watch, run};
+use crate::planner::driver::{Options, Stamps, Watch, run};
 use crate::planner::machine::TickOutputs;
 use crate::planner::settings::Settings;
 use crate::tick::rules::{Reading, Rules};
@@ -201,6 +201,7 @@ fn run_one(
         inputs: vec![queries, answers],
         outputs,
         timely_workers: it.timely_workers,
+        stamps: Stamps::EventTime,
     };
     run(&options, &mut watch).with_context(|| format!("replay, {prefix}"))?;
     let mut history = watch.recount.history;
