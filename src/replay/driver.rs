@@ -184,7 +184,13 @@ fn run_one(
     let mut watch = Lockstep {
         executor: Executor::new(it.model, it.data.clone(), it.nodes.clone()),
         writer: Writer::open(&outputs, "executor")?,
-        recount: Recount::new(it.grid.clone(), it.nodes.clone(), settings.costs, it.rules.tick_ms),
+        recount: Recount::new(
+            it.grid.clone(),
+            it.nodes.clone(),
+            &settings.split_points,
+            settings.costs,
+            it.rules.tick_ms,
+        ),
         tick_ms: it.rules.tick_ms,
         last: it.last,
         copy_us: BTreeMap::new(),

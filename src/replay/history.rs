@@ -14,6 +14,7 @@ use schemas::{Key, NodeId};
 use sha2::{Digest, Sha256};
 
 use super::tally::{Tally, overload};
+use crate::assignment::birth;
 use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
 use crate::planner::snapshot::hex;
@@ -60,12 +61,25 @@ pub struct Recount {
     costs: Costs,
     tick_ms: u64,
     loads_us: BTreeMap<NodeId, u64>,
+    /// Who owns what before anything is assigned: as the first assignment has it.
+    firsts: BTreeMap<Key, NodeId>,
     digests: Sha256,
     unsplittable: (u128, u128),
 }
 
 impl Recount {
-    pub fn new(grid: Vec<Key>, nodes: BTreeMap<NodeId, u64>, costs: Costs, tick_ms: u64) -> Self {
+    pub fn new(
+        grid: Vec<Key>,
+        nodes: BTreeMap<NodeId, u64>,
+        split_points: &[Key],
+        costs: Costs,
+        tick_ms: u64,
+    ) -> Self {
+        let starts = std::iter::once(Key::default()).chain(split_points.iter().cloned());
+        let capacities: Vec<u64> = nodes.values().copied().collect();
+        let ids: Vec<&NodeId> = nodes.keys().collect();
+        let owners = birth::shares(split_points.len() + 1, &capacities);
+        let firsts = starts.zip(owners.into_iter().map(|it| ids[it].clone())).collect();
         let history = History {
             tally: Tally::new(grid, costs.read_us, costs.write_us),
             ticks: Vec::new(),
@@ -83,7 +97,7 @@ impl Recount {
             plan_digest: String::new(),
         };
         let (loads_us, digests, unsplittable) = (BTreeMap::new(), Sha256::new(), (0, 0));
-        Self { history, nodes, costs, tick_ms, loads_us, digests, unsplittable }
+        Self { history, nodes, costs, tick_ms, loads_us, firsts, digests, unsplittable }
     }
 
     /// Counts the records of a tick, by who owns their keys now; `copy_us` comes on top.
@@ -114,8 +128,12 @@ impl Recount {
                     Op::Scan => self.costs.scan_us,
                     Op::Write => self.costs.write_us,
                 });
-                if let Some((_, it)) = owned.range(..=&query.key).next_back() {
-                    *self.loads_us.entry(it.node.clone()).or_default() += cost_us;
+                let owner = match owned.is_empty() {
+                    true => self.firsts.range(..=&query.key).next_back().map(|(_, it)| it),
+                    false => owned.range(..=&query.key).next_back().map(|(_, it)| &it.node),
+                };
+                if let Some(node) = owner {
+                    *self.loads_us.entry(node.clone()).or_default() += cost_us;
                 }
                 self.history.tally.add(tick, &query);
             }
