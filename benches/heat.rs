@@ -12,12 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use cpu_time::ThreadTime;
 use dataflows::forecast::RangeForecast;
 use dataflows::heat::{Heat, Rolling, WIDTHS};
-use dataflows::heatmap::windows;
 use dataflows::splits::{SplitChange, Splits};
-use dataflows::sums::sums;
 use dataflows::tally::{Costs, Payload, Query, Rules, Tally};
 use dataflows::window::Window;
-use dataflows::{Config, Pipeline, Tick, pipeline};
+use dataflows::{Config, Pipeline, Tick, heatmap, pipeline, sums};
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, VecCollection};
 use rand::{Rng, SeedableRng};
@@ -25,9 +23,9 @@ use rand_distr::Zipf;
 use rand_pcg::Pcg64;
 use schemas::query_log::Op;
 use schemas::{CellId, Key, Millis, NodeId, RangeId};
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Input, Probe};
-use timely::dataflow::{ProbeHandle, Scope};
 
 const RULES: Rules = Rules {
     costs: Costs { read_us: 100, scan_us: 500, write_us: 200 },
@@ -124,13 +122,15 @@ fn close_of<const N: usize>(name: &str, widths: [Tick; N], active: u64) {
     let before = LIVE.load(Ordering::Relaxed);
     let mut window = Window::new(widths);
     let mut rng = Pcg64::seed_from_u64(1);
-    let part = Heat { reads: 3, writes: 1, read_us: 300, write_us: 200, bytes: 4096 };
+    let mut part = Heat { reads: 3, writes: 1, read_us: 300, write_us: 200, bytes: 4096 };
     let mut rows = Vec::new();
     let mut tick_of = |window: &mut Window<N>, tick: Tick, active: u64| {
         let cells: Vec<_> = match active {
             CELLS => (0..CELLS).collect(),
             _ => (0..active).map(|_| rng.random_range(0..CELLS)).collect(),
         };
+        // Unlike in any tick of which something expires now, or nothing would change.
+        part.reads = 1 + (tick * 7 % 241) as i64;
         let parts: Vec<_> = cells
             .into_iter()
             .map(|it| (CellId(it.wrapping_mul(0x9e37_79b9_7f4a_7c15)), part))
@@ -145,36 +145,19 @@ fn close_of<const N: usize>(name: &str, widths: [Tick; N], active: u64) {
     // Every cell has heat, and the window is full of what is measured.
     tick_of(&mut window, 0, CELLS);
     (1..125).for_each(|tick| _ = tick_of(&mut window, tick, active));
-    if active == CELLS {
-        let bytes = LIVE.load(Ordering::Relaxed) - before;
-        let ticks = if active == CELLS { 125..325 } else { 125..1125 };
-        let mut said = 0;
-        let mut times: Vec<_> = ticks
-            .map(|tick| {
-                let (ms, rows) = tick_of(&mut window, tick, active);
-                said = rows;
-                ms
-            })
-            .collect();
-        report(name, active, said, &mut times, Some(bytes as f64 / CELLS as f64));
-    } else {
-        let mut said = 0;
-        let mut times: Vec<_> = (125..1125)
-            .map(|tick| {
-                let (ms, rows) = tick_of(&mut window, tick, active);
-                said = rows;
-                ms
-            })
-            .collect();
-        report(name, active, said, &mut times, None);
-    }
-}
-
-fn report(name: &str, active: u64, rows: usize, times: &mut [f64], bytes: Option<f64>) {
+    // What the window holds; with all cells active, its sets of cells are at their largest.
+    let bytes = (LIVE.load(Ordering::Relaxed) - before) / CELLS as usize;
+    let mut said = 0;
+    let ticks = if active == CELLS { 125..325 } else { 125..1125 };
+    let time_of = |tick| {
+        let (ms, rows) = tick_of(&mut window, tick, active);
+        said = rows;
+        ms
+    };
+    let mut times: Vec<_> = ticks.map(time_of).collect();
     times.sort_by(f64::total_cmp);
     let at = |part: f64| times[(times.len() as f64 * part) as usize];
-    let bytes = bytes.map_or("".to_owned(), |it| format!("{it:.0}"));
-    println!("{name:>22} {active:>8} {rows:>9} {:>8.2} {:>8.2} {bytes:>12}", at(0.5), at(0.99));
+    println!("{name:>22} {active:>8} {said:>9} {:>8.2} {:>8.2} {bytes:>12}", at(0.5), at(0.99));
 }
 
 /// (a) The window dataflow against a naive one of the same stream and width.
@@ -203,25 +186,37 @@ fn against_naive() {
     }
 }
 
-type Payloads<'scope> = timely::dataflow::Stream<'scope, Tick, Vec<(Payload, Tick)>>;
-type Build = for<'scope> fn(Scope<'scope, Tick>, Payloads<'scope>, &[Key], &ProbeHandle<Tick>);
+/// What a dataflow under test is built from.
+struct Inputs<'scope> {
+    payloads: sums::Payloads<'scope>,
+    splits: sums::SplitChanges<'scope>,
+    reshapes: heatmap::Reshapes<'scope>,
+    starts: Vec<Key>,
+}
+
+type Build = for<'scope> fn(Inputs<'scope>, &ProbeHandle<Tick>);
 
 /// Million entries per CPU second, after the first four ticks.
 fn rate(ticks: &[Vec<Payload>], starts: &[Key], build: Build) -> f64 {
     let (starts, ticks) = (starts.to_vec(), ticks.to_vec());
     timely::execute_directly(move |worker| {
         let probe = ProbeHandle::new();
-        let mut feed = worker.dataflow(|scope| {
+        let (mut feed, mut splits_feed, mut reshapes_feed) = worker.dataflow(|scope| {
             let (feed, payloads) = scope.new_input();
-            build(scope, payloads, &starts, &probe);
-            feed
+            let (splits_feed, splits) = scope.new_input();
+            let (reshapes_feed, reshapes) = scope.new_input();
+            build(Inputs { payloads, splits, reshapes, starts: starts.clone() }, &probe);
+            (feed, splits_feed, reshapes_feed)
         });
+        inserts(&starts).into_iter().for_each(|change| splits_feed.send((change, 0)));
         let (mut took, mut entries) = (0.0, 0);
         for (tick, payloads) in (0..).zip(ticks) {
             let count = payloads.len() * ENTRIES_A_RECORD;
             let time = ThreadTime::now();
             payloads.into_iter().for_each(|it| feed.send((it, tick)));
             feed.advance_to(tick + 1);
+            splits_feed.advance_to(tick + 1);
+            reshapes_feed.advance_to(tick + 1);
             worker.step_while(|| probe.less_equal(&tick));
             if tick >= 4 {
                 (took, entries) = (took + time.elapsed().as_secs_f64(), entries + count);
@@ -232,15 +227,10 @@ fn rate(ticks: &[Vec<Payload>], starts: &[Key], build: Build) -> f64 {
 }
 
 /// Each query a row with its heat, and its expiry a row of a later tick.
-fn naive<'scope>(
-    _: Scope<'scope, Tick>,
-    payloads: Payloads<'scope>,
-    starts: &[Key],
-    probe: &ProbeHandle<Tick>,
-) {
+fn naive(it: Inputs<'_>, probe: &ProbeHandle<Tick>) {
     let mut splits = Splits::default();
-    splits.apply(inserts(starts));
-    let rows = payloads.flat_map(move |(payload, tick)| {
+    splits.apply(inserts(&it.starts));
+    let rows = it.payloads.flat_map(move |(payload, tick)| {
         let mut rows = Vec::new();
         _ = read(&payload.value, &mut |query: Query<'_>| {
             let rank = splits.rank(query.key).expect("the first cell begins at the empty key");
@@ -253,35 +243,18 @@ fn naive<'scope>(
     rows.as_collection().count_total().inner.probe_with(probe);
 }
 
-fn window_of_four<'scope>(
-    scope: Scope<'scope, Tick>,
-    payloads: Payloads<'scope>,
-    starts: &[Key],
-) -> VecCollection<'scope, Tick, CellId, Heat> {
-    let (mut feed, splits) = scope.new_input();
-    inserts(starts).into_iter().for_each(|change| feed.send((change, 0)));
-    let (_, reshapes) = scope.new_input();
-    let (sums, _) = sums(payloads, splits, RULES, read);
+fn window_of_four<'scope>(it: Inputs<'scope>) -> VecCollection<'scope, Tick, CellId, Heat> {
+    let (sums, _) = sums::sums(it.payloads, it.splits, RULES, read);
     let window = Rc::new(RefCell::new(Window::new([4])));
-    windows(sums, reshapes, window, |[heat]| heat)
+    heatmap::windows(sums, it.reshapes, window, |[heat]| heat)
 }
 
-fn window<'scope>(
-    scope: Scope<'scope, Tick>,
-    payloads: Payloads<'scope>,
-    starts: &[Key],
-    probe: &ProbeHandle<Tick>,
-) {
-    window_of_four(scope, payloads, starts).inner.probe_with(probe);
+fn window(it: Inputs<'_>, probe: &ProbeHandle<Tick>) {
+    window_of_four(it).inner.probe_with(probe);
 }
 
-fn window_as_rows<'scope>(
-    scope: Scope<'scope, Tick>,
-    payloads: Payloads<'scope>,
-    starts: &[Key],
-    probe: &ProbeHandle<Tick>,
-) {
-    window_of_four(scope, payloads, starts).count_total().inner.probe_with(probe);
+fn window_as_rows(it: Inputs<'_>, probe: &ProbeHandle<Tick>) {
+    window_of_four(it).count_total().inner.probe_with(probe);
 }
 
 /// (d) A whole tick: cells, ranges, nodes, pressure and delta.

@@ -54,6 +54,7 @@ pub struct Splits {
     words: Vec<u64>,
     /// The longest common prefix of all starts but the first, which mostly is the empty key.
     prefix: Vec<u8>,
+    prefix_word: u64,
     slots: Slots,
 }
 
@@ -87,14 +88,28 @@ impl Splits {
     #[inline]
     pub fn rank(&self, key: &[u8]) -> Option<usize> {
         let first = self.starts.first()?;
-        if key < first.0.as_slice() {
+        if !first.0.is_empty() && key < first.0.as_slice() {
             return None;
         }
-        let head = &key[..key.len().min(self.prefix.len())];
-        match head.cmp(self.prefix.as_slice()) {
+        match self.compare_prefix(key) {
             Ordering::Less => Some(0),
             Ordering::Greater => Some(self.starts.len() - 1),
             Ordering::Equal => Some(self.rank_by_word(key)),
+        }
+    }
+
+    /// Compares as many leading bytes of a key as the prefix has with the prefix. A short one is
+    /// compared as a number: to call a function for it costs more than all the rest of a look-up.
+    #[inline]
+    fn compare_prefix(&self, key: &[u8]) -> Ordering {
+        let bytes = self.prefix.len();
+        match key.first_chunk::<8>() {
+            _ if bytes == 0 => Ordering::Equal,
+            Some(head) if bytes <= 8 => {
+                let unused = 64 - 8 * bytes as u32;
+                (u64::from_be_bytes(*head) >> unused).cmp(&(self.prefix_word >> unused))
+            }
+            Some(_) | None => key[..key.len().min(bytes)].cmp(self.prefix.as_slice()),
         }
     }
 
@@ -188,6 +203,7 @@ impl Splits {
         };
         if self.words.len() != self.starts.len() || prefix != self.prefix.as_slice() {
             self.prefix = prefix.to_vec();
+            self.prefix_word = word_of(&self.prefix);
             self.words = self.starts.iter().map(|start| self.word(start)).collect();
         } else if let [_, second, ..] = self.starts.as_slice() {
             // It may have been the first, without the prefix.
