@@ -19,6 +19,8 @@ pub mod topics;
 pub mod replay;
 pub mod tail;
 pub mod records;
+pub mod values;
+pub mod columns;
 pub mod plan;
 pub mod told;
 
