@@ -20,6 +20,7 @@ pub mod replay;
 pub mod tail;
 pub mod records;
 pub mod values;
+pub mod columns;
 pub mod plan;
 pub mod told;
 

@@ -1,12 +1,25 @@
 //! Reads plans back, and tells them.
 
-use clap::{Args, Subcommand};
+use std::ops::ControlFlow;
 
-use super::Form;
+use clap::{Args, Subcommand};
+use schemas::plan::Planned;
+use schemas::wire::{Record as _, decode};
+use serde_json::json;
+use tracing::warn;
+
 use super::args::{Moment, moment};
+use super::columns::columns;
 use super::exit::{Exit, Fault, need_cluster};
 use super::keys::KeyFormat;
+use super::tail::start;
+use super::{Form, print, records, told};
 use crate::config::Config;
+use crate::kafka::Connection;
+use crate::kafka::tail::{Start, scan};
+
+/// Stands for the id of the newest plan.
+const LATEST: &str = "latest";
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum PlanCommand {
@@ -28,7 +41,7 @@ pub struct ListArgs {
 
 #[derive(Clone, Debug, Args)]
 pub struct ShowArgs {
-    /// Such as p-212
+    /// Such as p-212; or latest
     pub id: String,
     /// The form of what is printed
     #[arg(short, long, value_enum, default_value_t)]
@@ -38,7 +51,108 @@ pub struct ShowArgs {
     pub key_format: KeyFormat,
 }
 
-pub fn run(config: &Config, _command: &PlanCommand) -> Result<Exit, Box<Fault>> {
+pub fn run(config: &Config, command: &PlanCommand) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    Err(anyhow::anyhow!("`plan` is not part of this build yet").into())
+    match command {
+        PlanCommand::List(args) => {
+            let mut plans = Vec::new();
+            read(&config.kafka, start(args.from), |plan| plans.push(plan))?;
+            print(&listed(&plans, args.output))?;
+        }
+        PlanCommand::Show(args) => {
+            let plan = found(&config.kafka, &args.id)?;
+            print(&shown(&plan, args.output, args.key_format))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows every plan from `start` on. What is none is passed over, and told in the log.
+fn read(
+    connection: &Connection,
+    start: Start,
+    mut each: impl FnMut(Planned),
+) -> anyhow::Result<()> {
+    scan(connection, Planned::TOPIC, start, |record| {
+        match record.value.as_deref().map(decode::<Planned>) {
+            Some(Ok(plan)) => each(plan),
+            Some(Err(err)) => {
+                warn!(at = %record.at, offset = record.offset, %err, "passed over what is no plan");
+            }
+            None => (),
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// Returns the newest plan of that id, or the newest of all.
+pub fn found(connection: &Connection, id: &str) -> Result<Planned, Box<Fault>> {
+    let mut newest: Option<Planned> = None;
+    let mut count = 0_u64;
+    read(connection, Start::Beginning, |plan| {
+        count += 1;
+        let is_newer = newest.as_ref().is_none_or(|it| it.tick <= plan.tick);
+        if (id == LATEST || id == plan.plan) && is_newer {
+            newest = Some(plan);
+        }
+    })?;
+    newest.ok_or_else(|| {
+        let topic = connection.topic(Planned::TOPIC);
+        let (what, remedy) = match count {
+            0 => (
+                format!("there is no plan in {topic} yet"),
+                "a planner writes one when a node is or will be too warm; it must be running",
+            ),
+            n => (
+                format!("no plan in {topic} is `{id}`, of {n}"),
+                "`isotherm plan list` shows those that there are, and `latest` is the newest",
+            ),
+        };
+        Box::new(Fault::new(Exit::Failed, "isotherm::plan::unknown", what).remedy(remedy))
+    })
+}
+
+/// Returns a line for each plan, in the order in which they were made.
+pub fn listed(plans: &[Planned], form: Form) -> String {
+    let value = |it: &Planned| {
+        json!({
+            "plan": it.plan,
+            "tick": it.tick,
+            "tick_start_ms": it.tick_start_ms,
+            "mode": it.mode,
+            "moves": it.moves.len(),
+            "splits": it.splits.len(),
+            "joins": it.joins.len(),
+            "rejected": it.rejected.len(),
+            "why": told::phrase(it),
+            "digest": it.digest,
+        })
+    };
+    match form {
+        Form::Table => {
+            let row = |it: &Planned| {
+                let [moves, splits, joins, rejected] =
+                    [it.moves.len(), it.splits.len(), it.joins.len(), it.rejected.len()]
+                        .map(|it| it.to_string());
+                let (time, why) = (told::moment(it.tick_start_ms), told::phrase(it));
+                [it.plan.clone(), time, it.mode.clone(), moves, splits, joins, rejected, why]
+            };
+            let header = ["PLAN", "TICK", "MODE", "MOVES", "SPLITS", "JOINS", "REJECTED", "WHY"];
+            columns(header, &plans.iter().map(row).collect::<Vec<_>>())
+        }
+        Form::Json => format!("{:#}\n", json!(plans.iter().map(value).collect::<Vec<_>>())),
+        Form::Jsonl => plans.iter().map(|it| format!("{}\n", value(it))).collect(),
+    }
+}
+
+fn shown(plan: &Planned, form: Form, keys: KeyFormat) -> String {
+    let line = || records::json(plan, keys);
+    match form {
+        Form::Table => told::told(plan, keys),
+        Form::Json => match serde_json::from_str::<serde_json::Value>(&line()) {
+            Ok(value) => format!("{value:#}\n"),
+            Err(_) => line() + "\n",
+        },
+        Form::Jsonl => line() + "\n",
+    }
 }

@@ -51,6 +51,18 @@ pub fn summary(plan: &Planned) -> String {
     )
 }
 
+/// Why there is a plan, in a phrase: the warmest node, or else the reason of what was chosen.
+pub fn phrase(plan: &Planned) -> String {
+    let moves = plan.moves.iter().map(|it| &it.reason);
+    let splits = plan.splits.iter().map(|it| &it.reason);
+    let joins = plan.joins.iter().map(|it| &it.reason);
+    match plan.why.as_slice() {
+        [] => moves.chain(splits).chain(joins).next().map_or("-".into(), |it| words(it)),
+        [one] => warmth(one),
+        [first, more @ ..] => format!("{}, and {} more", warmth(first), more.len()),
+    }
+}
+
 /// Part of one, in thousandths: `.93`, `1.04`.
 pub fn ratio(permille: u64) -> String {
     let hundredths = permille.saturating_add(5) / 10;
@@ -127,21 +139,25 @@ fn why(it: &NodePressed) -> String {
             u64::try_from(u128::from(load) * 1_000 / u128::from(capacity)).unwrap_or(u64::MAX),
         ),
     };
-    let when = match it.ticks_until {
-        None => "stays below what is too warm".into(),
-        Some(0) => "is too warm".into(),
-        Some(1) => "is too warm in 1 tick".into(),
-        Some(n) => format!("is too warm in {n} ticks"),
-    };
     format!(
-        "{} {when}: mean-30 {} at the .9 quantile ({} median), max-30 {} at .95; now {}; {} to be avoided",
-        it.node,
+        "{}: mean-30 {} at the .9 quantile ({} median), max-30 {} at .95; now {}; {} to be avoided",
+        warmth(it),
         part(it.mean30_q90),
         part(it.mean30_q50),
         part(it.max30_q95),
         part(it.load_now),
         node_seconds(it.area_ms)
     )
+}
+
+fn warmth(it: &NodePressed) -> String {
+    let when = match it.ticks_until {
+        None => "stays below what is too warm".into(),
+        Some(0) => "is too warm".into(),
+        Some(1) => "is too warm in 1 tick".into(),
+        Some(n) => format!("is too warm in {n} ticks"),
+    };
+    format!("{} {when}", it.node)
 }
 
 fn moved(it: &MoveChosen, keys: KeyFormat) -> [String; 2] {

@@ -74,6 +74,12 @@ impl Admin {
         Ok(topics)
     }
 
+    /// Returns how many brokers there are: a topic has at most as many replicas.
+    pub fn brokers(&self) -> anyhow::Result<usize> {
+        let metadata = self.lister.client().fetch_metadata(Some("isotherm"), REQUEST_MAX);
+        Ok(metadata.with_context(|| self.failed("ask for the brokers"))?.brokers().len())
+    }
+
     /// Creates the topics, names without the configured prefix. One that exists is left as it is.
     pub fn create(
         &self,

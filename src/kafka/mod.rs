@@ -31,7 +31,7 @@ use anyhow::{Context, bail};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message, OwnedHeaders, Timestamp};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::BaseRecord;
 use schemas::Millis;
 use serde::{Deserialize, Serialize};
@@ -159,8 +159,15 @@ impl Record {
             stamp: Millis(message.timestamp().to_millis().unwrap_or(0).max(0) as u64),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
+            headers: headers(message),
         }
     }
+}
+
+/// Most records have none, and allocate nothing.
+fn headers(message: &impl Message) -> Vec<(String, Vec<u8>)> {
+    let header = |it: Header<'_, &[u8]>| (it.key.to_owned(), it.value.unwrap_or_default().to_vec());
+    message.headers().map_or_else(Vec::new, |it| it.iter().map(header).collect())
 }
 
 /// A record as it came; what it says is for the reader to decode.
@@ -173,6 +180,14 @@ pub struct Record {
     pub key: Option<Vec<u8>>,
     /// `None`: a tombstone.
     pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// Returns the value of the first header of that name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|it| it.0 == name).map(|it| it.1.as_slice())
+    }
 }
 
 /// A record to be written. The topic is without the configured prefix.

@@ -1,4 +1,4 @@
-//! Reads a topic back, to the end that it has: the last records, or all of them.
+//! Reads a topic back, to the end that it has: the last records, or all of them; or goes on from there.
 //!
 //! The end is where the client says so, never an offset that was asked for: the last offsets may be
 //! markers and aborted records, of which there is no telling how many.
@@ -39,7 +39,7 @@ pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::R
         let start = high.saturating_sub(reach).max(low);
         let mut records = Vec::new();
         let starts = BTreeMap::from([(at, Offset(start))]);
-        read_from(&consumer, connection, starts, |record| {
+        read_from(&consumer, connection, starts, Until::End, |record| {
             records.push(record);
             ControlFlow::Continue(())
         })?;
@@ -61,7 +61,20 @@ pub fn scan(
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
     let starts = asker.starts(&asker.partitions(topic)?, start)?;
-    read_from(&consumer(connection)?, connection, starts, each)
+    read_from(&consumer(connection)?, connection, starts, Until::End, each)
+}
+
+/// Does the same, and waits for more at the end.
+pub fn follow(
+    connection: &Connection,
+    topic: &'static str,
+    start: Start,
+    each: impl FnMut(Record) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    let starts = asker.starts(&asker.partitions(topic)?, start)?;
+    read_from(&consumer(connection)?, connection, starts, Until::Enough, each)
 }
 
 /// Returns where the first record of each partition is that is stamped at or after `time`, or else
@@ -83,10 +96,20 @@ fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer<Report>> {
     create(&client, Report::new(&connection.bootstrap_servers), "reading")
 }
 
+/// When reading is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Of every partition.
+    End,
+    /// Who reads has had enough.
+    Enough,
+}
+
 fn read_from(
     consumer: &BaseConsumer<Report>,
     connection: &Connection,
     starts: BTreeMap<TopicPartition, Offset>,
+    until: Until,
     mut each: impl FnMut(Record) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let Some(topic) = starts.keys().next().map(|it| it.topic) else { return Ok(()) };
@@ -113,11 +136,14 @@ fn read_from(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                open.remove(&TopicPartition { topic, partition: partition as u32 });
+                if until == Until::End {
+                    open.remove(&TopicPartition { topic, partition: partition as u32 });
+                }
             }
             // The client reconnects by itself, and tells.
             Some(Err(err)) if passes(&err) => consumer.context().check()?,
             Some(Err(err)) => return Err(err).with_context(|| format!("read {full}")),
+            None if until == Until::Enough => consumer.context().check()?,
             None if Instant::now() < deadline => (),
             None => bail!("read {full}: {}", consumer.context().reason()),
         }

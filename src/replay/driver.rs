@@ -6,8 +6,13 @@
 //!  a topic of any cluster ──────┘   twice: isotherm, reactive └─> recount          └──> planner
 //! ```
 //!
-//! Reads: query_log, node_capacity, migration_status.
-//! Writes: query_log, node_capacity, migration_status.
+//! Reads: assignment, heatmap, migrate_range, migration_status, node_capacity, plan, planner_progress,
+//! query_log.
+//! Writes: nothing.
+//!
+//! That is what replay as a whole may ask of a cluster. What is run here reads a log of queries and
+//! nothing else of it; the topics of the same names beside it, which are written, are on the
+//! embedded broker.
 //!
 //! * **The planner's own code.** It reads boxes and commits transactions; what it writes goes to the
 //!   embedded broker, whatever cluster the log is on.
@@ -16,8 +21,10 @@
 //!   in it, so a tick is decided when all of it is known; the writer of a trace stays a few ahead.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
@@ -26,13 +33,14 @@ use dataflows::Tick;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, encode};
 use schemas::{Key, KeySpan, Millis, NodeId};
+use zstd::stream::read::Decoder;
 
 use super::batcher::{Batch, Batches, Cut};
 use super::executor::{DataSet, Executor, Model};
 use super::history::{History, Recount};
 use super::key;
 use super::scenario::Scenario;
-use super::trace::{self, Assumed};
+use super::trace::{Assumed, Trace, TraceError};
 use crate::forecast::Rung;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::source::{FilledBox, Input, Start};
@@ -330,7 +338,7 @@ fn write_log(it: &Replay, local: &Connection, pace: &Pace) -> anyhow::Result<()>
             write_batches(it, Batches::new(cut, queries), local, pace)
         }
         Log::Trace { path, start, assumed } => {
-            let trace = trace::open(path, *start, *assumed)?;
+            let trace = open_trace(path, *start, *assumed)?;
             write_batches(it, Batches::new(cut, trace), local, pace)
         }
     }
@@ -362,8 +370,40 @@ fn write_batches<E: std::error::Error + Send + Sync + 'static>(
     writer.flush()
 }
 
+/// Opens the file of a trace and reads its header.
+pub fn open_trace(
+    path: &Path,
+    start: Millis,
+    assumed: Assumed,
+) -> Result<Trace<Decoder<'static, BufReader<File>>>, TraceError> {
+    let name = path.display().to_string();
+    match File::open(path) {
+        Ok(file) => Trace::compressed(name, file, start, assumed),
+        Err(error) => Err(TraceError::unreadable(name, &error)),
+    }
+}
+
 /// The data of a scenario or trace: as many bytes for every integer key.
 pub fn dense_data(low: u64, high: u64, entry_bytes: u64) -> DataSet {
     let span = KeySpan { start: key(low), end: key(high) };
     DataSet { intervals: vec![(span, (high - low) * entry_bytes)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_is_opened_by_its_path_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("some.csv.zst");
+        let table = zstd::encode_all(&b"time_ms,key,op\n3,70,R\n"[..], 3).unwrap();
+        std::fs::write(&path, table).unwrap();
+        let trace = open_trace(&path, Millis(5), Assumed::default()).unwrap();
+        assert_eq!(trace.map(|it| it.unwrap().time).collect::<Vec<_>>(), [Millis(8)]);
+        let none = open_trace(&dir.path().join("none"), Millis(5), Assumed::default());
+        let refused = none.err().unwrap().to_string();
+        assert!(refused.contains("none, line 1: cannot be read"), "{refused}");
+        assert!(refused.contains("No such file"), "{refused}");
+    }
 }

@@ -9,9 +9,7 @@
 //! only their proportions matter. What cannot be read ends the reading, with file, line and reason:
 //! a trace is a file that somebody chose, and a plan from half of one would mislead.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
 
 use csv::ByteRecord;
 use schemas::Millis;
@@ -88,19 +86,26 @@ pub struct Extent {
     pub duration_ms: u64,
 }
 
-/// Opens the file of a trace and reads its header.
-pub fn open(
-    path: &Path,
-    start: Millis,
-    assumed: Assumed,
-) -> Result<Trace<Decoder<'static, BufReader<File>>>, TraceError> {
-    let file = path.display().to_string();
-    let unreadable = |error: io::Error| {
-        let reason = Reason::Unreadable(error.to_string());
-        TraceError { file: file.clone(), line: 1, reason }
-    };
-    let decoder = File::open(path).and_then(Decoder::new).map_err(unreadable)?;
-    Trace::new(file.clone(), decoder, start, assumed)
+impl TraceError {
+    /// A trace of which not even the first line can be had.
+    pub fn unreadable(file: String, error: &io::Error) -> Self {
+        Self { file, line: 1, reason: Reason::Unreadable(error.to_string()) }
+    }
+}
+
+impl<R: Read> Trace<Decoder<'static, BufReader<R>>> {
+    /// Reads the header of a table that zstd compressed.
+    pub fn compressed(
+        file: String,
+        table: R,
+        start: Millis,
+        assumed: Assumed,
+    ) -> Result<Self, TraceError> {
+        match Decoder::new(table) {
+            Ok(decoder) => Self::new(file, decoder, start, assumed),
+            Err(error) => Err(TraceError::unreadable(file, &error)),
+        }
+    }
 }
 
 impl<R: Read> Trace<R> {
@@ -257,19 +262,15 @@ mod tests {
     }
 
     #[test]
-    fn file_is_decompressed_and_its_extent_is_told() {
+    fn table_is_decompressed_and_its_extent_is_told() {
         let table = "time_s,key,op\n0,50,R\n1,20,W\n3,70,R\n";
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("some.csv.zst");
-        std::fs::write(&path, zstd::encode_all(table.as_bytes(), 3).unwrap()).unwrap();
-        let extent = open(&path, Millis(5), Assumed::default()).unwrap().extent().unwrap();
+        let compressed = zstd::encode_all(table.as_bytes(), 3).unwrap();
+        let open = |bytes| Trace::compressed("t".into(), bytes, Millis(5), Assumed::default());
+        let extent = open(&compressed[..]).unwrap().extent().unwrap();
         let expected = Extent { reads: 2, writes: 1, key_min: 20, key_max: 70, duration_ms: 3_000 };
         assert_eq!(extent, expected);
 
-        std::fs::write(&path, table).unwrap();
-        let refused = open(&path, Millis(5), Assumed::default()).err().unwrap().to_string();
-        assert!(refused.contains("some.csv.zst, line 1: cannot be read"), "{refused}");
-        let refused = open(&dir.path().join("none"), Millis(5), Assumed::default()).err().unwrap();
-        assert!(refused.to_string().contains("No such file"), "{refused}");
+        let refused = open(table.as_bytes()).err().unwrap().to_string();
+        assert!(refused.contains("t, line 1: cannot be read"), "{refused}");
     }
 }

@@ -218,8 +218,9 @@ mod tests {
     #[test]
     fn every_topic_is_defined_as_the_protocol_needs_it() {
         let lines = definitions().into_iter().map(|it| {
-            let names = |of: &BTreeSet<Process>| {
-                of.iter().map(|it| it.name()).collect::<Vec<_>>().join("+")
+            let names = |of: &BTreeSet<Process>| match of.is_empty() {
+                true => "nobody".to_owned(),
+                false => of.iter().map(|it| it.name()).collect::<Vec<_>>().join("+"),
             };
             let retention = it.settings.get("retention.ms");
             let hours = retention.map(|it| it.parse::<u64>().unwrap() / 3_600_000);
@@ -236,7 +237,7 @@ mod tests {
             migrate_range 1 delete 168 h: planner -> worker+replay
             migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay
             node_capacity 1 compact,delete 168 h: worker -> planner+worker+router+replay
-            operator_command 1 delete 720 h: operator -> planner
+            operator_command 1 delete 720 h: operator -> nobody
             plan 1 delete 720 h: planner -> replay+operator
             planner_progress 1 delete 48 h: planner -> planner+replay
             query_log 8 delete 48 h: channel+router+application -> planner+replay
