@@ -51,8 +51,8 @@ impl<D: Clone + 'static> Output<D> {
         Self(kept)
     }
 
-    /// Takes what has come; with it the order in which timely workers were stepped goes away only by
-    /// sorting.
+    /// Takes what has come. Its order depends on how timely workers were stepped: sort before it can
+    /// reach a topic.
     pub fn drain(&self) -> Vec<D> {
         self.0.take()
     }
