@@ -30,13 +30,13 @@ use crate::kafka::tail::{Start, scan};
 use crate::planner::machine::{TickOutputs, first_cells};
 use crate::planner::settings::{Mode, Settings};
 use crate::replay;
-use crate::replay::driver::{Log, Replay, dense_data};
+use crate::replay::driver::{Log, Replay, dense_data, open_trace};
 use crate::replay::executor::{DataSet, Model};
 use crate::replay::outcome::Subject;
 use crate::replay::plot::KeyAxis;
 use crate::replay::report::Paper;
 use crate::replay::scenario::{self, Shape};
-use crate::replay::trace::{self, Assumed, Trace};
+use crate::replay::trace::{Assumed, Trace};
 use crate::tick::rules::Rules;
 use crate::tick::tick_box::TickBox;
 
@@ -291,7 +291,7 @@ fn extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> {
     }
     if let Some(path) = &args.trace {
         let assumed = Assumed::default();
-        let found = trace::open(path, start, assumed).and_then(Trace::extent);
+        let found = open_trace(path, start, assumed).and_then(Trace::extent);
         let found = found.map_err(anyhow::Error::new)?;
         let all_us = found.reads * assumed.read_us + found.writes * assumed.write_us;
         let mean_load = all_us * 1000 / found.duration_ms.max(1);
