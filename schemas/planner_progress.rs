@@ -31,7 +31,7 @@ pub struct TickDone {
     #[serde(default)]
     pub from_future: Vec<RecordAt>,
     pub policy_digest: String,
-    /// The policy itself, when its digest differs from that of the tick before.
+    /// The policy itself, when its digest differs from that of the tick before, and with a snapshot.
     #[serde(default)]
     pub policy: Option<String>,
     /// The forecast of the total load, which stands on no other topic.

@@ -1,10 +1,47 @@
 //! Runs the control plane.
+//!
+//! ```text
+//!  configuration ──> topics checked ──> its turn ──> driver, tick by tick
+//!                          └────────────────┴──────────────┴──> Health ──> /readyz
+//!  SIGTERM, SIGINT ──> stops after the tick that is being decided
+//! ```
 
+mod stopping;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
 use clap::Args;
+use dataflows::cells::CellRules;
+use dataflows::tally;
+use schemas::Millis;
+use tracing::{info, warn};
 
 use super::Flag;
 use super::exit::{Exit, Fault, need_cluster};
-use crate::config::Config;
+use crate::assignment::birth;
+use crate::config::{self, Config};
+use crate::forecast::Rung;
+use crate::kafka::admin::{Admin, Topic};
+use crate::kafka::sink::CommitError;
+use crate::kafka::source::{Input, Start};
+use crate::kafka::standby::Standby;
+use crate::planner::driver::{self, Options};
+use crate::planner::progress::INPUTS;
+use crate::planner::settings::{Mode, Settings};
+use crate::tick::rules::{Reading, Rules};
+use crate::topics::definition::Process;
+use crate::topics::requirements::{requirements, retention};
+use crate::topics::{Actual, Cluster};
+use crate::web::{self, Health};
+use stopping::Stopping;
+use watch::{PROGRESS, TOPICS, TURN, Watching};
+
+/// So often a planner starts again without having committed anything in between.
+const STARTS_MAX: u32 = 5;
 
 #[derive(Clone, Debug, Args)]
 pub struct PlannerArgs {
@@ -36,5 +73,169 @@ impl PlannerArgs {
 
 pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    Err(anyhow::anyhow!("`planner` is not part of this build yet").into())
+    #[cfg(feature = "failpoints")]
+    let _points = die_at_fail_points();
+    let health = Arc::new(Health::new(&watch::CONDITIONS));
+    let server = web::serve(config.planner.listen, &health)?;
+    info!(address = %server.address(), "serves /livez and /readyz");
+    let stopping = Stopping::begin(config.planner.tick, health.clone())?;
+
+    health.waiting(TOPICS, "waits for Kafka");
+    check_topics(config)?;
+    health.ready(TOPICS, "they are as they must be");
+
+    let (id, kafka) = (&config.planner.id, &config.kafka);
+    let member = format!("{}-{}", host(), server.address().port());
+    health.waiting(TURN, format!("waits for its turn, as {member}; another planner {id} runs"));
+    let standby = Standby::join(kafka, "planner_progress", id, &member)?;
+    standby.wait_for_turn()?;
+    health.ready(TURN, format!("its turn, as {member}"));
+    info!(id, member, mode = config.planner.mode.as_str(), "its turn");
+
+    health.waiting(PROGRESS, "reads what was committed before");
+    let options = options(config);
+    let mut watching = Watching::new(&health, &stopping, &standby, config);
+    let mut starts = 0;
+    loop {
+        watching.has_committed = false;
+        let err = match driver::run(&options, &mut watching) {
+            Ok(()) => return Ok(Exit::Done),
+            Err(err) => err,
+        };
+        starts = if watching.has_committed { 1 } else { starts + 1 };
+        if !driver::passes(&err) || starts == STARTS_MAX || standby.has_lost_turn() {
+            return Err(fault(id, err));
+        }
+        warn!(error = format!("{err:#}"), "starts again from the topics");
+        health.waiting(PROGRESS, format!("starts again from the topics: {err:#}"));
+    }
+}
+
+fn fault(id: &str, err: anyhow::Error) -> Box<Fault> {
+    if let Some(CommitError::Fenced { .. }) = err.downcast_ref() {
+        let what = format!("fenced: another planner {id} has taken over; nothing more was written");
+        let remedy = "nothing, if that one is to go on; else stop it, or give one of them another \
+                      planner.id and another kafka.prefix";
+        let fault = Fault::new(Exit::Failed, "isotherm::planner::fenced", what);
+        return Box::new(fault.remedy(remedy).because(err.as_ref()));
+    }
+    err.into()
+}
+
+/// Returns how a planner decides.
+pub fn settings(config: &Config) -> Settings {
+    let config::Costs { read_us, scan_us, write_us } = config.costs;
+    let planner = &config.planner;
+    let split_points = match planner.split_points.is_empty() {
+        true => birth::cuts(&planner.key_first, &planner.key_last, planner.birth_ranges),
+        false => planner.split_points.clone(),
+    };
+    Settings {
+        tick_ms: planner.tick.as_millis() as u64,
+        mode: match planner.mode {
+            config::Mode::Observe => Mode::Observe,
+            config::Mode::Auto | config::Mode::Recommend => Mode::Auto,
+        },
+        rung: match planner.forecast {
+            config::Rung::Persistence => Rung::Persistence,
+            config::Rung::Ewma => Rung::Ewma,
+        },
+        costs: tally::Costs { read_us, scan_us, write_us },
+        cells: CellRules::default(),
+        policy: config.policy.clone(),
+        birth_nodes: planner.birth_nodes as u32,
+        split_points,
+        key_end: planner.key_last.clone(),
+        snapshot_ticks: planner.snapshot_ticks,
+        silent_ticks: planner.silent_ticks,
+        cancel_grace_ms: planner.cancel_grace.as_millis() as u64,
+    }
+}
+
+/// Returns how a planner cuts time.
+pub fn rules(config: &Config) -> Rules {
+    let planner = &config.planner;
+    Rules {
+        tick_ms: planner.tick.as_millis() as u64,
+        grace_ms: planner.grace.as_millis() as u64,
+        span_records_max: planner.span_records_max,
+        stale_max: planner.stale_max_ticks,
+        future_max_ms: planner.future_max.as_millis() as u64,
+        past_max_ms: planner.past_max.as_millis() as u64,
+    }
+}
+
+fn options(config: &Config) -> Options {
+    let rules = rules(config);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64);
+    let input = Input {
+        connection: config.kafka.clone(),
+        topics: INPUTS.to_vec(),
+        reading: Reading::Live,
+        // What is older counts in no tick.
+        start: Start::Time(Millis(now.saturating_sub(rules.past_max_ms))),
+        end: None,
+    };
+    Options {
+        planner_id: config.planner.id.clone(),
+        settings: settings(config),
+        rules,
+        inputs: vec![input],
+        outputs: config.kafka.clone(),
+        timely_workers: config.planner.timely_workers,
+    }
+}
+
+/// Fails if the topics are not such that the planner's promises hold.
+fn check_topics(config: &Config) -> Result<(), Box<Fault>> {
+    let topics = Admin::await_cluster(&config.kafka)?.topics().context("look at the topics")?;
+    let actual: BTreeMap<String, Actual> = topics.into_iter().map(actual).collect();
+    let cluster = Cluster {
+        bootstrap_servers: &config.kafka.bootstrap_servers,
+        prefix: &config.kafka.prefix,
+    };
+    let interval_ms = config.planner.tick.as_millis() as u64 * config.planner.snapshot_ticks;
+    let mut unmet = requirements(Process::Planner, cluster, &actual);
+    unmet.extend(retention(interval_ms, cluster, &actual));
+    if unmet.is_empty() {
+        return Ok(());
+    }
+    let (reasons, remedies): (Vec<_>, Vec<_>) = unmet
+        .into_iter()
+        .map(|it| (format!("topic {}: {}", it.topic, it.reason), it.remedy))
+        .unzip();
+    let mut remedies = remedies;
+    remedies.dedup();
+    let what = format!("the planner cannot work with these topics: {}", reasons.join("; "));
+    let fault = Fault::new(Exit::Failed, "isotherm::planner::topics", what);
+    Err(Box::new(fault.remedy(remedies.join("\n"))))
+}
+
+fn actual((name, topic): (String, Topic)) -> (String, Actual) {
+    let Topic { partitions, replication, settings } = topic;
+    let replication = u16::try_from(replication).unwrap_or(u16::MAX);
+    (name, Actual { partitions, replication, settings })
+}
+
+/// The name of this machine; with the port that is listened on, no other planner has it.
+fn host() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let told = told.or_else(|| std::env::var("HOSTNAME").ok());
+    told.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).unwrap_or("planner".into())
+}
+
+/// Reads `FAILPOINTS`; a point that panics ends the process as SIGKILL does, with nothing cleaned up.
+#[cfg(feature = "failpoints")]
+fn die_at_fail_points() -> fail::FailScenario<'static> {
+    let scenario = fail::FailScenario::setup();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        let id = std::process::id().to_string();
+        let killed = std::process::Command::new("kill").args(["-9", &id]).status();
+        // Not reached, unless there is no such program.
+        tracing::error!(?killed, "does not die");
+        std::process::abort();
+    }));
+    scenario
 }

@@ -154,6 +154,11 @@ impl Forecaster {
         }
     }
 
+    /// Sets who answers from now on; a snapshot brings who did at its time.
+    pub fn answer_by(&mut self, rung: Rung) {
+        self.config.rung = rung;
+    }
+
     /// Takes in what a tick brought, and forecasts from its end on. Ticks come in order; every one
     /// counts, those in which nothing changed too.
     pub fn answer(&mut self, tick: Tick, features: &Features) -> Answers {

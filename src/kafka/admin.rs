@@ -51,6 +51,12 @@ impl Admin {
         Ok(Self { client, lister, connection: connection.clone() })
     }
 
+    /// Connects, as soon as the cluster is there.
+    pub fn await_cluster(connection: &Connection) -> anyhow::Result<Self> {
+        Asker::new(connection, "admin")?.wait()?;
+        Self::open(connection)
+    }
+
     /// Returns the topics with the configured prefix, by their names without it. Those that belong
     /// to Kafka itself are left out.
     pub fn topics(&self) -> anyhow::Result<BTreeMap<String, Topic>> {

@@ -103,6 +103,9 @@ impl Sink {
                 self.deliver();
                 fail_point!("sink-after-first-send");
             }
+            if sent == outputs.len() / 2 {
+                fail_point!("sink-half-sent");
+            }
         }
         self.deliver();
         fail_point!("sink-before-commit");

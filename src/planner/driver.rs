@@ -1,24 +1,36 @@
 //! Runs the planner: one tick of records in, one transaction of decisions out.
 //!
+//! ```text
+//!  progress ──> Past ─┬─ snapshot, boxes ──> run again, dropped ─┐
+//!                     ├─ nothing, no assignment ── a new planner ┼──> tick by tick ──> commit
+//!                     └─ an assignment stands ──── it is adopted ┘
+//! ```
+//!
 //! Reads: query_log, node_capacity, migration_status, assignment, planner_progress.
 //! Writes: heatmap, plan, migrate_range, migration_status, assignment, planner_progress, dead_letter.
 //!
 //! A restart takes the newest valid snapshot, runs the boxes that were recorded since, drops what
 //! comes out of them, and goes on behind the last.
+//!
+//! * **Settings change between ticks.** What was decided by others is run again by those; a planner
+//!   and a dataflow that go by new ones take over where the old ones stand, as from a snapshot.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
 use dataflows::{Config, Tick, tally};
+use fail::fail_point;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::machine::{Planner, TickOutputs};
-use super::progress::{self, Past};
+use super::machine::{Planner, State, TickOutputs};
+use super::progress::{self, Past, Policies};
 use super::settings::Settings;
+use super::snapshot::Slot;
 use crate::kafka::Connection;
 use crate::kafka::sink::{CommitError, Sink};
-use crate::kafka::source::{FilledBox, Input, Inputs, Source};
+use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
 use crate::tick::machine::{Origin, Reading, Rules};
 use crate::tick::tick_box::TickBox;
 
@@ -27,6 +39,10 @@ const KEY_BYTES_MAX: usize = 4096;
 
 /// How many of the hottest ranges are told.
 const TOP: usize = 16;
+
+/// So often the same tick is committed before that is given up: each may take as long as the client
+/// waits for a broker that is away.
+const COMMITS_MAX: u32 = 10;
 
 /// What a planner is told at its start.
 #[derive(Clone, Debug)]
@@ -51,8 +67,27 @@ pub enum Stamps {
     EventTime,
 }
 
+/// What a planner begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// There is nothing yet.
+    New,
+    /// All of its ticks are run again, so many.
+    First { boxes: usize },
+    /// A snapshot as of the end of this tick, and so many ticks since.
+    Snapshot { tick: Tick, boxes: usize },
+    /// An assignment stands that is of another planner, or of this one's forgotten past.
+    Adopted { ranges: usize },
+}
+
 /// Looks on while a planner runs.
 pub trait Watch {
+    /// It is known what it begins with.
+    fn begun(&mut self, _beginning: Beginning) {}
+
+    /// It reads; by this, another thread ends that.
+    fn reading(&mut self, _stop: Stop) {}
+
     /// A historical log begins with this tick.
     fn opened(&mut self, _first: Tick) -> anyhow::Result<()> {
         Ok(())
@@ -60,6 +95,11 @@ pub trait Watch {
 
     /// It is about to decide on this.
     fn filled(&mut self, _filled: &FilledBox) {}
+
+    /// It has decided, and what that leads to is not committed yet.
+    fn decided(&mut self, _planner: &Planner, _origin: Origin) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// What the tick led to is committed, or was before the restart. Says whether to go on.
     fn committed(
@@ -69,27 +109,35 @@ pub trait Watch {
     ) -> anyhow::Result<ControlFlow<()>>;
 }
 
-/// Runs until the watch says that it is enough, or a historical log ends.
+/// Runs until the watch says that it is enough, the reading is stopped, or a historical log ends.
 pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     // In this order: progress is final once the predecessor is fenced.
     let sink = Sink::open(&options.outputs, &options.planner_id)?;
     let past = progress::read(&options.outputs, &options.planner_id)?;
-    let (mut planner, recorded) = resume(options, past)?;
-    let inputs = Inputs {
+    let Resumed { planner, beginning, recorded, digests, policies } = resume(options, past)?;
+    info!(?beginning, "begins");
+    watch.begun(beginning);
+    let mut inputs = Inputs {
         name: options.planner_id.clone(),
         rules: options.rules,
         inputs: options.inputs.clone(),
     };
+    if let Beginning::Adopted { .. } = beginning {
+        inputs.inputs.iter_mut().for_each(|it| it.start = Start::End);
+    }
     let mut source = Source::open(&inputs, recorded)?;
+    watch.reading(source.stop());
     if options.inputs.iter().any(|it| it.reading == Reading::Historical)
         && let Some(first) = source.open_tick()?
     {
         watch.opened(first)?;
     }
-    let mut engine = start(&options.settings, options.timely_workers)?;
+    let mut run = Run::start(planner, options.timely_workers)?;
+    let mut digests = VecDeque::from(digests);
     while let Some(filled) = source.next_tick()? {
         watch.filled(&filled);
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
+<<<<<<< HEAD
         let mut outputs = tick(&mut planner, &mut engine, filled)?;
         let end = options.rules.end_of(bounds.tick);
         for it in &mut outputs.outputs {
@@ -102,6 +150,14 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
                 it.key = Some(options.planner_id.clone().into_bytes());
             }
         }
+=======
+        run.go_by(match digests.pop_front() {
+            Some(digest) => policies.settings(&digest, Some(&options.settings))?,
+            None => options.settings.clone(),
+        })?;
+        let outputs = run.tick(filled, &options.planner_id)?;
+        watch.decided(&run.planner, origin)?;
+>>>>>>> live
         match origin {
             Origin::Recorded => (),
             Origin::Chosen => commit(&sink, &outputs)?,
@@ -111,6 +167,61 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tells whether an error is over when the planner starts again from the topics.
+pub fn passes(err: &anyhow::Error) -> bool {
+    match err.downcast_ref::<CommitError>() {
+        Some(CommitError::Unsettled { .. } | CommitError::Fatal { .. }) => true,
+        Some(CommitError::Aborted { .. } | CommitError::Fenced { .. }) | None => false,
+    }
+}
+
+/// A planner and its dataflow.
+pub struct Run {
+    pub planner: Planner,
+    engine: Engine,
+    timely_workers: usize,
+}
+
+impl Run {
+    /// Starts the dataflow that the planner's settings ask for.
+    pub fn start(planner: Planner, timely_workers: usize) -> anyhow::Result<Self> {
+        let engine = start(planner.settings(), timely_workers)?;
+        Ok(Self { planner, engine, timely_workers })
+    }
+
+    /// Goes by these settings from the next tick on.
+    pub fn go_by(&mut self, settings: Settings) -> anyhow::Result<()> {
+        if *self.planner.settings() == settings {
+            return Ok(());
+        }
+        let (state, slots) = (self.planner.state().clone(), self.engine.slots(None)?);
+        let timely_workers = self.timely_workers;
+        *self = Self::start(restored(settings, state, slots), timely_workers)?;
+        Ok(())
+    }
+
+    /// Carries one tick through machine and dataflow.
+    pub fn tick(&mut self, filled: FilledBox, planner_id: &str) -> anyhow::Result<TickOutputs> {
+        let mut outputs = tick(&mut self.planner, &mut self.engine, filled)?;
+        // Progress is told apart by planner.
+        for it in &mut outputs.outputs {
+            if it.topic == "planner_progress" {
+                it.key = Some(planner_id.to_owned().into_bytes());
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// Goes on from a state by settings that may be others than those that it was made by.
+pub fn restored(settings: Settings, mut state: State, slots: Vec<Slot>) -> Planner {
+    let Settings { ref policy, rung, silent_ticks, cancel_grace_ms, .. } = settings;
+    state.fleet.limit(silent_ticks);
+    state.migrations.limit(policy.moves_in_flight_max as usize, cancel_grace_ms);
+    state.forecaster.answer_by(rung);
+    Planner::restored(settings, state, slots)
 }
 
 /// Starts the dataflow that the settings ask for.
@@ -145,28 +256,59 @@ pub fn tick(
     Ok(planner.finish(all))
 }
 
-fn resume(options: &Options, past: Past) -> anyhow::Result<(Planner, Vec<TickBox>)> {
-    let settings = options.settings.clone();
-    let planner = match past.snapshot {
+/// What a planner goes on with.
+struct Resumed {
+    planner: Planner,
+    beginning: Beginning,
+    recorded: Vec<TickBox>,
+    /// By what the recorded ticks were decided.
+    digests: Vec<String>,
+    policies: Policies,
+}
+
+fn resume(options: &Options, past: Past) -> anyhow::Result<Resumed> {
+    let Past { snapshot, recorded, policies, is_cut } = past;
+    let boxes = recorded.len();
+    let now = &options.settings;
+    let (planner, beginning) = match snapshot {
         Some((state, slots)) => {
-            info!(tick = state.tick, boxes = past.boxes.len(), "restored from a snapshot");
-            Planner::restored(settings, state, slots)
+            let tick = state.tick;
+            let settings = policies.settings(&state.policy_digest, Some(now))?;
+            (restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
+        }
+        None if is_cut || recorded.is_empty() => {
+            let (planner, beginning) = begin(options)?;
+            return Ok(Resumed { planner, beginning, recorded: vec![], digests: vec![], policies });
         }
         None => {
-            info!(boxes = past.boxes.len(), "begins without a snapshot");
-            Planner::new(settings)
+            let settings = policies.settings(&recorded[0].policy_digest, Some(now))?;
+            (Planner::new(settings), Beginning::First { boxes })
         }
     };
-    Ok((planner, past.boxes))
+    let (digests, recorded) = recorded.into_iter().map(|it| (it.policy_digest, it.bounds)).unzip();
+    Ok(Resumed { planner, beginning, recorded, digests, policies })
+}
+
+/// Begins without a past of its own.
+fn begin(options: &Options) -> anyhow::Result<(Planner, Beginning)> {
+    let standing = super::standing::read(&options.outputs)?;
+    if standing.map.is_empty() {
+        return Ok((Planner::new(options.settings.clone()), Beginning::New));
+    }
+    let ranges = standing.map.iter().count();
+    Ok((super::standing::adopt(options.settings.clone(), standing)?, Beginning::Adopted { ranges }))
 }
 
 fn commit(sink: &Sink, outputs: &TickOutputs) -> anyhow::Result<()> {
-    match sink.commit(&outputs.outputs) {
-        Err(CommitError::Aborted { reason, .. }) => {
+    fail_point!("planner-before-transaction");
+    for _ in 1..COMMITS_MAX {
+        match sink.commit(&outputs.outputs) {
             // The same once more: what a tick leads to does not depend on when it is written.
-            warn!(reason, "a tick was aborted and is written again");
-            sink.commit(&outputs.outputs).context("commit the tick")
+            Err(CommitError::Aborted { reason, .. }) => {
+                warn!(reason, "a tick was aborted and is written again");
+            }
+            done => return done.context("commit the tick"),
         }
-        done => done.context("commit the tick"),
     }
+    sink.commit(&outputs.outputs).context("commit the tick")
 }

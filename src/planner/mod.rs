@@ -9,4 +9,5 @@ pub mod snapshot;
 pub mod machine;
 pub mod engine;
 pub mod progress;
+pub mod standing;
 pub mod driver;

@@ -4,14 +4,23 @@
 //!  planner_progress  … [box][box][chunk][box][chunk][box][box]
 //!                             └── newest valid snapshot ──┘└─ boxes since: run again, drop what comes
 //! ```
+//!
+//! * **Each tick by its own policy.** A box is run again by what counted when it was first run, which
+//!   the records tell, and never by what is configured now.
+//! * **Whole or no beginning.** What is left after retention, or after an adoption whose snapshot did
+//!   not get through, is told apart from a planner's first tick.
+//! * **Bounded.** Of boxes, those since the newest valid snapshot are kept.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, ensure};
+use dataflows::Tick;
 use schemas::planner_progress::{Progress, TickDone};
 use schemas::wire::{Record as _, decode};
 
 use super::machine::State;
+use super::settings::Settings;
 use super::snapshot::{Gatherer, Slot, assemble};
 use crate::kafka::Connection;
 use crate::kafka::tail::{Start, scan};
@@ -26,34 +35,70 @@ pub struct Past {
     /// The newest valid snapshot: state, and sums by (cell, tick).
     pub snapshot: Option<(State, Vec<Slot>)>,
     /// The boxes since, or all there are; contiguous, the oldest first.
-    pub boxes: Vec<TickBox>,
-    /// The first box on the topic is not the planner's first: without a snapshot it is no beginning.
+    pub recorded: Vec<Recorded>,
+    /// By their digests.
+    pub policies: Policies,
+    /// There are boxes, and what came before them is gone: they are no beginning.
     pub is_cut: bool,
+}
+
+/// A tick that was committed.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub bounds: TickBox,
+    pub policy_digest: String,
+}
+
+/// What planners went by, as they wrote it.
+#[derive(Clone, Debug, Default)]
+pub struct Policies(BTreeMap<String, String>);
+
+impl Policies {
+    /// Returns the settings of a digest; `now` are those of which no record is needed.
+    pub fn settings(&self, digest: &str, now: Option<&Settings>) -> anyhow::Result<Settings> {
+        if let Some(now) = now.filter(|it| it.text().1 == digest) {
+            return Ok(now.clone());
+        }
+        let text = self.0.get(digest).with_context(|| {
+            format!(
+                "the policy {digest}, by which ticks on planner_progress were decided, is not there \
+                 any more; set it back, or choose another planner id, which adopts the assignment"
+            )
+        })?;
+        serde_json::from_str(text)
+            .with_context(|| format!("read the policy {digest} from planner_progress"))
+    }
 }
 
 /// Reads all progress of a planner. Final only once its predecessor is fenced.
 pub fn read(connection: &Connection, planner_id: &str) -> anyhow::Result<Past> {
-    let mut gatherer = Gatherer::default();
-    let mut done: Vec<TickDone> = Vec::new();
+    read_before(connection, planner_id, Tick::MAX)
+}
+
+/// Reads what there is to run the ticks from `first` on again: of snapshots, those count that were
+/// taken before that tick.
+pub fn read_before(connection: &Connection, planner_id: &str, first: Tick) -> anyhow::Result<Past> {
+    let mut reader = Reader::default();
+    each(connection, planner_id, |progress| {
+        reader.take(progress, first);
+        ControlFlow::Continue(())
+    })?;
+    reader.past()
+}
+
+/// Shows the progress records of a planner.
+pub fn each(
+    connection: &Connection,
+    planner_id: &str,
+    mut each: impl FnMut(Progress) -> ControlFlow<()>,
+) -> anyhow::Result<()> {
     let mut broken = None;
-    let mut is_cut = false;
     scan(connection, Progress::TOPIC, Start::Beginning, |record| {
         if record.key.as_deref() != Some(planner_id.as_bytes()) {
             return ControlFlow::Continue(());
         }
-        let value = record.value.unwrap_or_default();
-        match decode::<Progress>(&value) {
-            Ok(Progress { tick, chunk }) => {
-                if let Some(tick) = tick {
-                    // The first tick of a planner tells its policy; a later one may not.
-                    is_cut |= done.is_empty() && tick.policy.is_none();
-                    done.push(tick);
-                }
-                if let Some(chunk) = chunk {
-                    gatherer.add(chunk);
-                }
-                ControlFlow::Continue(())
-            }
+        match decode::<Progress>(&record.value.unwrap_or_default()) {
+            Ok(progress) => each(progress),
             Err(err) => {
                 broken = Some(format!("offset {}: {err}", record.offset));
                 ControlFlow::Break(())
@@ -66,22 +111,80 @@ pub fn read(connection: &Connection, planner_id: &str) -> anyhow::Result<Past> {
          choose another planner id, which adopts the assignment",
         broken.unwrap_or_default()
     );
-    let snapshot = match gatherer.newest() {
-        Some(chunks) => {
-            let (tick, state, slots) =
-                assemble::<State>(&chunks).context("read the newest snapshot")?;
-            done.retain(|it| tick < it.tick);
-            Some((state, slots))
+    Ok(())
+}
+
+/// Takes in records in their order.
+#[derive(Default)]
+struct Reader {
+    gatherer: Gatherer,
+    done: Vec<TickDone>,
+    policies: BTreeMap<String, String>,
+    is_cut: bool,
+}
+
+impl Reader {
+    fn take(&mut self, progress: Progress, first: Tick) {
+        let Progress { tick, chunk } = progress;
+        if let Some(tick) = tick {
+            self.take_tick(tick);
         }
-        None => None,
-    };
-    let boxes: Vec<TickBox> =
-        done.iter().map(|it| TickBox::read_from(it, &INPUTS)).collect::<Result<_, _>>()?;
-    if let Some(hole) = boxes.windows(2).find(|it| !it[0].is_followed_by(&it[1])) {
-        anyhow::bail!(
-            "progress has a hole after tick {}: it is not from one planner",
-            hole[0].tick
-        );
+        if let Some(chunk) = chunk.filter(|it| it.tick < first) {
+            self.gatherer.add(chunk);
+            if let Some(newest) = self.gatherer.newest_tick() {
+                self.done.retain(|it| newest < it.tick);
+            }
+        }
     }
-    Ok(Past { is_cut: is_cut && snapshot.is_none(), snapshot, boxes })
+
+    fn take_tick(&mut self, mut tick: TickDone) {
+        if let Some(text) = tick.policy.take() {
+            if self.done.is_empty() {
+                // What an adoption begins with is in its snapshot, which did not get through.
+                self.is_cut = self.gatherer.knows(tick.tick);
+            }
+            self.policies.insert(tick.policy_digest.clone(), text);
+        } else if self.done.is_empty() {
+            // The first tick of a planner tells its policy.
+            self.is_cut = true;
+        }
+        if self.done.last().is_some_and(|last| last.tick + 1 != tick.tick) {
+            // An adoption: what came before is of no use to it.
+            self.done.clear();
+            self.is_cut = true;
+        }
+        self.done.push(tick);
+    }
+
+    fn past(self) -> anyhow::Result<Past> {
+        let Self { gatherer, mut done, policies, mut is_cut } = self;
+        let snapshot = match gatherer.newest() {
+            Some(chunks) => {
+                let (tick, state, slots) =
+                    assemble::<State>(&chunks).context("read the newest snapshot")?;
+                done.retain(|it| tick < it.tick);
+                // One from before an adoption says nothing of what came after that.
+                let follows = done.first().is_none_or(|it| it.tick == tick + 1);
+                is_cut |= !follows;
+                follows.then_some((state, slots))
+            }
+            None => None,
+        };
+        let recorded: Vec<Recorded> = done.into_iter().map(recorded).collect::<Result<_, _>>()?;
+        for pair in recorded.windows(2) {
+            let [one, next] = [&pair[0].bounds, &pair[1].bounds];
+            ensure!(
+                one.is_followed_by(next),
+                "progress has a hole after tick {}: it is not from one planner",
+                one.tick
+            );
+        }
+        let is_cut = is_cut && snapshot.is_none() && !recorded.is_empty();
+        Ok(Past { snapshot, recorded, policies: Policies(policies), is_cut })
+    }
+}
+
+fn recorded(done: TickDone) -> anyhow::Result<Recorded> {
+    let bounds = TickBox::read_from(&done, &INPUTS)?;
+    Ok(Recorded { bounds, policy_digest: done.policy_digest })
 }

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
 
-mod real;
+pub mod real;
 
 use std::collections::BTreeMap;
 use std::io::Write;

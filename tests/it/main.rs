@@ -3,3 +3,6 @@
 
 mod tidy;
 mod kafka;
+mod world;
+mod planner;
+mod killed;

@@ -187,7 +187,8 @@ impl Planner {
         self.state.policy_digest.clone_from(&digest);
         let mut done = TickDone {
             policy_digest: digest,
-            policy: is_new.then_some(text),
+            // With a snapshot as well: what stands before it may be deleted.
+            policy: (is_new || self.is_snapshot_due()).then_some(text),
             total: Some(TotalForecast {
                 reads: (&self.state.total.reads).into(),
                 writes: (&self.state.total.writes).into(),

@@ -19,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use super::*;
 
 /// Written by who stops the broker, read by who needs it.
-static BROKER: RwLock<()> = RwLock::new(());
+pub static BROKER: RwLock<()> = RwLock::new(());
 
 const YEAR_MS: u64 = 365 * 24 * HOUR_MS;
 

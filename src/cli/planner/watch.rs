@@ -1,0 +1,239 @@
+//! Tells how the planner is doing: in the log, and to who asks whether it is ready.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::ensure;
+use schemas::migrate_range::Command;
+use schemas::plan::Planned;
+use tracing::{debug, info, warn};
+
+use super::Stopping;
+use crate::config::Config;
+use crate::kafka::source::Stop;
+use crate::kafka::standby::Standby;
+use crate::migration::machine::Ignored;
+use crate::migration::table::Outcome;
+use crate::planner::driver::{Beginning, Watch};
+use crate::planner::fleet::Warning;
+use crate::planner::machine::{Planner, TickOutputs};
+use crate::tick::machine::Origin;
+use crate::tick::tick_box::TickBox;
+use crate::web::Health;
+
+pub const TOPICS: &str = "topics";
+pub const TURN: &str = "turn";
+pub const PROGRESS: &str = "progress";
+pub const ASSIGNMENT: &str = "assignment";
+pub const FORECAST: &str = "forecast";
+pub const TICKS: &str = "ticks";
+
+/// What must hold for a planner to be ready.
+pub const CONDITIONS: [&str; 6] = [TOPICS, TURN, PROGRESS, ASSIGNMENT, FORECAST, TICKS];
+
+/// After so many ticks, a forecast rests on what was seen.
+const WARM_TICKS: u64 = 32;
+
+/// Looks on, and tells.
+pub struct Watching<'a> {
+    health: &'a Health,
+    stopping: &'a Stopping,
+    standby: &'a Standby,
+    birth_nodes: usize,
+    beginning: Option<Beginning>,
+    /// Ticks of this planner that are known to it.
+    ticks: u64,
+    told: BTreeSet<Warning>,
+    counted: BTreeMap<&'static str, u64>,
+    pub has_committed: bool,
+}
+
+impl<'a> Watching<'a> {
+    pub fn new(
+        health: &'a Health,
+        stopping: &'a Stopping,
+        standby: &'a Standby,
+        config: &Config,
+    ) -> Self {
+        Self {
+            health,
+            stopping,
+            standby,
+            birth_nodes: config.planner.birth_nodes,
+            beginning: None,
+            ticks: 0,
+            told: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            has_committed: false,
+        }
+    }
+
+    fn look_at_nodes(&mut self, planner: &Planner) {
+        let state = planner.state();
+        let nodes = state.fleet.nodes(state.tick, &BTreeMap::new(), &BTreeMap::new());
+        let here = nodes.values().filter(|it| it.takes).count();
+        match state.map.is_empty() {
+            true => self.health.waiting(
+                ASSIGNMENT,
+                format!("waits for nodes: {here} of {} report", self.birth_nodes),
+            ),
+            false => self.health.ready(
+                ASSIGNMENT,
+                format!(
+                    "generation {}, {} ranges, {here} nodes",
+                    state.map.generation().0,
+                    state.map.iter().count()
+                ),
+            ),
+        }
+        let warnings = state.fleet.warnings(state.tick);
+        for it in warnings.iter().filter(|it| !self.told.iter().any(|told| is_same(told, it))) {
+            warn!("{it}");
+        }
+        self.told = warnings;
+    }
+
+    /// What is refused or ignored is counted by its reason; a count that grew is told.
+    fn look_at_counts(&mut self, planner: &Planner) {
+        let state = planner.state();
+        let refused = state.fleet.refused().iter().map(|(code, n)| (*code, *n, String::new()));
+        let ignored = state.migrations.ignored().iter();
+        // The planner's own words come back to it with every migration.
+        let ignored = ignored.filter(|(it, _)| **it != Ignored::OwnWord);
+        let ignored = ignored.map(|(it, n)| (it.code(), *n, format!(": {it}")));
+        for (code, n, why) in refused.chain(ignored) {
+            let before = self.counted.insert(code, n).unwrap_or(0);
+            if before < n {
+                warn!(times = n - before, "ignored, {code}{why}");
+            }
+        }
+    }
+
+    fn look_at_forecast(&self) {
+        let reason = match self.beginning {
+            Some(Beginning::Snapshot { .. }) => "goes on with what was seen".to_owned(),
+            Some(Beginning::New | Beginning::First { .. } | Beginning::Adopted { .. }) | None => {
+                let ticks = self.ticks.min(WARM_TICKS);
+                match ticks == WARM_TICKS {
+                    true => "rests on what was seen".to_owned(),
+                    false => format!(
+                        "warm-up {} %, {} ticks left: it rests on what is usual, until enough was seen",
+                        ticks * 100 / WARM_TICKS,
+                        WARM_TICKS - ticks
+                    ),
+                }
+            }
+        };
+        self.health.ready(FORECAST, reason);
+    }
+}
+
+impl Watch for Watching<'_> {
+    fn begun(&mut self, beginning: Beginning) {
+        let reason = match beginning {
+            Beginning::New => "there is none: a new planner".to_owned(),
+            Beginning::First { boxes } => format!("all of it is run again: {boxes} ticks"),
+            Beginning::Snapshot { tick, boxes } => {
+                format!("restored from the snapshot of tick {tick}, and {boxes} ticks since")
+            }
+            Beginning::Adopted { ranges } => {
+                format!("there is none: adopts the assignment, {ranges} ranges")
+            }
+        };
+        info!("{reason}");
+        self.health.ready(PROGRESS, reason);
+        self.beginning = Some(beginning);
+        self.ticks = 0;
+        self.counted.clear();
+    }
+
+    fn reading(&mut self, stop: Stop) {
+        self.stopping.reading(stop);
+    }
+
+    fn decided(&mut self, planner: &Planner, origin: Origin) -> anyhow::Result<()> {
+        self.ticks += 1;
+        match origin {
+            // What is to be said of it was said when it was first decided.
+            Origin::Recorded => {
+                let tick = planner.state().tick;
+                self.health.waiting(TICKS, format!("runs tick {tick} again"));
+                return Ok(());
+            }
+            Origin::Chosen => (),
+        }
+        ensure!(
+            !self.standby.has_lost_turn(),
+            "the turn is lost: another planner has taken over, and what this one has just decided is \
+             not written"
+        );
+        self.look_at_nodes(planner);
+        self.look_at_counts(planner);
+        self.look_at_forecast();
+        Ok(())
+    }
+
+    fn committed(
+        &mut self,
+        bounds: &TickBox,
+        outputs: &TickOutputs,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        self.has_committed = true;
+        self.stopping.ticked();
+        let TickBox { tick, tick_ms, stale, .. } = *bounds;
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64);
+        let late_ms = now.saturating_sub((tick + 1) * tick_ms);
+        let queries = outputs.done.queries;
+        match stale {
+            true => {
+                self.health.waiting(TICKS, format!("tick {tick}, catches up: {late_ms} ms behind"));
+            }
+            false => self.health.ready(TICKS, format!("tick {tick}, {queries} queries")),
+        }
+        debug!(tick, queries, stale, late_ms, dead = outputs.done.dead, "tick");
+        if let Some(plan) = &outputs.plan {
+            tell(plan);
+        }
+        for it in &outputs.commands {
+            if it.command == Command::Cancel {
+                let reason = it.reason.as_deref().unwrap_or("none");
+                warn!(migration = %it.migration, reason, "cancelled");
+            }
+        }
+        for it in &outputs.ended {
+            match it.outcome {
+                Outcome::Complete => info!(migration = %it.migration, "complete"),
+                Outcome::Failed => warn!(migration = %it.migration, "failed"),
+            }
+        }
+        Ok(match self.stopping.is_asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    }
+}
+
+fn tell(plan: &Planned) {
+    let Planned { plan: id, moves, splits, joins, rejected, .. } = plan;
+    let why: Vec<&str> = plan.why.iter().map(|it| it.node.0.as_str()).collect();
+    info!(
+        moves = moves.len(),
+        splits = splits.len(),
+        joins = joins.len(),
+        rejected = rejected.len(),
+        warm = why.join(","),
+        "plan {id}"
+    );
+}
+
+/// A silence that lasts is told once, though it grows.
+fn is_same(a: &Warning, b: &Warning) -> bool {
+    match (a, b) {
+        (Warning::Silent { node: a, .. }, Warning::Silent { node: b, .. }) => a == b,
+        (Warning::Silent { .. } | Warning::Unmanaged { .. } | Warning::InboxShared { .. }, _) => {
+            a == b
+        }
+    }
+}
