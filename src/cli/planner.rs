@@ -29,7 +29,7 @@ use crate::kafka::admin::{Admin, Topic};
 use crate::kafka::sink::CommitError;
 use crate::kafka::source::{Input, Start};
 use crate::kafka::standby::Standby;
-use crate::planner::driver::{self, Options};
+use crate::planner::driver::{self, Options, Stamps};
 use crate::planner::progress::INPUTS;
 use crate::planner::settings::{Mode, Settings};
 use crate::tick::rules::{Reading, Rules};
@@ -182,6 +182,7 @@ fn options(config: &Config) -> Options {
         rules,
         inputs: vec![input],
         outputs: config.kafka.clone(),
+        stamps: Stamps::WallClock,
         timely_workers: config.planner.timely_workers,
     }
 }

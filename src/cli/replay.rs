@@ -262,8 +262,7 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
         std::fs::write(path, subject.picture(&isotherm, &report).svg())
             .with_context(|| format!("draw {}", path.display()))?;
     }
-    let paper =
-        if std::io::stdout().is_terminal() { Paper::Ruled } else { Paper::Plain };
+    let paper = if std::io::stdout().is_terminal() { Paper::Ruled } else { Paper::Plain };
     super::print(&report.table(paper))?;
     Ok(Exit::Done)
 }
@@ -287,7 +286,14 @@ fn extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> {
         let scenario = scenario::Scenario::new(shape, args.seed, start, duration_ms);
         let (mean_load, keys) = (scenario.mean_load(), Keys::Integers(0, scenario.keys));
         let name = shape.name().to_owned();
-        return Ok(Extent { name, log: Log::Scenario(scenario), mean_load, duration_ms, start, keys });
+        return Ok(Extent {
+            name,
+            log: Log::Scenario(scenario),
+            mean_load,
+            duration_ms,
+            start,
+            keys,
+        });
     }
     if let Some(path) = &args.trace {
         let assumed = Assumed::default();
@@ -295,7 +301,8 @@ fn extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> {
         let found = found.map_err(anyhow::Error::new)?;
         let all_us = found.reads * assumed.read_us + found.writes * assumed.write_us;
         let mean_load = all_us * 1000 / found.duration_ms.max(1);
-        let name = path.file_stem().map_or_else(String::new, |it| it.to_string_lossy().into_owned());
+        let name =
+            path.file_stem().map_or_else(String::new, |it| it.to_string_lossy().into_owned());
         return Ok(Extent {
             name: name.trim_end_matches(".csv").to_owned(),
             log: Log::Trace { path: path.clone(), start, assumed },
@@ -313,11 +320,15 @@ fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>
     need_cluster(config)?;
     let topic = args.topic.as_deref().unwrap_or(QueriesLogged::TOPIC);
     if topic != QueriesLogged::TOPIC {
-        let what = format!("{topic} is no query log: only {} can be replayed", QueriesLogged::TOPIC);
+        let what =
+            format!("{topic} is no query log: only {} can be replayed", QueriesLogged::TOPIC);
         let remedy = "if yours has another name in front, set kafka.prefix";
-        return Err(Box::new(Fault::new(Exit::Usage, "isotherm::replay::topic", what).remedy(remedy)));
+        return Err(Box::new(
+            Fault::new(Exit::Usage, "isotherm::replay::topic", what).remedy(remedy),
+        ));
     }
-    let now = Millis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64));
+    let now =
+        Millis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64));
     let from = match args.from {
         None | Some(Moment::Beginning) => Start::Beginning,
         Some(Moment::End) => Start::End,
@@ -383,14 +394,19 @@ fn nodes(args: &ReplayArgs, mean_load: u64) -> Result<BTreeMap<NodeId, u64>, Box
     if args.nodes.is_some() && capacities.len() != n {
         let what = format!("--nodes says {n}, and --capacity names {}", capacities.len());
         let remedy = "name as many capacities as nodes, or leave one of the two out";
-        return Err(Box::new(Fault::new(Exit::Usage, "isotherm::replay::nodes", what).remedy(remedy)));
+        return Err(Box::new(
+            Fault::new(Exit::Usage, "isotherm::replay::nodes", what).remedy(remedy),
+        ));
     }
     let capacities = match capacities {
         Capacities::UsPerS(it) => it,
         Capacities::Ratio(parts) => {
             let sum: u64 = parts.iter().sum();
             let total = (mean_load * 100 / LOAD_PERCENT).max(sum);
-            parts.iter().map(|it| (u128::from(total) * u128::from(*it) / u128::from(sum)) as u64).collect()
+            parts
+                .iter()
+                .map(|it| (u128::from(total) * u128::from(*it) / u128::from(sum)) as u64)
+                .collect()
         }
     };
     // So that their order is that of their names.
@@ -456,7 +472,11 @@ impl Progress {
         let tenth = |done: u64| done * 10 / self.ticks.max(1);
         if self.bar.is_hidden() && tenth(done) != tenth(done - 1) {
             let per_s = done as f64 / seconds;
-            eprintln!("{:>3} %  {done} of {} ticks, {per_s:.0} ticks/s, {rate}", tenth(done) * 10, self.ticks);
+            eprintln!(
+                "{:>3} %  {done} of {} ticks, {per_s:.0} ticks/s, {rate}",
+                tenth(done) * 10,
+                self.ticks
+            );
         }
     }
 

@@ -137,27 +137,19 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     while let Some(filled) = source.next_tick()? {
         watch.filled(&filled);
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
-<<<<<<< HEAD
-        let mut outputs = tick(&mut planner, &mut engine, filled)?;
-        let end = options.rules.end_of(bounds.tick);
-        for it in &mut outputs.outputs {
-            match options.stamps {
-                Stamps::WallClock => (),
-                Stamps::EventTime => it.stamp = Some(end),
-            }
-            // Progress is told apart by planner.
-            if it.topic == "planner_progress" {
-                it.key = Some(options.planner_id.clone().into_bytes());
-            }
-        }
-=======
         run.go_by(match digests.pop_front() {
             Some(digest) => policies.settings(&digest, Some(&options.settings))?,
             None => options.settings.clone(),
         })?;
-        let outputs = run.tick(filled, &options.planner_id)?;
+        let mut outputs = run.tick(filled, &options.planner_id)?;
         watch.decided(&run.planner, origin)?;
->>>>>>> live
+        match options.stamps {
+            Stamps::WallClock => (),
+            Stamps::EventTime => {
+                let end = options.rules.end_of(bounds.tick);
+                outputs.outputs.iter_mut().for_each(|it| it.stamp = Some(end));
+            }
+        }
         match origin {
             Origin::Recorded => (),
             Origin::Chosen => commit(&sink, &outputs)?,

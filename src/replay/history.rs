@@ -167,9 +167,11 @@ impl Recount {
             history.splits += plan.splits.len() as u64;
             history.joins += plan.joins.len() as u64;
             self.digests.update(plan.digest.as_bytes());
-            moves.extend(plan.moves.iter().map(|it| {
-                (it.range_start.clone(), it.range_end.clone(), it.destination.clone())
-            }));
+            moves.extend(
+                plan.moves.iter().map(|it| {
+                    (it.range_start.clone(), it.range_end.clone(), it.destination.clone())
+                }),
+            );
         }
         history.plan_digest = hex(&self.digests.clone().finalize());
         let per_second = |us: &u64| us * 1000 / self.tick_ms;

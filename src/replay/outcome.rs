@@ -80,7 +80,11 @@ impl Subject {
                 heat: sums.cloned().unwrap_or_default(),
                 ranges: match told.ranges.is_empty() {
                     true => vec![(0.0, 0)],
-                    false => told.ranges.iter().map(|(start, node)| (self.place(start), number(node))).collect(),
+                    false => told
+                        .ranges
+                        .iter()
+                        .map(|(start, node)| (self.place(start), number(node)))
+                        .collect(),
                 },
                 loads: loads.map(|(load, capacity)| *load as f64 / *capacity as f64).collect(),
                 loads_first: first
