@@ -3,6 +3,3 @@
 
 mod tidy;
 mod kafka;
-mod world;
-mod planner;
-mod killed;
