@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Loads go in as sums of a tick and come out as `cost_us` per second. A further rung of the ladder
-//! has its state beside [`Ewma`]'s and answers from the same loads.
+//! has its state beside `Ewma`'s and answers from the same loads.
 //!
 //! * **Deterministic.** Only +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features
 //!   give the same answers; what a snapshot restores goes on to the bit.

@@ -33,7 +33,7 @@ const PARK: Duration = Duration::from_millis(1);
 
 enum Ask {
     Heat(Tick, Vec<Payload>, Changes),
-    Pressure(Tick, Expected),
+    Pressure(Tick, Box<Expected>),
     Delta(Tick, Wanted),
     /// Of these cells, or of all.
     Slots(Option<Vec<CellId>>),
@@ -123,8 +123,8 @@ impl Engine {
         tick: Tick,
         expected: Expected,
     ) -> anyhow::Result<Vec<((NodeId, Pressure), isize)>> {
-        let first = Ask::Pressure(tick, expected);
-        let rest = || Ask::Pressure(tick, Expected::default());
+        let first = Ask::Pressure(tick, Box::new(expected));
+        let rest = || Ask::Pressure(tick, Box::default());
         let mut rows = Vec::new();
         for answer in self.ask(self.first(first, rest))? {
             let Answer::Pressure(part) = answer else { unreachable!("an answer fits its ask") };

@@ -1,5 +1,7 @@
 //! What only shows when processes and brokers take part, and checks of the tree itself; one binary,
 //! because each one links anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
 mod tidy;
 mod kafka;
