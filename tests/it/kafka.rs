@@ -569,7 +569,7 @@ fn now_ms() -> u64 {
 }
 
 /// Says it even when the test passes, which is when the harness drops what a test prints.
-fn report(line: &str) {
+pub fn report(line: &str) {
     let mut terminal = std::io::stderr();
     writeln!(terminal, "{line}").unwrap();
 }
