@@ -3,3 +3,4 @@
 
 mod tidy;
 mod kafka;
+mod cli;
