@@ -338,7 +338,8 @@ fn check(real: &Real, line: &str, status: Exit, parts: &[&str]) -> String {
 
 /// Counts the topics that are in a state.
 fn in_state(table: &str, state: &str) -> usize {
-    table.lines().filter(|it| it.split_whitespace().nth(1) == Some(state)).count()
+    let lines = table.lines().take_while(|it| !it.is_empty());
+    lines.filter(|it| it.split_whitespace().nth(1) == Some(state)).count()
 }
 
 fn isotherm(real: &Real, line: &str) -> Command {
