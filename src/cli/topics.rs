@@ -208,7 +208,7 @@ impl<'a> Found<'a> {
         let state = |it: &Change| if it.is_applied() { missing } else { State::Drift };
         let values = || {
             let changes = self.changes.iter().map(|it| self.value(it, state(it)));
-            changes.chain(self.unmet.iter().map(|it| unmet_value(it)))
+            changes.chain(self.unmet.iter().map(unmet_value))
         };
         match form {
             Form::Table => self.table(&state),

@@ -191,11 +191,17 @@ fn tail_of_every_topic_shows_what_is_on_it() {
     check(&real, "tail heatmaps", Exit::Usage, &["did you mean `heatmap`?"]);
     check(&real, "topics apply --replication 1", Exit::Done, &[]);
     write_all(&real.connection);
-    for topic in definitions().iter().map(|it| it.name) {
-        let line = format!("tail {topic} --no-follow --key-format hex -o jsonl");
-        let lines = check(&real, &line, Exit::Done, &[]);
-        check_told(topic, &lines.lines().map(str::to_owned).collect::<Vec<_>>());
-    }
+    // Each mostly waits for the broker, so all at once.
+    thread::scope(|scope| {
+        for topic in definitions().iter().map(|it| it.name) {
+            let real = &real;
+            scope.spawn(move || {
+                let line = format!("tail {topic} --no-follow --key-format hex -o jsonl");
+                let lines = check(real, &line, Exit::Done, &[]);
+                check_told(topic, &lines.lines().map(str::to_owned).collect::<Vec<_>>());
+            });
+        }
+    });
     let lines = check(&real, "tail plan --no-follow", Exit::Done, &["0:1  key  deleted"]);
     assert_eq!(lines.lines().count(), 3, "{lines}");
     assert_eq!(check(&real, "tail plan --no-follow --from end", Exit::Done, &[]), "");
