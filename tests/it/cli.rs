@@ -214,17 +214,26 @@ fn tail_of_every_topic_shows_what_is_on_it() {
 fn tail_waits_for_more_and_ends_when_it_has_had_enough() {
     let Some(real) = real("wait", &[("heatmap", 1)]) else { return };
     let writer = Writer::open(&real.connection, "test").unwrap();
-    let write = |key: &[u8]| {
-        writer.send(&Output::new("heatmap", key.to_vec(), b"heat".to_vec())).unwrap();
+    let write = |n: u64| {
+        writer.send(&Output::new("heatmap", format!("key {n}").into(), b"heat".to_vec())).unwrap();
         writer.flush().unwrap();
     };
-    write(b"first");
-    let mut command = isotherm(&real, "tail heatmap --from beginning -n 2");
+    write(0);
+    // The end is told at once, and not only when nothing has come for a while.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("isotherm.toml");
+    fs::write(&file, "[kafka.consumer.properties]\n'fetch.wait.max.ms' = '1'\n").unwrap();
+    let line = format!("tail heatmap --from beginning -n 20 --config {}", file.display());
+    let mut command = isotherm(&real, &line);
     let mut child = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().contains("0:0  first  not readable"));
-    write(b"second");
-    assert!(lines.next().unwrap().unwrap().contains("0:1  second  not readable"));
+    for n in 0..20 {
+        let line = lines.next().expect("it waits for more").unwrap();
+        assert!(line.contains(&format!("  0:{n}  key {n}  not readable")), "{line}");
+        if n < 19 {
+            write(n + 1);
+        }
+    }
     assert!(lines.next().is_none());
     assert!(child.0.wait().unwrap().success());
 }
