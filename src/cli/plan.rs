@@ -156,3 +156,38 @@ fn shown(plan: &Planned, form: Form, keys: KeyFormat) -> String {
         Form::Jsonl => line() + "\n",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn list_has_a_line_for_each_plan() {
+        let mut plans = vec![told::tests::plan(), told::tests::plan()];
+        plans[1].plan = "p-1212".into();
+        plans[1].rejected.clear();
+        expect![[r#"
+            PLAN    TICK                 MODE  MOVES  SPLITS  JOINS  REJECTED  WHY
+            p-212   2026-09-21 14:23:05  auto  1      1       1      6         n2 is too warm in 22 ticks
+            p-1212  2026-09-21 14:23:05  auto  1      1       1      0         n2 is too warm in 22 ticks
+        "#]].assert_eq(&listed(&plans, Form::Table));
+        expect![[r#"
+            {"digest":"5f1c01234567","joins":1,"mode":"auto","moves":1,"plan":"p-212","rejected":6,"splits":1,"tick":41,"tick_start_ms":1790000585000,"why":"n2 is too warm in 22 ticks"}
+        "#]].assert_eq(&listed(&plans[..1], Form::Jsonl));
+        assert_eq!(listed(&[], Form::Json), "[]\n");
+    }
+
+    #[test]
+    fn plan_is_shown_as_text_and_as_json_with_its_keys_as_text() {
+        let plan = told::tests::plan();
+        assert_eq!(shown(&plan, Form::Table, KeyFormat::Auto), told::told(&plan, KeyFormat::Auto));
+        let [pretty, line] = [Form::Json, Form::Jsonl].map(|it| shown(&plan, it, KeyFormat::Hex));
+        assert_eq!((line.lines().count(), line.ends_with("}\n")), (1, true));
+        let [pretty, line] =
+            [pretty, line].map(|it| serde_json::from_str::<serde_json::Value>(&it).unwrap());
+        assert_eq!(pretty, line);
+        assert_eq!(pretty["moves"][0]["range_start"], "6b20302e323238");
+    }
+}

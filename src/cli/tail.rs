@@ -146,6 +146,9 @@ fn line(record: &Record, keys: KeyFormat) -> String {
 
 /// Where a dead letter came from, and why.
 fn letter(record: &Record, bytes: &str) -> String {
+    if record.header(dead_letter::HEADER_REASON).is_none() {
+        return format!("{bytes}, without headers that say where from and why");
+    }
     let header = |name| record.header(name).map(String::from_utf8_lossy).unwrap_or("?".into());
     format!(
         "from {} {}:{}, {}: {}; {bytes}",

@@ -292,4 +292,4 @@ fn words(code: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -178,11 +178,11 @@ impl<'a> Found<'a> {
     fn fewer_copies(&self) -> String {
         let n = self.brokers;
         let loss = if n == 1 {
-            " for a trial: a broker that is lost takes its records with it"
+            " for a trial (a broker that is lost takes its records with it)"
         } else {
             ""
         };
-        format!("give --replication-factor {n}{loss}; or add brokers")
+        format!("give --replication-factor {n}{loss}, or add brokers")
     }
 
     fn remedy(&self, change: &Change) -> String {
@@ -235,10 +235,7 @@ impl<'a> Found<'a> {
                 lines.iter().for_each(|it| res.push_str(&format!("  {it}\n")));
             }
         };
-        let drift = self.changes.iter().filter(|it| !it.is_applied());
-        let by_hand =
-            drift.map(|it| format!("{}: {}", self.connection.topic(it.topic), self.remedy(it)));
-        section("left to be done by hand", by_hand.collect());
+        section("left to be done by hand", self.by_hand());
         let unmet = self.unmet.iter().map(|(it, processes)| {
             format!("{}: {} (in the way of {})", it.topic, it.reason, processes.join(", "))
         });
@@ -254,6 +251,19 @@ impl<'a> Found<'a> {
         }
         section("to create what is missing", next);
         res
+    }
+
+    /// What is the same for several topics is told once.
+    fn by_hand(&self) -> Vec<String> {
+        let mut res: Vec<(String, Vec<String>)> = Vec::new();
+        for it in self.changes.iter().filter(|it| !it.is_applied()) {
+            let (topic, remedy) = (self.connection.topic(it.topic), self.remedy(it));
+            match res.iter_mut().find(|(known, _)| *known == remedy) {
+                Some((_, topics)) => topics.push(topic),
+                None => res.push((remedy, vec![topic])),
+            }
+        }
+        res.iter().map(|(remedy, topics)| format!("{}: {remedy}", topics.join(", "))).collect()
     }
 
     fn value(&self, change: &Change, state: State) -> serde_json::Value {

@@ -523,7 +523,7 @@ fn check_history(filled: &FilledBox, begin: u64) {
     }
 }
 
-fn broker(topics: &[(&str, u32)]) -> Embedded {
+pub fn broker(topics: &[(&str, u32)]) -> Embedded {
     let topics: Vec<_> = topics.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
     Embedded::start(&topics).unwrap()
 }

@@ -6,3 +6,4 @@
 mod tidy;
 mod kafka;
 mod replay;
+mod cli;

@@ -24,7 +24,7 @@ fn rejected(span: [&str; 2], destination: Option<&str>, reason: &str, n: [i64; 2
     }
 }
 
-fn plan() -> Planned {
+pub fn plan() -> Planned {
     let pressed = NodePressed {
         node: node("n2"),
         capacity_us_per_s: 1_000_000,
@@ -93,6 +93,21 @@ fn plan() -> Planned {
         rests_on: vec![cited("k 0.219", 41), cited("k 0.228", 41), cited("k 0.8", 40)],
         unsplittable_ppm: 12_345,
     }
+}
+
+#[test]
+fn phrase_is_the_warmest_node_or_what_was_chosen() {
+    let mut plan = plan();
+    expect!["n2 is too warm in 22 ticks"].assert_eq(&phrase(&plan));
+    plan.why.push(plan.why[0].clone());
+    expect!["n2 is too warm in 22 ticks, and 1 more"].assert_eq(&phrase(&plan));
+    plan.why.clear();
+    expect!["heat"].assert_eq(&phrase(&plan));
+    plan.moves.clear();
+    expect!["ahead of need"].assert_eq(&phrase(&plan));
+    plan.splits.clear();
+    plan.joins.clear();
+    expect!["-"].assert_eq(&phrase(&plan));
 }
 
 #[test]

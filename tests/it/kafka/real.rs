@@ -440,12 +440,12 @@ fn allow(connection: &Connection, topic: &str) {
 }
 
 /// A connection to a real Kafka with topics of its own, while nobody stops it.
-struct Real {
-    connection: Connection,
+pub struct Real {
+    pub connection: Connection,
     here: RwLockReadGuard<'static, ()>,
 }
 
-fn real(name: &str, topics: &[(&str, u32)]) -> Option<Real> {
+pub fn real(name: &str, topics: &[(&str, u32)]) -> Option<Real> {
     let stamped = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
     real_with(name, topics, &BTreeMap::from([stamped]))
 }
