@@ -7,3 +7,6 @@ mod tidy;
 mod kafka;
 mod replay;
 mod cli;
+mod world;
+mod planner;
+mod killed;
