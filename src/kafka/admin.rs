@@ -3,6 +3,7 @@
 //! The embedded broker has no settings and creates topics itself: see [`super::embedded`].
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rdkafka::admin::{
@@ -15,6 +16,9 @@ use rdkafka::producer::{BaseProducer, Producer};
 use super::ask::Asker;
 use super::report::Report;
 use super::{Connection, REQUEST_MAX, create};
+
+/// How often it is looked whether a new topic is shown.
+const SHOWN_EVERY: Duration = Duration::from_millis(50);
 
 /// A topic as it is, or is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -115,7 +119,27 @@ impl Admin {
             };
             created.insert(name.clone(), at);
         }
+        self.await_shown(topics)?;
         Ok(created)
+    }
+
+    /// Waits until the cluster shows topics to everybody: a broker learns of them a little after the
+    /// controller has answered.
+    fn await_shown(&self, topics: &BTreeMap<String, Topic>) -> anyhow::Result<()> {
+        let deadline = Instant::now() + REQUEST_MAX;
+        loop {
+            let shown = self.topics()?;
+            let Some(missing) = topics.keys().find(|it| !shown.contains_key(*it)) else {
+                return Ok(());
+            };
+            ensure!(
+                Instant::now() < deadline,
+                "{} was created and is not shown after {} s: is a broker behind?",
+                self.connection.topic(missing),
+                REQUEST_MAX.as_secs()
+            );
+            std::thread::sleep(SHOWN_EVERY);
+        }
     }
 
     fn read_settings(&self, topics: &mut BTreeMap<String, Topic>) -> anyhow::Result<()> {
