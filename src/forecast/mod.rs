@@ -154,6 +154,12 @@ impl Forecaster {
         }
     }
 
+    /// Goes on as it is configured now; a snapshot brings what was said in its time.
+    pub fn configure(&mut self, config: Config) {
+        assert!(0 < config.tick_ms, "a tick has a length");
+        self.config = config;
+    }
+
     /// Takes in what a tick brought, and forecasts from its end on. Ticks come in order; every one
     /// counts, those in which nothing changed too.
     pub fn answer(&mut self, tick: Tick, features: &Features) -> Answers {
