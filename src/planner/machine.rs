@@ -367,3 +367,6 @@ fn cell_starts(span: &KeySpan, settings: &Settings) -> Vec<Key> {
     }
     starts
 }
+
+#[cfg(test)]
+mod tests;
