@@ -85,8 +85,7 @@ pub enum Reshape {
 pub struct CellState {
     pub start: Key,
     pub range: RangeId,
-    /// The dataflow says it anew after a restart.
-    #[serde(skip)]
+    /// Kept by a snapshot too: what has changed at the first tick behind it is told by what was.
     pub heat: Rolling,
     /// Its keys are sampled from the next tick on.
     pub sampled: bool,

@@ -154,9 +154,10 @@ impl Forecaster {
         }
     }
 
-    /// Sets who answers from now on; a snapshot brings who did at its time.
-    pub fn answer_by(&mut self, rung: Rung) {
-        self.config.rung = rung;
+    /// Goes on as it is configured now; a snapshot brings what was said in its time.
+    pub fn configure(&mut self, config: Config) {
+        assert!(0 < config.tick_ms, "a tick has a length");
+        self.config = config;
     }
 
     /// Takes in what a tick brought, and forecasts from its end on. Ticks come in order; every one

@@ -24,10 +24,9 @@ use fail::fail_point;
 use tracing::{info, warn};
 
 use super::engine::Engine;
-use super::machine::{Planner, State, TickOutputs};
+use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
 use super::settings::Settings;
-use super::snapshot::Slot;
 use crate::kafka::Connection;
 use crate::kafka::sink::{CommitError, Sink};
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
@@ -190,7 +189,7 @@ impl Run {
         }
         let (state, slots) = (self.planner.state().clone(), self.engine.slots(None)?);
         let timely_workers = self.timely_workers;
-        *self = Self::start(restored(settings, state, slots), timely_workers)?;
+        *self = Self::start(Planner::restored(settings, state, slots), timely_workers)?;
         Ok(())
     }
 
@@ -205,15 +204,6 @@ impl Run {
         }
         Ok(outputs)
     }
-}
-
-/// Goes on from a state by settings that may be others than those that it was made by.
-pub fn restored(settings: Settings, mut state: State, slots: Vec<Slot>) -> Planner {
-    let Settings { ref policy, rung, silent_ticks, cancel_grace_ms, .. } = settings;
-    state.fleet.limit(silent_ticks);
-    state.migrations.limit(policy.moves_in_flight_max as usize, cancel_grace_ms);
-    state.forecaster.answer_by(rung);
-    Planner::restored(settings, state, slots)
 }
 
 /// Starts the dataflow that the settings ask for.
@@ -266,7 +256,7 @@ fn resume(options: &Options, past: Past) -> anyhow::Result<Resumed> {
         Some((state, slots)) => {
             let tick = state.tick;
             let settings = policies.settings(&state.policy_digest, Some(now))?;
-            (restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
+            (Planner::restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
         }
         None if is_cut || recorded.is_empty() => {
             let (planner, beginning) = begin(options)?;

@@ -14,10 +14,10 @@
 //! * **A panic of one ends all.** Its channel closes, and the call that waits for it says so.
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use dataflows::delta::Placed;
 use dataflows::pressure::Pressure;
 use dataflows::tally::{Payload, Reason, Refusal};
@@ -30,6 +30,9 @@ use super::snapshot::Slot;
 
 /// How long a timely worker that has nothing to do looks away.
 const PARK: Duration = Duration::from_millis(1);
+
+/// How long one timely worker is waited for before the others are looked at.
+const LOOK_ROUND: Duration = Duration::from_millis(100);
 
 enum Ask {
     Heat(Tick, Vec<Payload>, Changes),
@@ -168,8 +171,22 @@ impl Engine {
         for (peer, ask) in self.peers.iter().zip(asks) {
             peer.asks.send(ask).context("a timely worker has ended")?;
         }
-        let answer = |peer: &Peer| peer.answers.recv().context("a timely worker has panicked");
-        self.peers.iter().map(answer).collect()
+        let mut answers: Vec<Option<Answer>> = self.peers.iter().map(|_| None).collect();
+        // One that panics leaves the others waiting for it for ever: so all of them are looked at.
+        while let Some(first) = answers.iter().position(Option::is_none) {
+            for (i, peer) in self.peers.iter().enumerate().skip(first) {
+                if answers[i].is_some() {
+                    continue;
+                }
+                let patience = if i == first { LOOK_ROUND } else { Duration::ZERO };
+                match peer.answers.recv_timeout(patience) {
+                    Ok(answer) => answers[i] = Some(answer),
+                    Err(RecvTimeoutError::Timeout) => (),
+                    Err(RecvTimeoutError::Disconnected) => bail!("a timely worker has panicked"),
+                }
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
     }
 }
 

@@ -35,7 +35,8 @@ use dataflows::window;
 use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::MigrateRange;
-use schemas::plan::Planned;
+use schemas::migration_status::MigrationStatus;
+use schemas::plan::{HeatCited, Planned};
 use schemas::planner_progress::TickDone;
 use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ use crate::tick::tick_box::TickBox;
 pub struct State {
     /// The last tick that was decided.
     pub tick: Tick,
+    /// What it went by: a span of history is run again under the settings of its time.
+    pub settings: Settings,
     pub map: Map,
     pub ranges: Ranges,
     pub cells: Cells,
@@ -68,6 +71,8 @@ pub struct State {
     /// For the forecast of the next tick: ranges that came out of others, and those that ended.
     pub born: Vec<Born>,
     pub dead: Vec<RangeId>,
+    /// Ranges that have changed besides their heat, and are told of with the next tick.
+    pub renewed: BTreeSet<RangeId>,
     /// What was published last: what plans rest on.
     pub forecasts: BTreeMap<RangeId, RangeForecast>,
     pub total: RangeForecast,
@@ -137,7 +142,6 @@ pub struct TickOutputs {
 
 /// Decides what a planner does.
 pub struct Planner {
-    settings: Settings,
     state: State,
     outbox: Outbox,
     changes: Changes,
@@ -149,6 +153,10 @@ pub struct Planner {
     pressure: BTreeMap<NodeId, Pressure>,
     /// The dataflow knows nothing yet: what it says first is all, and no change.
     is_fresh: bool,
+    /// Nothing on the topics lets a restart begin before the end of this tick.
+    is_adopting: bool,
+    /// Ends of migrations that nobody else will tell of.
+    owed: Vec<MigrationStatus>,
     turn: Turn,
 }
 
@@ -166,6 +174,8 @@ struct Turn {
     queries: u64,
     late: u64,
     decision: Decision,
+    /// The published forecasts that the decision rests on.
+    rests_on: Vec<HeatCited>,
     /// Ranges whose published heat may have changed.
     heated: BTreeSet<RangeId>,
     /// Cells that change behind this tick.
@@ -180,47 +190,64 @@ impl Planner {
     /// Begins without a past: ranges at the split points, owned by nobody yet.
     pub fn new(settings: Settings) -> Self {
         let ranges = Ranges::tiled(&settings.split_points);
-        let mut cells = Cells::default();
-        for range in ranges.iter() {
-            for start in cell_starts(&range.span, &settings) {
-                cells.born(start, range.id);
-            }
-        }
-        let config = forecast::Config { rung: settings.rung, tick_ms: settings.tick_ms };
-        let state = State {
-            tick: 0,
-            map: Map::default(),
-            ranges,
-            cells,
-            range_heat: BTreeMap::new(),
-            node_heat: BTreeMap::new(),
-            fleet: Fleet::new(settings.silent_ticks),
-            migrations: Migrations::new(
-                settings.policy.moves_in_flight_max as usize,
-                settings.cancel_grace_ms,
-            ),
-            forecaster: Forecaster::new(config),
-            born: Vec::new(),
-            dead: Vec::new(),
-            forecasts: BTreeMap::new(),
-            total: RangeForecast::default(),
-            published: BTreeMap::new(),
-            ledger: Ledger::default(),
-            policy_digest: String::new(),
-            last_refusal: String::new(),
-        };
-        Self::with(settings, state, Vec::new())
+        let cells = first_table(&ranges, &settings);
+        Self::with(begin(settings, ranges, cells), Vec::new())
     }
 
-    /// Goes on where a snapshot was taken; its slots are fed before the next tick.
+    /// Takes over an assignment that stands without a planner's memory of it: from `assignment`,
+    /// `migrate_range` and `migration_status`, each read to its end, at `now`.
+    ///
+    /// What is not committed is cancelled or said to have failed, and a snapshot is taken, with the
+    /// first tick. All ranges rest as if they had just been moved: nobody knows when they were, and
+    /// how large they are is yet to be reported.
+    pub fn adopted(
+        settings: Settings,
+        now: Millis,
+        map: Map,
+        commands: &[MigrateRange],
+        statuses: &[MigrationStatus],
+    ) -> Self {
+        let rests_until = now.0 / settings.tick_ms + settings.policy.cool_down_ticks;
+        let ranges = Ranges::adopted(&map, rests_until);
+        let cells = first_table(&ranges, &settings);
+        let (migrations, owed) = Migrations::adopt(
+            settings.policy.moves_in_flight_max as usize,
+            settings.cancel_grace_ms,
+            now,
+            &map,
+            commands,
+            statuses,
+        );
+        let ledger = Ledger::adopted(&settings, now, commands, statuses);
+        let state = State { map, migrations, ledger, ..begin(settings, ranges, cells) };
+        Self { is_adopting: true, owed, ..Self::with(state, Vec::new()) }
+    }
+
+    /// Goes on where a snapshot was taken, under these settings; its slots are fed before the next
+    /// tick.
+    ///
+    /// The boxes that were recorded since are run again under the settings of their time, which are
+    /// those of the snapshot until one of them names others.
     pub fn restored(settings: Settings, mut state: State, slots: Vec<Slot>) -> Self {
         state.cells = state.cells.restored();
-        Self::with(settings, state, slots)
+        let moves_max = settings.policy.moves_in_flight_max as usize;
+        state.migrations.limit(moves_max, settings.cancel_grace_ms);
+        state.fleet.limit(settings.silent_ticks);
+        state.forecaster.configure(forecast_of(&settings));
+        state.settings = settings;
+        Self::with(state, slots)
     }
 
-    fn with(settings: Settings, state: State, slots: Vec<Slot>) -> Self {
+    /// Goes on under other settings, with a dataflow that was started with them; `slots` are the
+    /// sums of all cells, as of the last tick.
+    pub fn resettled(self, settings: Settings, slots: Vec<Slot>) -> Self {
+        let slots = self.as_of_next(slots);
+        let Self { state, outbox, is_adopting, owed, .. } = self;
+        Self { outbox, is_adopting, owed, ..Self::restored(settings, state, slots) }
+    }
+
+    fn with(state: State, slots: Vec<Slot>) -> Self {
         let mut res = Self {
-            settings,
             state,
             outbox: Outbox::default(),
             changes: Changes::default(),
@@ -230,6 +257,8 @@ impl Planner {
             capacities: BTreeMap::new(),
             pressure: BTreeMap::new(),
             is_fresh: true,
+            is_adopting: false,
+            owed: Vec::new(),
             turn: Turn::default(),
         };
         res.changes = res.everything(slots);
@@ -241,7 +270,23 @@ impl Planner {
     }
 
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.state.settings
+    }
+
+    /// The sums of all cells as they will be once what is divided or added up behind this tick is.
+    fn as_of_next(&self, slots: Vec<Slot>) -> Vec<Slot> {
+        let mut gone = BTreeSet::new();
+        let mut more = Vec::new();
+        for reshape in &self.changes.reshapes {
+            match reshape {
+                window::Reshape::Forget(cell) => _ = gone.insert(*cell),
+                window::Reshape::Slot(cell, tick, heat) => more.push((*cell, *tick, *heat)),
+            }
+        }
+        let mut res = slots;
+        res.retain(|(cell, _, _)| !gone.contains(cell));
+        res.extend(more);
+        res
     }
 
     /// All that the dataflow is to know as of the end of the last tick.
@@ -266,6 +311,47 @@ impl Planner {
     }
 }
 
+/// All that is known before the first tick.
+fn begin(settings: Settings, ranges: Ranges, cells: Cells) -> State {
+    let moves_max = settings.policy.moves_in_flight_max as usize;
+    State {
+        tick: 0,
+        map: Map::default(),
+        ranges,
+        cells,
+        range_heat: BTreeMap::new(),
+        node_heat: BTreeMap::new(),
+        fleet: Fleet::new(settings.silent_ticks),
+        migrations: Migrations::new(moves_max, settings.cancel_grace_ms),
+        forecaster: Forecaster::new(forecast_of(&settings)),
+        born: Vec::new(),
+        dead: Vec::new(),
+        renewed: BTreeSet::new(),
+        forecasts: BTreeMap::new(),
+        total: RangeForecast::default(),
+        published: BTreeMap::new(),
+        ledger: Ledger::default(),
+        policy_digest: String::new(),
+        last_refusal: String::new(),
+        settings,
+    }
+}
+
+fn forecast_of(settings: &Settings) -> forecast::Config {
+    forecast::Config { rung: settings.rung, tick_ms: settings.tick_ms }
+}
+
+/// The cells that ranges are born with.
+fn first_table(ranges: &Ranges, settings: &Settings) -> Cells {
+    let mut cells = Cells::default();
+    for range in ranges.iter() {
+        for start in cell_starts(&range.span, settings) {
+            cells.born(start, range.id);
+        }
+    }
+    cells
+}
+
 /// Where the cells of the first assignment begin, but the first, which begins at the beginning.
 pub fn first_cells(settings: &Settings) -> Vec<Key> {
     let ranges = birth::ranges(&settings.split_points);
@@ -281,3 +367,6 @@ fn cell_starts(span: &KeySpan, settings: &Settings) -> Vec<Key> {
     }
     starts
 }
+
+#[cfg(test)]
+mod tests;

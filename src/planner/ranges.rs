@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::assignment::birth;
+use crate::assignment::map::{Map, span_of};
 use dataflows::Tick;
 use schemas::{Epoch, Key, KeySpan, NodeId, RangeId};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,18 @@ impl Ranges {
         for span in birth::ranges(split_points) {
             let (id, node, epoch, bytes) = (RangeId(0), None, Epoch(0), 0);
             let (cool_until, join_after, pinned) = (0, 0, false);
+            res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });
+        }
+        res
+    }
+
+    /// Takes the ranges of an assignment over; all of them rest until a tick.
+    pub fn adopted(map: &Map, rests_until: Tick) -> Self {
+        let mut res = Self::default();
+        for it in map.iter() {
+            let (id, bytes, pinned) = (RangeId(0), 0, false);
+            let (span, node, epoch) = (span_of(it), Some(it.node.clone()), it.epoch);
+            let (cool_until, join_after) = (rests_until, rests_until);
             res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });
         }
         res

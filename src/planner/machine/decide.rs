@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dataflows::balance::{self, Budget, Cell, Node, Range, Situation};
 use dataflows::pressure::Pressure;
+use schemas::plan::JoinChosen;
 use schemas::{Key, KeySpan, NodeId};
 
 use super::super::ranges::RangeState;
@@ -14,7 +15,7 @@ use crate::keys::{WHOLE, fraction};
 impl Planner {
     /// Load of each node in the last tick that was heard of, in `cost_us` per second.
     pub fn loads(&self) -> BTreeMap<NodeId, u64> {
-        let tick_ms = i128::from(self.settings.tick_ms);
+        let tick_ms = i128::from(self.state.settings.tick_ms);
         let load = |us: i64| (i128::from(us.max(0)) * 1000 / tick_ms) as u64;
         let heat = self.state.node_heat.iter();
         heat.map(|(node, heat)| (node.clone(), load(heat.one().cost_us()))).collect()
@@ -44,7 +45,9 @@ impl Planner {
         let mut desired = intended.clone();
         if self.may_plan() {
             let situation = self.situation();
-            self.turn.decision = balance::decide(&situation);
+            let mut decision = balance::decide(&situation);
+            decision.joins.retain(|it| self.has_one_inbox(it));
+            self.turn.decision = decision;
             carry_out(&mut desired, &self.turn.decision);
         }
         let current = rows(&self.current, &intended);
@@ -55,7 +58,7 @@ impl Planner {
 
     /// Plans nothing before the birth, nothing on a tick that is long over, nothing to observe.
     fn may_plan(&self) -> bool {
-        match self.settings.mode {
+        match self.state.settings.mode {
             Mode::Observe => false,
             Mode::Auto => {
                 !self.turn.stale
@@ -63,6 +66,15 @@ impl Planner {
                     && self.state.ranges.iter().all(|it| it.node.is_some())
             }
         }
+    }
+
+    /// Tells whether all that is to join is assigned to one inbox: a node that came back with an
+    /// empty store may read another one than it did.
+    fn has_one_inbox(&self, it: &JoinChosen) -> bool {
+        let span = KeySpan { start: it.range_start.clone(), end: it.range_end.clone() };
+        let mut inboxes = self.state.map.overlapping(&span).map(|it| it.inbox);
+        let first = inboxes.next();
+        inboxes.all(|it| Some(it) == first)
     }
 
     /// The assignment as it will be when the moves in flight are over.
@@ -84,19 +96,18 @@ impl Planner {
     fn situation(&self) -> Situation {
         let state = &self.state;
         let ranges = state.ranges.iter().filter_map(|it| self.range(it)).collect();
-        let mut ledger = state.ledger.clone();
         Situation {
             tick: self.turn.tick,
-            tick_ms: self.settings.tick_ms,
+            tick_ms: self.state.settings.tick_ms,
             ranges,
             nodes: self.nodes(),
             total: state.total,
             budget: Budget {
                 moves_in_flight: state.migrations.moves() as u32,
                 bytes_in_flight: state.migrations.bytes_in_flight(),
-                churn_bytes: ledger.churn_bytes(self.turn.tick, self.settings.tick_ms),
+                churn_bytes: state.ledger.churn_bytes(),
             },
-            policy: self.settings.policy.clone(),
+            policy: self.state.settings.policy.clone(),
         }
     }
 
@@ -136,7 +147,10 @@ impl Planner {
                 start: cell.start.clone(),
                 heat: cell.heat,
                 bytes: (u128::from(it.bytes) * u128::from(part) / u128::from(WHOLE)) as u64,
-                unsplittable_ppm: self.state.cells.unsplittable_ppm(*id, &self.settings.cells),
+                unsplittable_ppm: self
+                    .state
+                    .cells
+                    .unsplittable_ppm(*id, &self.state.settings.cells),
             });
         }
         cells

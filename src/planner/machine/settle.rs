@@ -44,6 +44,7 @@ impl Planner {
         self.delta.retain(|_, sum| *sum != 0);
         // What is published and told is as of the assignment of this tick, so it comes first.
         self.publish();
+        self.turn.rests_on = self.rests_on();
         let deeds = deeds(&self.delta);
         if self.state.map.is_empty() {
             self.birth();
@@ -88,7 +89,7 @@ impl Planner {
         let takers = nodes.iter().filter(|(_, it)| it.takes);
         let (takers, capacities): (Vec<_>, Vec<_>) =
             takers.map(|(id, it)| (id.clone(), it.capacity_us_per_s)).unzip();
-        if takers.is_empty() || (takers.len() as u32) < self.settings.birth_nodes {
+        if takers.is_empty() || (takers.len() as u32) < self.state.settings.birth_nodes {
             return;
         }
         let owners = birth::shares(self.state.ranges.len(), &capacities);
@@ -111,6 +112,9 @@ impl Planner {
     fn generation(&mut self, deeds: &[Deed]) {
         let map = self.state.map.clone();
         let mut draft = Draft::new(&map);
+        for status in std::mem::take(&mut self.owed) {
+            self.tell_status(&status);
+        }
         self.state.migrations.close(self.turn.end);
         while let Some(action) = self.state.migrations.poll_action(map.generation()) {
             match action {
@@ -162,7 +166,7 @@ impl Planner {
         for deed in deeds {
             let Deed::Move { span, destination } = deed else { continue };
             let destination = self.owner(destination);
-            let policy = &self.settings.policy;
+            let policy = &self.state.settings.policy;
             let cool_until = self.turn.tick + policy.cool_down_ticks;
             let range = self.state.ranges.at_mut(&span.start).expect("a decision moves ranges");
             (range.cool_until, range.join_after) = (cool_until, cool_until);
@@ -219,13 +223,13 @@ impl Planner {
         rows.extend(old.map(|old| ((id, old), -1)));
         rows.push(((id, node), 1));
         // Who owns it is news, too.
-        self.state.published.remove(&span.start);
+        self.state.renewed.insert(id);
     }
 
     /// Makes ranges of the parts of one; the first keeps its id.
     fn split(&mut self, span: &KeySpan, at: &[Key]) {
         let parent = self.state.ranges.remove(&span.start).expect("what is split is a range");
-        let join_after = self.turn.tick + self.settings.policy.cool_down_ticks;
+        let join_after = self.turn.tick + self.state.settings.policy.cool_down_ticks;
         let spans = pieces(&span.start, &span.end, at);
         let shares = self.shares_of(&spans);
         let mut ppm_left = 1_000_000;
@@ -245,14 +249,13 @@ impl Planner {
             let ppm = if i + 1 == spans.len() { ppm_left } else { shares[i].min(ppm_left) };
             ppm_left -= ppm;
             self.state.born.push(Born { id, parents: vec![(parent.id, ppm)] });
+            self.state.renewed.insert(id);
             if i > 0 {
                 let node = parent.node.clone().expect("it has an owner");
                 self.changes.range_nodes.push(((id, node), 1));
                 self.relabel(child, id);
             }
         }
-        // It is told anew, with its new end and its own heat.
-        self.state.published.remove(&span.start);
     }
 
     /// Makes one range of several; it keeps the id of the first.
@@ -262,7 +265,7 @@ impl Planner {
         let parts: Vec<RangeState> =
             starts.iter().filter_map(|it| self.state.ranges.remove(it)).collect();
         let first = parts.first().expect("a run has ranges").clone();
-        let join_after = self.turn.tick + self.settings.policy.cool_down_ticks;
+        let join_after = self.turn.tick + self.state.settings.policy.cool_down_ticks;
         let state = RangeState {
             span: span.clone(),
             epoch: Epoch(parts.iter().map(|it| it.epoch.0).max().unwrap_or(0) + 1),
@@ -274,17 +277,18 @@ impl Planner {
         self.state.ranges.put(state);
         let parents = parts.iter().map(|it| (it.id, 1_000_000)).collect();
         self.state.born.push(Born { id: first.id, parents });
+        self.state.renewed.insert(first.id);
         for part in &parts[1..] {
             self.relabel(&part.span, first.id);
             let node = part.node.clone().expect("it has an owner");
             self.changes.range_nodes.push(((part.id, node), -1));
             self.state.dead.push(part.id);
+            self.state.renewed.remove(&part.id);
             self.state.forecasts.remove(&part.id);
             if self.state.published.remove(&part.span.start).is_some() {
                 self.turn.news.insert(part.span.start.clone(), None);
             }
         }
-        self.state.published.remove(&span.start);
     }
 
     /// Gives the cells of an interval to a range, from the next tick on.
@@ -308,16 +312,13 @@ impl Planner {
         costs.iter().map(share).collect()
     }
 
-    /// Lets cells be cut and join, except on the tick of a snapshot: what is divided stands in none.
+    /// Lets cells be cut and join. Returns those whose sums are to be divided or added up.
     fn reshape(&mut self) -> Vec<CellId> {
-        if self.is_snapshot_due() {
-            return Vec::new();
-        }
         let mut total = Rolling::default();
         self.state.range_heat.values().for_each(|it| total.plus_equals(it));
         let (tick, touched) = (self.turn.tick, std::mem::take(&mut self.turn.touched));
         let (flags, reshapes) =
-            self.state.cells.reshape(tick, &total, &touched, &self.settings.cells);
+            self.state.cells.reshape(tick, &total, &touched, &self.state.settings.cells);
         for (start, sampled) in flags {
             self.changes.splits.push(match sampled {
                 true => SplitChange::Watch { start },

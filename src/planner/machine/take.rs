@@ -30,7 +30,10 @@ pub struct Expected {
 impl Planner {
     /// Takes in the records of a tick; returns what the dataflow is to read.
     pub fn begin(&mut self, filled: FilledBox) -> (Vec<Payload>, Changes) {
-        let FilledBox { bounds, records, from_future, .. } = filled;
+        let FilledBox { bounds, mut records, mut from_future, .. } = filled;
+        // Partitions come interleaved as the broker had it: that must not show.
+        records.sort_by_key(|it| (it.at, it.offset));
+        from_future.sort_by_key(|it| (it.at, it.offset));
         let (tick, tick_ms, stale) = (bounds.tick, bounds.tick_ms, bounds.stale);
         let end = Millis((tick + 1) * tick_ms);
         self.turn = Turn { tick, tick_ms, stale, end, bounds: Some(bounds), ..Turn::default() };
@@ -48,6 +51,7 @@ impl Planner {
             }
         }
         self.weigh();
+        self.state.ledger.forget(tick, tick_ms);
         (payloads, std::mem::take(&mut self.changes))
     }
 
@@ -118,6 +122,7 @@ impl Planner {
         };
         let answers = self.state.forecaster.answer(tick, &features);
         self.turn.heated = changed;
+        self.turn.heated.append(&mut self.state.renewed);
         for (id, forecast) in &answers.ranges {
             self.turn.heated.insert(*id);
             match forecast {
@@ -138,7 +143,9 @@ impl Planner {
             let old = self.capacities.get(*id).copied();
             (old != capacity).then(|| ((*id).clone(), capacity))
         };
-        let capacities: Vec<_> = nodes.iter().filter_map(|it| capacity(&it)).collect();
+        let mut capacities: Vec<_> = nodes.iter().filter_map(|it| capacity(&it)).collect();
+        let is_gone = |it: &&NodeId| !nodes.contains_key(*it);
+        capacities.extend(self.capacities.keys().filter(is_gone).map(|it| (it.clone(), None)));
         self.capacities = nodes.into_iter().map(|(id, it)| (id, it.capacity_us_per_s)).collect();
         Expected { forecasts: upserts, total: answers.total, capacities }
     }

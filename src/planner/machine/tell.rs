@@ -1,6 +1,6 @@
 //! Tells what a tick led to: plan, assignment, commands, statuses, heat, dead letters, progress.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use schemas::heatmap::RangeHeated;
 use schemas::plan::{HeatCited, Planned};
@@ -18,8 +18,8 @@ use crate::kafka::Output;
 impl Planner {
     /// Tells whether the sums of all cells are wanted at the end of this tick.
     pub fn is_snapshot_due(&self) -> bool {
-        let every = self.settings.snapshot_ticks;
-        every > 0 && self.turn.tick.is_multiple_of(every)
+        let every = self.state.settings.snapshot_ticks;
+        every > 0 && (self.is_adopting || self.turn.tick.is_multiple_of(every))
     }
 
     /// Ends the tick; `all` are the sums of all cells, if they were wanted.
@@ -42,6 +42,8 @@ impl Planner {
         self.state.tick = self.turn.tick;
         self.is_fresh = false;
         if let Some(slots) = all {
+            self.is_adopting = false;
+            let slots = self.as_of_next(slots);
             self.outbox.replace(chunks(self.turn.tick, &self.state, slots));
         }
         let progress = |it: Progress| output(Vec::new(), &it);
@@ -57,33 +59,24 @@ impl Planner {
     pub(super) fn plan(&mut self) -> Option<Planned> {
         let decision = std::mem::take(&mut self.turn.decision);
         let done = decision.moves.len() + decision.splits.len() + decision.joins.len();
-        let cited = decision
-            .moves
-            .iter()
-            .map(|it| &it.range_start)
-            .chain(decision.splits.iter().map(|it| &it.range_start))
-            .chain(decision.joins.iter().map(|it| &it.range_start))
-            .chain(decision.rejected.iter().map(|it| &it.range_start));
-        let rests_on: BTreeMap<Key, HeatCited> =
-            cited.filter_map(|start| Some((start.clone(), self.cite(start)?))).collect();
         let mut plan = Planned {
             plan: self.plan_id(),
             tick: self.turn.tick,
             tick_start_ms: self.turn.tick * self.turn.tick_ms,
             tick_ms: self.turn.tick_ms,
-            mode: match self.settings.mode {
+            mode: match self.state.settings.mode {
                 Mode::Observe => "observe".to_owned(),
                 Mode::Auto => "auto".to_owned(),
             },
             inputs_digest: String::new(),
-            policy_digest: self.settings.text().1,
+            policy_digest: self.state.settings.text().1,
             digest: String::new(),
             why: decision.why,
             moves: decision.moves,
             splits: decision.splits,
             joins: decision.joins,
             rejected: decision.rejected,
-            rests_on: rests_on.into_values().collect(),
+            rests_on: std::mem::take(&mut self.turn.rests_on),
             unsplittable_ppm: decision.unsplittable_ppm,
         };
         if done == 0 {
@@ -106,24 +99,29 @@ impl Planner {
         format!("p-{}", self.turn.tick)
     }
 
-    fn cite(&self, start: &Key) -> Option<HeatCited> {
-        let range = self.state.ranges.at(start)?;
-        let forecast = self.state.forecasts.get(&range.id)?;
-        // What is not published yet is published with this tick.
-        let tick = self.state.published.get(start).map_or(self.turn.tick, |it| it.tick);
-        let tick = if self.turn.heated.contains(&range.id) { self.turn.tick } else { tick };
-        Some(HeatCited {
-            range_start: start.clone(),
-            tick,
-            reads: (&forecast.reads).into(),
-            writes: (&forecast.writes).into(),
-        })
+    /// The published heat of the ranges that the decision names, all published by now.
+    pub(super) fn rests_on(&self) -> Vec<HeatCited> {
+        let it = &self.turn.decision;
+        let joined = it.joins.iter().flat_map(|it| std::iter::once(&it.range_start).chain(&it.at));
+        let named = it.moves.iter().map(|it| &it.range_start);
+        let named = named.chain(it.splits.iter().map(|it| &it.range_start));
+        let named = named.chain(joined).chain(it.rejected.iter().map(|it| &it.range_start));
+        let cited = |start| {
+            let record = self.state.published.get(start)?;
+            Some(HeatCited {
+                range_start: record.range_start.clone(),
+                tick: record.tick,
+                reads: record.reads.forecast.clone(),
+                writes: record.writes.forecast.clone(),
+            })
+        };
+        named.collect::<BTreeSet<_>>().into_iter().filter_map(cited).collect()
     }
 
     /// Heat of ranges that has changed, as of the assignment that the tick began with.
     pub(super) fn publish(&mut self) {
         let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
-        let rung = self.settings.rung.to_string();
+        let rung = self.state.settings.rung.to_string();
         let ids: Vec<_> = self.turn.heated.iter().copied().collect();
         for id in ids {
             let Some(range) = self.state.ranges.get(id) else { continue };
@@ -152,7 +150,8 @@ impl Planner {
         for (id, cell) in self.state.cells.within(&range.span.start, &range.span.end) {
             let cost = i128::from(cell.heat.six().cost_us());
             all += cost;
-            hot += cost * i128::from(self.state.cells.unsplittable_ppm(id, &self.settings.cells));
+            hot += cost
+                * i128::from(self.state.cells.unsplittable_ppm(id, &self.state.settings.cells));
         }
         (hot / all.max(1)).clamp(0, 1_000_000) as u32
     }
@@ -163,7 +162,7 @@ impl Planner {
         let hot: i128 = cells
             .watched()
             .map(|(id, it)| {
-                let ppm = cells.unsplittable_ppm(id, &self.settings.cells);
+                let ppm = cells.unsplittable_ppm(id, &self.state.settings.cells);
                 i128::from(it.heat.six().cost_us()) * i128::from(ppm)
             })
             .sum();
@@ -182,7 +181,7 @@ impl Planner {
     }
 
     fn done(&mut self, dead: usize) -> TickDone {
-        let (text, digest) = self.settings.text();
+        let (text, digest) = self.state.settings.text();
         let is_new = digest != self.state.policy_digest;
         self.state.policy_digest.clone_from(&digest);
         let mut done = TickDone {
@@ -193,7 +192,7 @@ impl Planner {
                 reads: (&self.state.total.reads).into(),
                 writes: (&self.state.total.writes).into(),
             }),
-            rung: self.settings.rung.to_string(),
+            rung: self.state.settings.rung.to_string(),
             processor: std::env::consts::ARCH.to_owned(),
             queries: self.turn.queries,
             late: self.turn.late,
@@ -211,7 +210,8 @@ impl Planner {
         let over = |(node, load): (NodeId, u64)| {
             let capacity = u128::from(nodes.get(&node)?.capacity_us_per_s).max(1);
             let permille = u128::from(load) * 1000 / capacity;
-            let over = permille.saturating_sub(u128::from(self.settings.policy.warm_permille));
+            let over =
+                permille.saturating_sub(u128::from(self.state.settings.policy.warm_permille));
             Some((over * u128::from(self.turn.tick_ms) / 1000) as u64)
         };
         self.loads().into_iter().filter_map(over).sum()
