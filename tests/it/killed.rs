@@ -43,28 +43,31 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
     let nodes = Nodes::start(&world.connection);
     let points: &[_] = if cfg!(feature = "failpoints") { &POINTS } else { &[] };
     if points.is_empty() {
-        say("SKIPPED in part: killed at named points, as that needs --features failpoints; all ten \
-             kills are at random");
+        say(
+            "SKIPPED in part: killed at named points, as that needs --features failpoints; all ten \
+             kills are at random",
+        );
     }
     let mut tick = 0;
     for kill in 0..KILLS {
         match points.get(kill as usize) {
             Some(point) => {
-                let planner = world.planner("killed", Some(&format!("{point}={}*off->panic", 6 + below(10))));
+                let planner =
+                    world.planner("killed", Some(&format!("{point}={}*off->panic", 6 + below(10))));
                 let status = planner.ended();
                 assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
                 tick = world.last_tick().unwrap();
             }
             None => {
-                let planner = world.planner("killed", None);
-                tick = world.await_tick(tick + 5 + below(15));
+                let mut planner = world.planner("killed", None);
+                tick = planner.await_tick(&world, tick + 5 + below(15));
                 planner.kill();
             }
         }
     }
-    let planner = world.planner("killed", None);
+    let mut planner = world.planner("killed", None);
     let first = world.ticks()[0].tick;
-    world.await_tick(tick.max(first + TICKS) + 20);
+    planner.await_tick(&world, tick.max(first + TICKS) + 20);
     planner.signal("-TERM");
     let status = planner.ended();
     assert!(status.success(), "{status}");
