@@ -79,6 +79,16 @@ pub enum Beginning {
     Adopted { ranges: usize },
 }
 
+impl Beginning {
+    /// Tells whether the box is in the snapshot: only the place where it ends is of use.
+    pub fn knows(self, bounds: &TickBox) -> bool {
+        match self {
+            Self::Snapshot { tick, .. } => bounds.tick <= tick,
+            Self::New | Self::First { .. } | Self::Adopted { .. } => false,
+        }
+    }
+}
+
 /// Looks on while a planner runs.
 pub trait Watch {
     /// It is known what it begins with.
@@ -134,6 +144,10 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let mut run = Run::start(planner, options.timely_workers)?;
     let mut digests = VecDeque::from(digests);
     while let Some(filled) = source.next_tick()? {
+        if beginning.knows(&filled.bounds) {
+            digests.pop_front();
+            continue;
+        }
         watch.filled(&filled);
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
         run.go_by(match digests.pop_front() {
@@ -239,36 +253,43 @@ pub fn tick(
 }
 
 /// What a planner goes on with.
-struct Resumed {
-    planner: Planner,
-    beginning: Beginning,
-    recorded: Vec<TickBox>,
+pub struct Resumed {
+    pub planner: Planner,
+    pub beginning: Beginning,
+    pub recorded: Vec<TickBox>,
     /// By what the recorded ticks were decided.
-    digests: Vec<String>,
-    policies: Policies,
+    pub digests: Vec<String>,
+    pub policies: Policies,
 }
 
 fn resume(options: &Options, past: Past) -> anyhow::Result<Resumed> {
+    if let Some(resumed) = rebuilt(past, Some(&options.settings))? {
+        return Ok(resumed);
+    }
+    let (planner, beginning) = begin(options)?;
+    let (recorded, digests) = (Vec::new(), Vec::new());
+    Ok(Resumed { planner, beginning, recorded, digests, policies: Policies::default() })
+}
+
+/// Returns the planner that the past is of, unless there is none or its beginning is gone. `now` are
+/// settings of which no record is needed.
+pub fn rebuilt(past: Past, now: Option<&Settings>) -> anyhow::Result<Option<Resumed>> {
     let Past { snapshot, recorded, policies, is_cut } = past;
     let boxes = recorded.len();
-    let now = &options.settings;
     let (planner, beginning) = match snapshot {
         Some((state, slots)) => {
-            let tick = state.tick;
-            let settings = policies.settings(&state.policy_digest, Some(now))?;
+            let (tick, boxes) = (state.tick, boxes - 1);
+            let settings = policies.settings(&state.policy_digest, now)?;
             (Planner::restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
         }
-        None if is_cut || recorded.is_empty() => {
-            let (planner, beginning) = begin(options)?;
-            return Ok(Resumed { planner, beginning, recorded: vec![], digests: vec![], policies });
-        }
+        None if is_cut || recorded.is_empty() => return Ok(None),
         None => {
-            let settings = policies.settings(&recorded[0].policy_digest, Some(now))?;
+            let settings = policies.settings(&recorded[0].policy_digest, now)?;
             (Planner::new(settings), Beginning::First { boxes })
         }
     };
     let (digests, recorded) = recorded.into_iter().map(|it| (it.policy_digest, it.bounds)).unzip();
-    Ok(Resumed { planner, beginning, recorded, digests, policies })
+    Ok(Some(Resumed { planner, beginning, recorded, digests, policies }))
 }
 
 /// Begins without a past of its own.

@@ -34,7 +34,8 @@ pub const INPUTS: [&str; 3] = ["query_log", "node_capacity", "migration_status"]
 pub struct Past {
     /// The newest valid snapshot: state, and sums by (cell, tick).
     pub snapshot: Option<(State, Vec<Slot>)>,
-    /// The boxes since, or all there are; contiguous, the oldest first.
+    /// The boxes since, or all there are; contiguous, the oldest first. Before those since a snapshot
+    /// comes that of its own tick, emptied: the place where they go on.
     pub recorded: Vec<Recorded>,
     /// By their digests.
     pub policies: Policies,
@@ -132,7 +133,7 @@ impl Reader {
         if let Some(chunk) = chunk.filter(|it| it.tick < first) {
             self.gatherer.add(chunk);
             if let Some(newest) = self.gatherer.newest_tick() {
-                self.done.retain(|it| newest < it.tick);
+                self.done.retain(|it| newest <= it.tick);
             }
         }
     }
@@ -162,15 +163,20 @@ impl Reader {
             Some(chunks) => {
                 let (tick, state, slots) =
                     assemble::<State>(&chunks).context("read the newest snapshot")?;
-                done.retain(|it| tick < it.tick);
+                done.retain(|it| tick <= it.tick);
                 // One from before an adoption says nothing of what came after that.
-                let follows = done.first().is_none_or(|it| it.tick == tick + 1);
+                let follows = done.first().is_some_and(|it| it.tick == tick);
                 is_cut |= !follows;
                 follows.then_some((state, slots))
             }
             None => None,
         };
-        let recorded: Vec<Recorded> = done.into_iter().map(recorded).collect::<Result<_, _>>()?;
+        let mut recorded: Vec<Recorded> =
+            done.into_iter().map(recorded).collect::<Result<_, _>>()?;
+        if snapshot.is_some() {
+            let spans = recorded[0].bounds.spans.values_mut();
+            spans.for_each(|it| it.from = it.to);
+        }
         for pair in recorded.windows(2) {
             let [one, next] = [&pair[0].bounds, &pair[1].bounds];
             ensure!(

@@ -18,6 +18,7 @@ pub mod tally;
 pub mod hindsight;
 pub mod report;
 pub mod outcome;
+pub mod verify;
 pub mod plot;
 
 use schemas::Key;

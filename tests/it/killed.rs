@@ -7,7 +7,9 @@ use std::fmt::Debug;
 use std::os::unix::process::ExitStatusExt;
 
 use isotherm::planner::progress::INPUTS;
+use isotherm::replay::verify::{self, Verify};
 use isotherm::tick::tick_box::TickBox;
+use schemas::Millis;
 use schemas::assignment::Assignment;
 use schemas::migrate_range::{Command, MigrateRange};
 use schemas::plan::Planned;
@@ -59,20 +61,21 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
                 tick = world.last_tick().unwrap();
             }
             None => {
-                let planner = world.planner("killed", None);
-                tick = world.await_tick(tick + 5 + below(15));
+                let mut planner = world.planner("killed", None);
+                tick = planner.await_tick(&world, tick + 5 + below(15));
                 planner.kill();
             }
         }
     }
-    let planner = world.planner("killed", None);
+    let mut planner = world.planner("killed", None);
     let first = world.ticks()[0].tick;
-    world.await_tick(tick.max(first + TICKS) + 20);
+    planner.await_tick(&world, tick.max(first + TICKS) + 20);
     planner.signal("-TERM");
     let status = planner.ended();
     assert!(status.success(), "{status}");
     drop(nodes);
     check_whole(&world);
+    check_replay(&world, None);
 
     let count = |topic: &'static str| world.records(topic).len();
     let aborted = |topic| world.count_uncommitted(topic) - count(topic);
@@ -110,6 +113,21 @@ pub fn check_whole(world: &World) {
         starts().count(),
         assignments.len()
     ));
+}
+
+/// Runs all ticks again, or those from a time on.
+pub fn check_replay(world: &World, from: Option<Millis>) {
+    let verify = Verify {
+        connection: &world.connection,
+        planner_id: "planner",
+        from,
+        to: None,
+        timely_workers: 2,
+    };
+    let verdict = verify::run(&verify, &mut |_| ()).unwrap();
+    say(&verdict.to_string());
+    assert_eq!(verdict.difference, None, "{verdict}");
+    assert!(verdict.same > verdict.last - verdict.first, "{verdict}");
 }
 
 fn once<T: Ord + Debug>(what: &str, all: impl Iterator<Item = T>) {

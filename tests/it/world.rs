@@ -174,11 +174,6 @@ impl World {
         last.map(|it| it.tick).max()
     }
 
-    /// Waits until a tick is committed that is not before this one.
-    pub fn await_tick(&self, tick: u64) -> u64 {
-        await_that(&format!("tick {tick}"), || self.last_tick().filter(|it| tick <= *it))
-    }
-
     /// Counts what is on a topic, aborted or not, and only as records.
     pub fn count_uncommitted(&self, topic: &str) -> usize {
         let mut client = ClientConfig::new();
@@ -233,6 +228,14 @@ impl Planner {
 
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until a tick is committed that is not before this one.
+    pub fn await_tick(&mut self, world: &World, tick: u64) -> u64 {
+        await_that(&format!("tick {tick}"), || {
+            assert!(!self.has_ended(), "the planner has ended before tick {tick}");
+            world.last_tick().filter(|it| tick <= *it)
+        })
     }
 
     /// Waits for its end.
