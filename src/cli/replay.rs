@@ -37,6 +37,7 @@ use crate::replay::plot::KeyAxis;
 use crate::replay::report::Paper;
 use crate::replay::scenario::{self, Shape};
 use crate::replay::trace::{Assumed, Trace};
+use crate::replay::verify::{self, Verify};
 use crate::tick::rules::Rules;
 use crate::tick::tick_box::TickBox;
 
@@ -181,7 +182,7 @@ enum Keys {
 
 pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     if args.verify {
-        return Err(anyhow::anyhow!("`replay --verify` is not part of this build yet").into());
+        return verify(config, args);
     }
     let extent = extent(config, args)?;
     let nodes = nodes(args, extent.mean_load)?;
@@ -267,6 +268,32 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     Ok(Exit::Done)
 }
 
+/// Runs the recorded ticks again, and tells the first difference.
+fn verify(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let now = wall_clock();
+    let it = Verify {
+        connection: &config.kafka,
+        planner_id: &config.planner.id,
+        from: args.from.and_then(|it| it.stamp(now)),
+        to: args.to.and_then(|it| it.stamp(now)),
+        timely_workers: config.planner.timely_workers,
+    };
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new_spinner(),
+        false => ProgressBar::hidden(),
+    };
+    let verdict = verify::run(&it, &mut |tick| bar.set_message(format!("tick {tick}")))?;
+    bar.finish_and_clear();
+    super::print(&format!("{verdict}\n"))?;
+    Ok(if verdict.difference.is_none() { Exit::Done } else { Exit::Failed })
+}
+
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Millis(since.map_or(0, |it| it.as_millis() as u64))
+}
+
 fn unix_ms(text: &str) -> Result<Millis, std::num::ParseIntError> {
     text.parse().map(Millis)
 }
@@ -327,8 +354,7 @@ fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>
             Fault::new(Exit::Usage, "isotherm::replay::topic", what).remedy(remedy),
         ));
     }
-    let now =
-        Millis(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64));
+    let now = wall_clock();
     let from = match args.from {
         None | Some(Moment::Beginning) => Start::Beginning,
         Some(Moment::End) => Start::End,
