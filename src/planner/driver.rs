@@ -17,16 +17,19 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use dataflows::{Config, Tick, tally};
 use fail::fail_point;
+use schemas::Millis;
 use tracing::{info, warn};
 
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
 use super::settings::Settings;
+use super::standing::{self, Standing};
 use crate::kafka::Connection;
 use crate::kafka::sink::{CommitError, Sink};
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
@@ -150,7 +153,7 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         }
         watch.filled(&filled);
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
-        run.go_by(match digests.pop_front() {
+        run = run.going_by(match digests.pop_front() {
             Some(digest) => policies.settings(&digest, Some(&options.settings))?,
             None => options.settings.clone(),
         })?;
@@ -197,14 +200,12 @@ impl Run {
     }
 
     /// Goes by these settings from the next tick on.
-    pub fn go_by(&mut self, settings: Settings) -> anyhow::Result<()> {
+    pub fn going_by(mut self, settings: Settings) -> anyhow::Result<Self> {
         if *self.planner.settings() == settings {
-            return Ok(());
+            return Ok(self);
         }
-        let (state, slots) = (self.planner.state().clone(), self.engine.slots(None)?);
-        let timely_workers = self.timely_workers;
-        *self = Self::start(Planner::restored(settings, state, slots), timely_workers)?;
-        Ok(())
+        let slots = self.engine.slots(None)?;
+        Self::start(self.planner.resettled(settings, slots), self.timely_workers)
     }
 
     /// Carries one tick through machine and dataflow.
@@ -279,7 +280,7 @@ pub fn rebuilt(past: Past, now: Option<&Settings>) -> anyhow::Result<Option<Resu
     let (planner, beginning) = match snapshot {
         Some((state, slots)) => {
             let (tick, boxes) = (state.tick, boxes - 1);
-            let settings = policies.settings(&state.policy_digest, now)?;
+            let settings = state.settings.clone();
             (Planner::restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
         }
         None if is_cut || recorded.is_empty() => return Ok(None),
@@ -294,12 +295,17 @@ pub fn rebuilt(past: Past, now: Option<&Settings>) -> anyhow::Result<Option<Resu
 
 /// Begins without a past of its own.
 fn begin(options: &Options) -> anyhow::Result<(Planner, Beginning)> {
-    let standing = super::standing::read(&options.outputs)?;
+    let standing = standing::read(&options.outputs)?;
     if standing.map.is_empty() {
         return Ok((Planner::new(options.settings.clone()), Beginning::New));
     }
     let ranges = standing.map.iter().count();
-    Ok((super::standing::adopt(options.settings.clone(), standing)?, Beginning::Adopted { ranges }))
+    // Told by no record: what it leads to is in the snapshot of the first tick.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("it is later than 1970")?;
+    let now = Millis(now.as_millis() as u64);
+    let Standing { map, commands, statuses } = standing;
+    let planner = Planner::adopted(options.settings.clone(), now, map, &commands, &statuses);
+    Ok((planner, Beginning::Adopted { ranges }))
 }
 
 fn commit(sink: &Sink, outputs: &TickOutputs) -> anyhow::Result<()> {

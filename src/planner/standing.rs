@@ -3,14 +3,12 @@
 use std::ops::ControlFlow;
 
 use anyhow::Context;
+use schemas::Key;
 use schemas::assignment::Assignment;
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
 use schemas::wire::{Record, decode};
-use schemas::{Key, Millis};
 
-use super::machine::Planner;
-use super::settings::Settings;
 use crate::assignment::map::{Map, Row};
 use crate::kafka::Connection;
 use crate::kafka::tail::{Start, scan};
@@ -21,16 +19,13 @@ pub struct Standing {
     pub map: Map,
     pub commands: Vec<MigrateRange>,
     pub statuses: Vec<MigrationStatus>,
-    /// The stamp of the newest record.
-    pub newest: Millis,
 }
 
 /// Reads the topics to their ends; if no assignment stands, only that one.
 pub fn read(connection: &Connection) -> anyhow::Result<Standing> {
     let mut res = Standing::default();
-    let mut newest = Millis(0);
     let mut rows = Vec::new();
-    read_all::<Assignment>(connection, &mut newest, |key, assignment| {
+    read_all::<Assignment>(connection, |key, assignment| {
         rows.push(Row { start: Key(key), assignment });
     })?;
     for row in &rows {
@@ -40,29 +35,18 @@ pub fn read(connection: &Connection) -> anyhow::Result<Standing> {
     }
     if !res.map.is_empty() {
         let Standing { commands, statuses, .. } = &mut res;
-        read_all(connection, &mut newest, |_, it| commands.extend(it))?;
-        read_all(connection, &mut newest, |_, it| statuses.extend(it))?;
+        read_all(connection, |_, it| commands.extend(it))?;
+        read_all(connection, |_, it| statuses.extend(it))?;
     }
-    res.newest = newest;
     Ok(res)
-}
-
-/// Goes on with what stands: what is committed goes on, what is not is cancelled.
-pub fn adopt(_settings: Settings, _standing: Standing) -> anyhow::Result<Planner> {
-    anyhow::bail!(
-        "an assignment stands, and there is no valid progress of this planner: run it under the id \
-         under which it was run before"
-    )
 }
 
 fn read_all<R: Record>(
     connection: &Connection,
-    newest: &mut Millis,
     mut each: impl FnMut(Vec<u8>, Option<R>),
 ) -> anyhow::Result<()> {
     let mut broken = None;
     scan(connection, R::TOPIC, Start::Beginning, |record| {
-        *newest = (*newest).max(record.stamp);
         match record.value.as_deref().map(decode::<R>).transpose() {
             Ok(value) => each(record.key.unwrap_or_default(), value),
             // Others write there, too: what one of them has got wrong was counted when it came.

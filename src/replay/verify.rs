@@ -340,7 +340,7 @@ fn expect(
         if beginning.knows(&filled.bounds) {
             continue;
         }
-        run.go_by(policies.settings(&digest, None)?)?;
+        run = run.going_by(policies.settings(&digest, None)?)?;
         if tick == first {
             res.generations.0 = run.planner.state().map.generation().0 + 1;
         }

@@ -1,18 +1,19 @@
 //! Kills the planner, ten times, and looks for what is missing or stands twice.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
-
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::os::unix::process::ExitStatusExt;
 
+use isotherm::kafka::Output;
+use isotherm::kafka::writer::Writer;
 use isotherm::planner::progress::INPUTS;
-use isotherm::replay::verify::{self, Verify};
+use isotherm::replay::verify::{self, Verdict, Verify};
 use isotherm::tick::tick_box::TickBox;
 use schemas::Millis;
 use schemas::assignment::Assignment;
 use schemas::migrate_range::{Command, MigrateRange};
 use schemas::plan::Planned;
+use schemas::wire::encode;
 
 use crate::world::{Nodes, World, now_ms, say};
 
@@ -76,6 +77,7 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
     drop(nodes);
     check_whole(&world);
     check_replay(&world, None);
+    check_forged(&world);
 
     let count = |topic: &'static str| world.records(topic).len();
     let aborted = |topic| world.count_uncommitted(topic) - count(topic);
@@ -104,30 +106,50 @@ pub fn check_whole(world: &World) {
     for it in starts() {
         assert!(plans.contains(it.plan.as_deref().unwrap()), "a START without its plan: {it:?}");
     }
-    let assignments: Vec<Assignment> = world.values();
-    once("range and epoch", assignments.iter().map(|it| (&it.range_start, it.epoch)));
     say(&format!(
         "{} ticks, {queries} queries, {} plans, {} STARTs, {} assignments",
         boxes.len(),
         plans.len(),
         starts().count(),
-        assignments.len()
+        check_assigned(world)
     ));
+}
+
+/// Looks for an epoch of a range that stands twice, and counts.
+pub fn check_assigned(world: &World) -> usize {
+    let assignments: Vec<Assignment> = world.values();
+    once("range and epoch", assignments.iter().map(|it| (&it.range_start, it.epoch)));
+    assignments.len()
+}
+
+/// What nobody decided is found, with its tick.
+fn check_forged(world: &World) {
+    let mut plan = world.values::<Planned>().swap_remove(3);
+    plan.unsplittable_ppm += 1;
+    let writer = Writer::open(&world.connection, "forger").unwrap();
+    let key = plan.plan.clone().into_bytes();
+    writer.send(&Output::new("plan", key, encode(&plan))).unwrap();
+    writer.flush().unwrap();
+    let difference = replayed(world, "planner", None).difference.unwrap();
+    assert_eq!((difference.tick, difference.topic), (plan.tick, "plan"), "{difference}");
 }
 
 /// Runs all ticks again, or those from a time on.
 pub fn check_replay(world: &World, from: Option<Millis>) {
-    let verify = Verify {
-        connection: &world.connection,
-        planner_id: "planner",
-        from,
-        to: None,
-        timely_workers: 2,
-    };
-    let verdict = verify::run(&verify, &mut |_| ()).unwrap();
+    check_replay_of(world, "planner", from);
+}
+
+pub fn check_replay_of(world: &World, planner_id: &str, from: Option<Millis>) {
+    let verdict = replayed(world, planner_id, from);
     say(&verdict.to_string());
     assert_eq!(verdict.difference, None, "{verdict}");
     assert!(verdict.same > verdict.last - verdict.first, "{verdict}");
+}
+
+fn replayed(world: &World, planner_id: &str, from: Option<Millis>) -> Verdict {
+    let verify =
+        Verify { connection: &world.connection, planner_id, from, to: None, timely_workers: 2 };
+    verify::run(&verify, &mut |_| ()).unwrap()
 }
 
 fn once<T: Ord + Debug>(what: &str, all: impl Iterator<Item = T>) {

@@ -10,14 +10,12 @@
 //! commit is ACTIVE and COMPLETE, a rebuild is COMPLETE, all at once. The hot spot jumps, so that
 //! ranges must move.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -99,6 +97,11 @@ impl World {
 
     /// Starts a planner; each name has a port, and so a place in the group, of its own.
     pub fn planner(&self, name: &str, fail_points: Option<&str>) -> Planner {
+        self.planner_of(name, "planner", fail_points)
+    }
+
+    /// The same under another planner id.
+    pub fn planner_of(&self, name: &str, id: &str, fail_points: Option<&str>) -> Planner {
         let (configuration, log) = (self.path(name, "toml"), self.path(name, "log"));
         let port_file = self.path(name, "port");
         let port = std::fs::read_to_string(&port_file).unwrap_or_else(|_| {
@@ -110,7 +113,10 @@ impl World {
         std::fs::write(&configuration, self.configuration(&port)).unwrap();
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
-        command.args(["planner", "--config"]).arg(configuration).current_dir(&self.folder);
+        command
+            .args(["planner", "--id", id, "--config"])
+            .arg(configuration)
+            .current_dir(&self.folder);
         command.env("NO_COLOR", "1").env_remove("ISOTHERM_LOG").stderr(log);
         if let Some(it) = fail_points {
             command.env("FAILPOINTS", it);
@@ -163,7 +169,14 @@ impl World {
     }
 
     pub fn ticks(&self) -> Vec<TickDone> {
-        self.values::<Progress>().into_iter().filter_map(|it| it.tick).collect()
+        self.ticks_of("planner")
+    }
+
+    pub fn ticks_of(&self, id: &str) -> Vec<TickDone> {
+        let records = self.records(Progress::TOPIC).into_iter();
+        let records = records.filter(|it| it.key.as_deref() == Some(id.as_bytes()));
+        let progress = records.map(|it| decode::<Progress>(&it.value.unwrap()).unwrap());
+        progress.filter_map(|it| it.tick).collect()
     }
 
     /// Returns the last tick that is committed.
@@ -281,13 +294,12 @@ impl Drop for Planner {
 /// The nodes and the application, in a thread of their own.
 pub struct Nodes {
     stopped: Arc<AtomicBool>,
-    reports: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Nodes {
     pub fn start(connection: &Connection) -> Self {
-        let (stopped, reports) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, mut round) = (Arc::new(AtomicBool::new(false)), 0);
         let mut play = Play {
             writer: Writer::open(connection, "nodes").unwrap(),
             map: Map::default(),
@@ -295,32 +307,25 @@ impl Nodes {
             random: 1,
         };
         let consumer = consumer(connection);
-        let (connection, over, told) = (connection.clone(), stopped.clone(), reports.clone());
+        let (connection, over) = (connection.clone(), stopped.clone());
         let thread = thread::spawn(move || {
             let mut due = Instant::now();
             while !over.load(Ordering::Acquire) {
                 let left = due.saturating_duration_since(Instant::now());
-                match consumer.poll(left) {
-                    Some(Ok(message)) => {
-                        let topic = message.topic().strip_prefix(&connection.prefix).unwrap();
-                        play.take(topic, message.key().unwrap_or_default(), message.payload());
-                    }
-                    // Away, and soon back.
-                    Some(Err(_)) | None => (),
+                // An error is a broker that is away, and soon back.
+                if let Some(Ok(message)) = consumer.poll(left) {
+                    let topic = message.topic().strip_prefix(&connection.prefix).unwrap();
+                    play.take(topic, message.key().unwrap_or_default(), message.payload());
                 }
                 if due <= Instant::now() {
                     due += Duration::from_millis(TICK_MS / 2);
-                    play.report(told.fetch_add(1, Ordering::AcqRel));
+                    play.report(round);
+                    round += 1;
                 }
             }
             play.writer.flush().unwrap();
         });
-        Self { stopped, reports, thread: Some(thread) }
-    }
-
-    /// How often they have reported.
-    pub fn reports(&self) -> u64 {
-        self.reports.load(Ordering::Acquire)
+        Self { stopped, thread: Some(thread) }
     }
 }
 
@@ -521,5 +526,6 @@ pub fn now_ms() -> u64 {
 /// Says it even when the test passes, which is when the harness drops what a test prints.
 pub fn say(line: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut terminal = std::io::stderr();
+    writeln!(terminal, "{line}").unwrap();
 }
