@@ -147,7 +147,10 @@ impl Planner {
                 start: cell.start.clone(),
                 heat: cell.heat,
                 bytes: (u128::from(it.bytes) * u128::from(part) / u128::from(WHOLE)) as u64,
-                unsplittable_ppm: self.state.cells.unsplittable_ppm(*id, &self.state.settings.cells),
+                unsplittable_ppm: self
+                    .state
+                    .cells
+                    .unsplittable_ppm(*id, &self.state.settings.cells),
             });
         }
         cells

@@ -139,7 +139,7 @@ impl Planner {
             let record = heated(range, facts);
             let old = self.state.published.get(&range.span.start);
             if old.is_none_or(|old| is_news(old, &record)) {
-                self.turn.news.insert(range.span.start.clone(), Some(record.clone()));
+                self.turn.news.push((range.span.start.clone(), Some(record.clone())));
                 self.state.published.insert(range.span.start.clone(), record);
             }
         }
@@ -150,7 +150,8 @@ impl Planner {
         for (id, cell) in self.state.cells.within(&range.span.start, &range.span.end) {
             let cost = i128::from(cell.heat.six().cost_us());
             all += cost;
-            hot += cost * i128::from(self.state.cells.unsplittable_ppm(id, &self.state.settings.cells));
+            hot += cost
+                * i128::from(self.state.cells.unsplittable_ppm(id, &self.state.settings.cells));
         }
         (hot / all.max(1)).clamp(0, 1_000_000) as u32
     }
@@ -208,7 +209,8 @@ impl Planner {
         let over = |(node, load): (NodeId, u64)| {
             let capacity = u128::from(nodes.get(&node)?.capacity_us_per_s).max(1);
             let permille = u128::from(load) * 1000 / capacity;
-            let over = permille.saturating_sub(u128::from(self.state.settings.policy.warm_permille));
+            let over =
+                permille.saturating_sub(u128::from(self.state.settings.policy.warm_permille));
             Some((over * u128::from(self.turn.tick_ms) / 1000) as u64)
         };
         self.loads().into_iter().filter_map(over).sum()
