@@ -181,8 +181,9 @@ struct Turn {
     /// Cells that change behind this tick.
     reshapes: Vec<Reshape>,
     statuses: Vec<Output>,
-    /// Heat to be told, and ranges to be forgotten, by their starts.
-    news: BTreeMap<Key, Option<RangeHeated>>,
+    /// Heat to be told, then ranges to be forgotten, by their starts: what a plan rests on is told,
+    /// though the range ends with it.
+    news: Vec<(Key, Option<RangeHeated>)>,
     outputs: TickOutputs,
 }
 
@@ -219,7 +220,9 @@ impl Planner {
             statuses,
         );
         let ledger = Ledger::adopted(&settings, now, commands, statuses);
-        let state = State { map, migrations, ledger, ..begin(settings, ranges, cells) };
+        // What others said of the heat of ranges stands until it is told anew.
+        let renewed = ranges.iter().map(|it| it.id).collect();
+        let state = State { map, migrations, ledger, renewed, ..begin(settings, ranges, cells) };
         Self { is_adopting: true, owed, ..Self::with(state, Vec::new()) }
     }
 

@@ -286,7 +286,7 @@ impl Planner {
             self.state.renewed.remove(&part.id);
             self.state.forecasts.remove(&part.id);
             if self.state.published.remove(&part.span.start).is_some() {
-                self.turn.news.insert(part.span.start.clone(), None);
+                self.turn.news.push((part.span.start.clone(), None));
             }
         }
     }

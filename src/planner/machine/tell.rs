@@ -139,7 +139,7 @@ impl Planner {
             let record = heated(range, facts);
             let old = self.state.published.get(&range.span.start);
             if old.is_none_or(|old| is_news(old, &record)) {
-                self.turn.news.insert(range.span.start.clone(), Some(record.clone()));
+                self.turn.news.push((range.span.start.clone(), Some(record.clone())));
                 self.state.published.insert(range.span.start.clone(), record);
             }
         }

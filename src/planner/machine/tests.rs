@@ -1,100 +1,373 @@
 mod world;
+mod audit;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
+use schemas::migrate_range::Command;
+use schemas::migration_status::Status;
+use schemas::node_capacity::NodeCapacity;
 use schemas::planner_progress::Progress;
-use schemas::wire::decode;
+use schemas::query_log::{Op, QueriesLogged, QueryLogged};
+use schemas::wire::{Record as _, encode};
+use schemas::{MigrationId, dead_letter};
 
-use self::world::{FIRST, World};
+use self::audit::{Audit, records};
+use self::world::{FIRST, KEY_BYTES_TOO_MANY, Recorded, World, interleave};
 use super::*;
+use crate::kafka::{Record, TopicPartition};
+use crate::migration::machine::Ignored;
+use crate::migration::table::PLANNER;
 use crate::planner::driver;
+use crate::planner::settings::Mode;
 use crate::planner::snapshot::{Gatherer, assemble};
 
-/// How often what should happen did: a world in which nothing happens proves nothing.
-#[derive(Debug, Default)]
-struct Coverage(BTreeMap<&'static str, u64>);
+/// What must have happened over all seeds, or else the test proves nothing.
+const EVENTS: [&str; 11] = [
+    "cells cut",
+    "cells joined",
+    "splits",
+    "joins",
+    "complete",
+    "failed",
+    "cancelled",
+    "failed by silence",
+    "committed though stale",
+    "budget_churn",
+    "cooling_down",
+];
 
-impl Coverage {
-    fn count(&mut self, what: &'static str, n: usize) {
-        *self.0.entry(what).or_default() += n as u64;
-    }
-}
+/// Worlds are independent of one another, and there are two cores at least.
+const THREADS: u64 = 2;
 
 #[test]
 fn planner_that_was_restarted_equals_one_that_never_stopped() {
-    let begun = Instant::now();
-    let mut coverage = Coverage::default();
-    for seed in 0..100 {
-        println!("seed {seed}");
-        check_restart(seed, &mut coverage);
+    let counts = std::thread::scope(|scope| {
+        let seeds = |first| move || check_seeds((first..100).step_by(THREADS as usize));
+        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(seeds(first))).collect();
+        threads.into_iter().map(|it| it.join().expect("see its seed")).collect::<Vec<_>>()
+    });
+    let mut all = BTreeMap::<String, u64>::new();
+    counts.into_iter().flatten().for_each(|(what, n)| *all.entry(what).or_default() += n);
+    println!("{all:?}");
+    for what in EVENTS {
+        assert!(all.get(what).is_some_and(|n| *n > 0), "{what} did not happen: {all:?}");
     }
-    println!("{coverage:?} {:?}", begun.elapsed());
 }
 
-fn check_restart(seed: u64, coverage: &mut Coverage) {
+fn check_seeds(seeds: impl Iterator<Item = u64>) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::<String, u64>::new();
+    for seed in seeds {
+        println!("seed {seed}");
+        let ticks = if seed % 10 == 3 { 44 } else { 22 };
+        check_restart(seed, ticks).into_iter().for_each(|(what, n)| {
+            *all.entry(what).or_default() += n;
+        });
+    }
+    all
+}
+
+fn check_restart(seed: u64, ticks: Tick) -> BTreeMap<String, u64> {
+    let (boxes, told, counts, settings) = unbroken(seed, ticks);
+    let stop = Pcg64::seed_from_u64(seed).random_range(14..=boxes.len());
+    let (mut planner, since) = restored(&told[..stop]).expect("there is a snapshot by then");
+    let mut engine = driver::start(&settings, 1 + seed as usize / 2 % 2).unwrap();
+    // The next snapshot holds all that is known: what follows from it is tested by itself.
+    let until = (since + settings.snapshot_ticks as usize + 2).min(boxes.len());
+    for i in since..until {
+        let outputs = driver::tick(&mut planner, &mut engine, boxes[i].fill()).unwrap();
+        assert_same(&format!("seed {seed}, box {i}"), &outputs.outputs, &told[i]);
+    }
+    counts
+}
+
+type Told = Vec<Vec<Output>>;
+
+/// Boxes of a world, what a planner that never stops says to them, and what happened.
+fn unbroken(seed: u64, ticks: Tick) -> (Vec<Recorded>, Told, BTreeMap<String, u64>, Settings) {
     let mut world = World::new(seed);
     let settings = world.settings.clone();
-    let ticks = 60;
     let mut planner = Planner::new(settings.clone());
     let mut engine = driver::start(&settings, 1).unwrap();
+    let mut audit = Audit::new(settings.clone());
     let mut told = Vec::new();
-    let mut cells: BTreeSet<_> = planner.state().cells.iter().map(|(id, _)| id).collect();
-    let boxes = world.run(&mut planner, &mut engine, ticks, |planner, _, outputs| {
-        let now: BTreeSet<_> = planner.state().cells.iter().map(|(id, _)| id).collect();
-        coverage.count("cells cut", now.difference(&cells).count());
-        coverage.count("cells joined", cells.difference(&now).count());
+    let cells_of = |planner: &Planner| -> BTreeSet<CellId> {
+        planner.state().cells.iter().map(|it| it.0).collect()
+    };
+    let mut cells = cells_of(&planner);
+    let mut counts = BTreeMap::<String, u64>::new();
+    let boxes = world.run(&mut planner, &mut engine, ticks, |planner, recorded, outputs| {
+        audit.tick(planner, recorded, outputs);
+        let mut count = |what: &str, n| *counts.entry(what.to_owned()).or_default() += n as u64;
+        let now = cells_of(planner);
+        count("cells cut", now.difference(&cells).count());
+        count("cells joined", cells.difference(&now).count());
         cells = now;
         if let Some(plan) = &outputs.plan {
-            coverage.count("splits", plan.splits.len());
-            coverage.count("joins", plan.joins.len());
-            coverage.count("moves", plan.moves.len());
-            for it in &plan.rejected {
-                coverage.count(Box::leak(it.reason.clone().into_boxed_str()), 1);
-            }
-        }
-        for it in &outputs.ended {
-            let what = match it.outcome {
-                crate::migration::table::Outcome::Complete => "complete",
-                crate::migration::table::Outcome::Failed => "failed",
-            };
-            coverage.count(what, 1);
+            count("splits", plan.splits.len());
+            count("joins", plan.joins.len());
+            plan.rejected.iter().for_each(|it| count(&it.reason, 1));
         }
         told.push(outputs.outputs.clone());
     });
-    let mut rng = Pcg64::seed_from_u64(seed);
-    let stop = rng.random_range(14..ticks as usize);
-    let workers = 1 + seed as usize % 2;
-    let Some((planner, since)) = restored(&told[..stop]) else { panic!("seed {seed}") };
-    let (mut planner, since) = (planner, since);
-    let mut engine = driver::start(&settings, workers).unwrap();
-    for i in since..boxes.len() {
-        let outputs = driver::tick(&mut planner, &mut engine, boxes[i].fill()).unwrap();
-        assert_same(i, &outputs.outputs, &told[i]);
-    }
+    audit.counts.into_iter().for_each(|(what, n)| *counts.entry(what).or_default() += n);
+    (boxes, told, counts, settings)
 }
 
 /// A planner from the newest valid snapshot among what was told, and the number of the first box
 /// behind it.
 fn restored(told: &[Vec<Output>]) -> Option<(Planner, usize)> {
     let mut gatherer = Gatherer::default();
-    for it in told.iter().flatten().filter(|it| it.topic == "planner_progress") {
-        let Progress { chunk, .. } = decode(it.value.as_deref()?).unwrap();
-        chunk.into_iter().for_each(|it| gatherer.add(it));
+    for progress in told.iter().flat_map(|it| records::<Progress>(it, Progress::TOPIC)) {
+        progress.chunk.into_iter().for_each(|it| gatherer.add(it));
     }
     let (tick, state, slots): (_, State, _) = assemble(&gatherer.newest()?).unwrap();
     let since = (tick + 1 - FIRST) as usize;
     Some((Planner::restored(state.settings.clone(), state, slots), since))
 }
 
-fn assert_same(tick: usize, left: &[Output], right: &[Output]) {
+fn assert_same(what: &str, left: &[Output], right: &[Output]) {
     for (l, r) in left.iter().zip(right) {
-        if l != r {
-            let bytes = |it: &Output| it.value.as_ref().map(Vec::len);
-            panic!("tick {tick}: {} {:?} {:?}", l.topic, bytes(l), bytes(r));
+        assert_eq!((l.topic, &l.key), (r.topic, &r.key), "{what}");
+        // Values are long: which record it is says more.
+        assert!(l == r, "{what}: another value on {} of key {:?}", l.topic, l.key);
+    }
+    assert_eq!(left.len(), right.len(), "{what}");
+}
+
+#[test]
+fn neither_timely_workers_nor_the_order_of_partitions_and_queries_show() {
+    for seed in 200..206 {
+        println!("seed {seed}");
+        let (boxes, told, _, settings) = unbroken(seed, 22);
+        let mut rng = Pcg64::seed_from_u64(seed);
+        let mut planner = Planner::new(settings.clone());
+        let mut engine = driver::start(&settings, 2).unwrap();
+        for (i, recorded) in boxes.into_iter().enumerate() {
+            let mixed = mixed(&mut rng, recorded);
+            let outputs = driver::tick(&mut planner, &mut engine, mixed.fill()).unwrap();
+            assert_same(&format!("seed {seed}, box {i}"), &outputs.outputs, &told[i]);
         }
     }
-    assert_eq!(left.len(), right.len(), "tick {tick}");
+}
+
+/// The same box: its queries dealt out anew over the records that can be read, and its partitions
+/// interleaved in another way.
+fn mixed(rng: &mut Pcg64, mut recorded: Recorded) -> Recorded {
+    let batch = |it: &Record| {
+        let batch = schemas::wire::decode::<QueriesLogged>(it.value.as_ref()?).ok()?;
+        let fits = batch.queries.iter().all(|it| it.key.0.len() < KEY_BYTES_TOO_MANY);
+        (it.at.topic == QueriesLogged::TOPIC && fits).then_some(batch.queries)
+    };
+    let mut queries: Vec<_> = recorded.records.iter().filter_map(batch).flatten().collect();
+    queries.shuffle(rng);
+    for record in recorded.records.iter_mut() {
+        let Some(old) = batch(record) else { continue };
+        let queries = queries.split_off(queries.len() - old.len());
+        record.value = Some(encode(&QueriesLogged { queries }));
+    }
+    interleave(rng, &mut recorded.records);
+    recorded
+}
+
+#[test]
+fn observing_planner_shares_out_and_plans_nothing() {
+    let mut world = World::new(7);
+    world.settings.mode = Mode::Observe;
+    let settings = world.settings.clone();
+    let mut planner = Planner::new(settings.clone());
+    let mut engine = driver::start(&settings, 1).unwrap();
+    let mut generations = 0;
+    world.run(&mut planner, &mut engine, 20, |_, _, outputs| {
+        assert_eq!((&outputs.plan, outputs.commands.len()), (&None, 0));
+        generations += usize::from(!outputs.assignments.is_empty());
+    });
+    assert_eq!(generations, 1, "the birth");
+}
+
+#[test]
+fn planner_adopts_what_stands_on_the_topics() {
+    let (mut in_flight, mut committed) = (0, 0);
+    for seed in 300..306 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let settings = world.settings.clone();
+        let mut planner = Planner::new(settings.clone());
+        let mut engine = driver::start(&settings, 1).unwrap();
+        let mut audit = Audit::new(settings.clone());
+        let (mut commands, mut statuses) = (Vec::new(), Vec::new());
+        let boxes = world.run(&mut planner, &mut engine, 16, |planner, recorded, outputs| {
+            audit.tick(planner, recorded, outputs);
+            commands.extend(outputs.commands.clone());
+            statuses.extend(records::<MigrationStatus>(&outputs.outputs, MigrationStatus::TOPIC));
+        });
+        let heard = boxes.iter().flat_map(|it| &it.records);
+        let heard = heard.filter(|it| it.at.topic == MigrationStatus::TOPIC);
+        let heard = heard.map(|it| schemas::wire::decode(it.value.as_ref().unwrap()).unwrap());
+        let heard = heard.filter(|it: &MigrationStatus| it.teller.0.starts_with('n'));
+        statuses.extend(heard.filter(|it| it.migration.0 < 5000 && it.teller.0 != "nobody"));
+        // Of one START nothing is left but that it is pending.
+        let lost = MigrationId(3000);
+        let pending = statuses.first().expect("the birth was told").clone();
+        let status = Status::Pending;
+        statuses.push(MigrationStatus { migration: lost, status, phase: None, ..pending });
+
+        audit.adopted();
+        in_flight += audit.in_flight().0;
+        committed += audit.in_flight().1;
+        let now = Millis((FIRST + 16) * settings.tick_ms);
+        let map = audit.map.clone();
+        let mut planner = Planner::adopted(settings.clone(), now, map, &commands, &statuses);
+        let mut engine = driver::start(&settings, 1).unwrap();
+        let mut told: Told = Vec::new();
+        let boxes = world.run(&mut planner, &mut engine, 16, |planner, recorded, outputs| {
+            audit.tick(planner, recorded, outputs);
+            assert!(
+                outputs
+                    .commands
+                    .iter()
+                    .all(|it| it.command != Command::Start || lost < it.migration),
+                "ids are never used again"
+            );
+            told.push(outputs.outputs.clone());
+        });
+        let ends = records::<MigrationStatus>(&told[0], MigrationStatus::TOPIC);
+        let end = ends.iter().find(|it| it.migration == lost).expect("somebody says its end");
+        assert_eq!((end.status, end.teller.0.as_str()), (Status::Failed, PLANNER));
+
+        let (mut planner, _) = restored(&told[..1]).expect("a snapshot is taken at once");
+        let mut engine = driver::start(&settings, 1).unwrap();
+        for i in 1..6 {
+            let outputs = driver::tick(&mut planner, &mut engine, boxes[i].fill()).unwrap();
+            assert_same(&format!("seed {seed}, box {i}"), &outputs.outputs, &told[i]);
+        }
+    }
+    assert!(committed > 0 && in_flight > committed, "{committed} of {in_flight}");
+}
+
+#[test]
+fn planner_goes_on_under_other_settings_within_their_limits() {
+    let mut most = 0;
+    for seed in 400..404 {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let policy = &mut world.settings.policy;
+        (policy.bytes_in_flight_max, policy.churn_bytes_per_hour_max) = (1 << 30, 1 << 40);
+        (policy.moves_in_flight_max, policy.headroom_permille) = (1, 500);
+        let mut planner = Planner::new(world.settings.clone());
+        let mut engine = driver::start(&world.settings, 1).unwrap();
+        world.run(&mut planner, &mut engine, 12, |planner, _, _| {
+            assert!(planner.state().migrations.moves() <= 1);
+        });
+        world.settings.policy.moves_in_flight_max = 6;
+        world.settings.policy.moves_in_flight_per_node_max = 4;
+        let settings = world.settings.clone();
+        let slots = engine.slots(None).unwrap();
+        let mut engine = driver::start(&settings, 2).unwrap();
+        let mut planner = planner.resettled(settings.clone(), slots);
+        let mut policies = Vec::new();
+        world.run(&mut planner, &mut engine, 12, |planner, _, outputs| {
+            policies.extend(outputs.done.policy.clone());
+            most = most.max(planner.state().migrations.moves());
+        });
+        assert_eq!(policies, [settings.text().0], "told once");
+    }
+    assert!((2..=6).contains(&most), "{most} moves are in flight at most");
+}
+
+#[test]
+fn bad_input_has_its_answer_and_everything_else_counts() {
+    let settings = world::settings(1000, 0);
+    let mut planner = Planner::new(settings.clone());
+    let mut engine = driver::start(&settings, 1).unwrap();
+    let mut world = World::new(1);
+    world.settings = settings.clone();
+
+    let query = |key: Vec<u8>, time| QueryLogged {
+        time: Millis(time),
+        key: Key(key),
+        op: Op::Read,
+        cost_us: Some(100),
+        bytes: 1,
+        estimated: false,
+    };
+    let now = FIRST * 1000;
+    let long = vec![query(vec![5], now), query(vec![9; KEY_BYTES_TOO_MANY], now)];
+    let late = vec![query(vec![6], now - 3 * 3_600_000)];
+    let report = |node: &str, store: &str, capacity| NodeCapacity {
+        node_id: NodeId(node.into()),
+        store_id: store.into(),
+        capacity_us_per_s: Some(capacity),
+        ..world.any_report()
+    };
+    let unknown = MigrationStatus { migration: MigrationId(77), ..world.any_status() };
+    let (log, capacity, status) =
+        (QueriesLogged::TOPIC, NodeCapacity::TOPIC, MigrationStatus::TOPIC);
+    let foreign = [&[0xc3, 1][..], &[7; 8], &[1, 2]].concat();
+    let rows: Vec<(&'static str, Vec<u8>, Option<&str>)> = vec![
+        (log, encode(&QueriesLogged { queries: long }), Some("key_too_long")),
+        (log, b"not avro".to_vec(), Some("unreadable")),
+        (log, foreign.clone(), Some("unreadable")),
+        (log, encode(&QueriesLogged { queries: late }), None),
+        (capacity, encode(&report("a", "1", f64::NAN)), Some("capacity_not_a_capacity")),
+        (capacity, encode(&report("a", "1", -1.0)), Some("capacity_not_a_capacity")),
+        (capacity, encode(&report("a", "1", 5000.0)), None),
+        (capacity, encode(&report("a", "2", 5000.0)), Some("duplicate_node_id")),
+        (capacity, foreign.clone(), Some("unknown_schema")),
+        (capacity, b"not avro".to_vec(), Some("not_single_object")),
+        (status, encode(&unknown), None),
+        (status, foreign, Some("unknown_schema")),
+    ];
+    let record = |(i, (topic, value, _)): (usize, &(&'static str, Vec<u8>, Option<&str>))| Record {
+        headers: Vec::new(),
+        at: TopicPartition { topic, partition: 0 },
+        offset: 100 + i as u64,
+        stamp: Millis(now),
+        key: None,
+        value: Some(value.clone()),
+    };
+    let mut recorded = Recorded {
+        bounds: TickBox { stale: false, from_future: BTreeSet::new(), ..world.next_box().bounds },
+        records: rows.iter().enumerate().map(record).collect(),
+        from_future: Vec::new(),
+    };
+    let future = Record { offset: 99, ..recorded.records[3].clone() };
+    recorded.from_future.push(future.clone());
+    let outputs = driver::tick(&mut planner, &mut engine, recorded.fill()).unwrap();
+
+    let mut expected: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .filter_map(|(i, it)| Some((it.0, 100 + i, it.2?, it.1.clone())))
+        .chain([(log, 99, "from_future", future.value.unwrap())])
+        .map(|(topic, offset, reason, value)| {
+            (topic.to_owned(), offset.to_string(), reason.to_owned(), value)
+        })
+        .collect();
+    expected.sort();
+    let header = |it: &Output, name: &str| {
+        let found = it.headers.iter().find(|it| it.0 == name).unwrap();
+        String::from_utf8(found.1.clone()).unwrap()
+    };
+    let dead = outputs.outputs.iter().filter(|it| it.topic == dead_letter::TOPIC);
+    let letter = |it: &Output| {
+        assert_eq!(header(it, dead_letter::HEADER_PARTITION), "0");
+        assert!(!header(it, dead_letter::HEADER_DETAIL).is_empty());
+        let [topic, offset, reason] =
+            [dead_letter::HEADER_TOPIC, dead_letter::HEADER_OFFSET, dead_letter::HEADER_REASON]
+                .map(|name| header(it, name));
+        (topic, offset, reason, it.value.clone().unwrap())
+    };
+    let mut dead: Vec<_> = dead.map(letter).collect();
+    dead.sort();
+    assert_eq!(dead, expected);
+    let done = &outputs.done;
+    assert_eq!((done.dead, done.queries, done.late), (expected.len() as u64, 2, 1));
+    assert_eq!(planner.state().migrations.ignored()[&Ignored::UnknownMigration], 1);
+    assert_eq!(planner.state().fleet.refused().values().sum::<u64>(), 3);
+    let cost = planner.state().range_heat.values().map(|it| it.one().cost_us()).sum::<i64>();
+    assert_eq!(cost, 200);
+    assert!(planner.nodes()[&NodeId("a".into())].takes, "the good report stands");
 }

@@ -21,7 +21,7 @@ use schemas::migration_status::{MigrationStatus, Status};
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
 use schemas::wire::{Record as _, encode};
-use schemas::{Key, KeySpan, MigrationId, Millis, NodeId};
+use schemas::{Epoch, Key, KeySpan, MigrationId, Millis, NodeId};
 
 use crate::assignment::birth;
 use crate::kafka::source::FilledBox;
@@ -35,7 +35,7 @@ use crate::tick::machine::Origin;
 use crate::tick::tick_box::{Offset, Span, TickBox};
 
 /// The tick at which every world begins.
-pub const FIRST: Tick = 1000;
+pub const FIRST: Tick = 100_000;
 
 /// An entry with a key of this length is passed over.
 pub const KEY_BYTES_TOO_MANY: usize = 5000;
@@ -102,21 +102,22 @@ pub fn settings(tick_ms: u64, snapshot_ticks: Tick) -> Settings {
             rest_ticks: 6,
             cells_per_range: 4,
             cells_per_range_max: 12,
-            cells_max: 90,
+            cells_max: 60,
             reshapes_max: 4,
         },
         policy: Policy {
             headroom_permille: 200,
-            ranges_max: 40,
+            ranges_max: 20,
             ranges_per_node_soft: 6,
             ranges_per_node_min: 2,
+            piece_permille: 160,
             splits_max: 3,
             joins_max: 3,
             move_bytes_max: 24 << 20,
             moves_in_flight_max: 3,
             moves_in_flight_per_node_max: 2,
             bytes_in_flight_max: 20 << 20,
-            churn_bytes_per_hour_max: 60 << 20,
+            churn_bytes_per_hour_max: 40 << 20,
             bandwidth_bytes_per_s: 4_000_000 * 1000 / tick_ms,
             disruption_ms: tick_ms / 100,
             net_benefit_ms_min: tick_ms / 100,
@@ -142,7 +143,7 @@ impl World {
         let mut rng = Pcg64::seed_from_u64(seed);
         // An hour is longer than the world, or a part of it.
         let tick_ms = if seed.is_multiple_of(4) { 120_000 } else { 1000 };
-        let settings = settings(tick_ms, rng.random_range(7..=13));
+        let settings = settings(tick_ms, rng.random_range(7..=11));
         let model = Model {
             bandwidth_bytes_per_s: settings.policy.bandwidth_bytes_per_s,
             delay_ms: tick_ms / 5,
@@ -166,6 +167,29 @@ impl World {
             coming: BTreeMap::new(),
             muted: BTreeSet::new(),
             shape,
+        }
+    }
+
+    /// A report that holds water, before it is changed.
+    pub fn any_report(&self) -> NodeCapacity {
+        self.executor.reports().next().expect("there are nodes")
+    }
+
+    /// A status as a destination says it, before it is changed.
+    pub fn any_status(&self) -> MigrationStatus {
+        MigrationStatus {
+            migration: MigrationId(1),
+            range_start: Key::default(),
+            range_end: Key::default(),
+            teller: node(1),
+            status: Status::InProgress,
+            phase: None,
+            reason: None,
+            epoch: Epoch(1),
+            attempt: 1,
+            bytes: 0,
+            digest: None,
+            partitions_left: Vec::new(),
         }
     }
 
@@ -313,7 +337,7 @@ impl World {
         if self.rng.random_bool(0.08) {
             self.shape.level = *[0.0, 0.3, 0.6, 0.8, 1.0].choose_in(&mut self.rng);
         }
-        let count = self.rng.random_range(60..90_u64);
+        let count = self.rng.random_range(40..60_u64);
         let capacity_us = 1_000_000 * tick_ms / 1000;
         let mean_us = (capacity_us as f64 * self.shape.level / count as f64) as u64;
         let mut queries = Vec::new();
