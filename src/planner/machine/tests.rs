@@ -278,6 +278,50 @@ fn planner_goes_on_under_other_settings_within_their_limits() {
 }
 
 #[test]
+fn snapshot_holds_all_that_outlives_a_tick() {
+    let mut held = (0, 0);
+    for seed in [500, 504] {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let settings = world.settings.clone();
+        let mut planner = Planner::new(settings.clone());
+        let mut engine = driver::start(&settings, 1).unwrap();
+        world.run(&mut planner, &mut engine, 30, |planner, recorded, outputs| {
+            if !recorded.bounds.tick.is_multiple_of(settings.snapshot_ticks) {
+                return;
+            }
+            let (it, _) = restored(std::slice::from_ref(&outputs.outputs)).unwrap();
+            let (it, state) = (it.state(), planner.state());
+            assert!(it.cells.iter().eq(state.cells.iter()));
+            let told = |it: &State| {
+                let heat = (&it.range_heat, &it.node_heat, &it.forecasts, &it.published);
+                let changed = (&it.born, &it.dead, &it.renewed, &it.ledger, &it.forecaster);
+                format!("{heat:?} {changed:?} {:?} {:?}", it.ranges, it.map)
+            };
+            assert_eq!(told(it), told(state));
+            held.0 += usize::from(!state.born.is_empty());
+            held.1 += usize::from(state.ledger.churn_bytes() > 0);
+        });
+    }
+    assert!(held.0 > 0 && held.1 > 0, "{held:?}");
+}
+
+#[test]
+fn owner_of_a_quiet_range_is_told_too() {
+    let mut world = World::new(11);
+    world.silence();
+    let mut planner = Planner::new(world.settings.clone());
+    let mut engine = driver::start(&world.settings, 1).unwrap();
+    let mut owners = Vec::new();
+    world.run(&mut planner, &mut engine, 6, |_, _, outputs| {
+        let told = records::<RangeHeated>(&outputs.outputs, RangeHeated::TOPIC);
+        owners.extend(told.into_iter().map(|it| it.node.0));
+    });
+    assert_eq!(owners.len(), 8, "each range once: {owners:?}");
+    assert!(owners.iter().all(|it| !it.is_empty()));
+}
+
+#[test]
 fn bad_input_has_its_answer_and_everything_else_counts() {
     let settings = world::settings(1000, 0);
     let mut planner = Planner::new(settings.clone());
