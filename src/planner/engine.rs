@@ -36,7 +36,7 @@ const LOOK_ROUND: Duration = Duration::from_millis(100);
 
 enum Ask {
     Heat(Tick, Vec<Payload>, Changes),
-    Pressure(Tick, Expected),
+    Pressure(Tick, Box<Expected>),
     Delta(Tick, Wanted),
     /// Of these cells, or of all.
     Slots(Option<Vec<CellId>>),
@@ -126,8 +126,8 @@ impl Engine {
         tick: Tick,
         expected: Expected,
     ) -> anyhow::Result<Vec<((NodeId, Pressure), isize)>> {
-        let first = Ask::Pressure(tick, expected);
-        let rest = || Ask::Pressure(tick, Expected::default());
+        let first = Ask::Pressure(tick, Box::new(expected));
+        let rest = || Ask::Pressure(tick, Box::default());
         let mut rows = Vec::new();
         for answer in self.ask(self.first(first, rest))? {
             let Answer::Pressure(part) = answer else { unreachable!("an answer fits its ask") };

@@ -39,14 +39,13 @@ const EVENTS: [&str; 11] = [
     "cooling_down",
 ];
 
-/// Worlds are independent of one another, and there are two cores at least.
-const THREADS: u64 = 2;
-
 #[test]
 fn planner_that_was_restarted_equals_one_that_never_stopped() {
+    // Worlds are independent of one another.
+    let n = std::thread::available_parallelism().map_or(1, usize::from);
     let counts = std::thread::scope(|scope| {
-        let seeds = |first| move || check_seeds((first..100).step_by(THREADS as usize));
-        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(seeds(first))).collect();
+        let seeds = |first| move || check_seeds((first..100).step_by(n));
+        let threads: Vec<_> = (0..n as u64).map(|first| scope.spawn(seeds(first))).collect();
         threads.into_iter().map(|it| it.join().expect("see its seed")).collect::<Vec<_>>()
     });
     let mut all = BTreeMap::<String, u64>::new();
