@@ -153,7 +153,7 @@ impl Outbox {
     }
 
     /// Returns what goes with this tick's transaction.
-    pub fn take(&mut self) -> Vec<SnapshotChunk> {
+    pub fn poll_tick(&mut self) -> Vec<SnapshotChunk> {
         let n = self.chunks.len().min(CHUNKS_PER_TICK_MAX);
         self.chunks.drain(..n).collect()
     }
@@ -222,7 +222,7 @@ mod tests {
         let mut outbox = Outbox::default();
         let chunk = |index| SnapshotChunk { index, ..SnapshotChunk::default() };
         outbox.replace((0..20).map(chunk).collect());
-        let sizes: Vec<_> = (0..4).map(|_| outbox.take().len()).collect();
+        let sizes: Vec<_> = (0..4).map(|_| outbox.poll_tick().len()).collect();
         assert_eq!(sizes, [8, 8, 4, 0]);
     }
 }

@@ -47,7 +47,7 @@ impl Planner {
             self.outbox.replace(chunks(self.turn.tick, &self.state, slots));
         }
         let progress = |it: Progress| output(Vec::new(), &it);
-        for chunk in self.outbox.take() {
+        for chunk in self.outbox.poll_tick() {
             outputs.push(progress(Progress { tick: None, chunk: Some(chunk) }));
         }
         outputs.push(progress(Progress { tick: Some(res.done.clone()), chunk: None }));

@@ -39,14 +39,13 @@ const EVENTS: [&str; 11] = [
     "cooling_down",
 ];
 
-/// Worlds are independent of one another, and there are two cores at least.
-const THREADS: u64 = 2;
-
 #[test]
 fn planner_that_was_restarted_equals_one_that_never_stopped() {
+    // Worlds are independent of one another.
+    let n = std::thread::available_parallelism().map_or(1, usize::from);
     let counts = std::thread::scope(|scope| {
-        let seeds = |first| move || check_seeds((first..100).step_by(THREADS as usize));
-        let threads: Vec<_> = (0..THREADS).map(|first| scope.spawn(seeds(first))).collect();
+        let seeds = |first| move || check_seeds((first..100).step_by(n));
+        let threads: Vec<_> = (0..n as u64).map(|first| scope.spawn(seeds(first))).collect();
         threads.into_iter().map(|it| it.join().expect("see its seed")).collect::<Vec<_>>()
     });
     let mut all = BTreeMap::<String, u64>::new();
@@ -275,6 +274,50 @@ fn planner_goes_on_under_other_settings_within_their_limits() {
         assert_eq!(policies, [settings.text().0], "told once");
     }
     assert!((2..=6).contains(&most), "{most} moves are in flight at most");
+}
+
+#[test]
+fn snapshot_holds_all_that_outlives_a_tick() {
+    let mut held = (0, 0);
+    for seed in [500, 504] {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        let settings = world.settings.clone();
+        let mut planner = Planner::new(settings.clone());
+        let mut engine = driver::start(&settings, 1).unwrap();
+        world.run(&mut planner, &mut engine, 30, |planner, recorded, outputs| {
+            if !recorded.bounds.tick.is_multiple_of(settings.snapshot_ticks) {
+                return;
+            }
+            let (it, _) = restored(std::slice::from_ref(&outputs.outputs)).unwrap();
+            let (it, state) = (it.state(), planner.state());
+            assert!(it.cells.iter().eq(state.cells.iter()));
+            let told = |it: &State| {
+                let heat = (&it.range_heat, &it.node_heat, &it.forecasts, &it.published);
+                let changed = (&it.born, &it.dead, &it.renewed, &it.ledger, &it.forecaster);
+                format!("{heat:?} {changed:?} {:?} {:?}", it.ranges, it.map)
+            };
+            assert_eq!(told(it), told(state));
+            held.0 += usize::from(!state.born.is_empty());
+            held.1 += usize::from(state.ledger.churn_bytes() > 0);
+        });
+    }
+    assert!(held.0 > 0 && held.1 > 0, "{held:?}");
+}
+
+#[test]
+fn owner_of_a_quiet_range_is_told_too() {
+    let mut world = World::new(11);
+    world.silence();
+    let mut planner = Planner::new(world.settings.clone());
+    let mut engine = driver::start(&world.settings, 1).unwrap();
+    let mut owners = Vec::new();
+    world.run(&mut planner, &mut engine, 6, |_, _, outputs| {
+        let told = records::<RangeHeated>(&outputs.outputs, RangeHeated::TOPIC);
+        owners.extend(told.into_iter().map(|it| it.node.0));
+    });
+    assert_eq!(owners.len(), 8, "each range once: {owners:?}");
+    assert!(owners.iter().all(|it| !it.is_empty()));
 }
 
 #[test]

@@ -85,6 +85,7 @@ struct Shape {
     sweeps: bool,
     /// Load over capacity.
     level: f64,
+    is_silent: bool,
 }
 
 /// Settings of a small world whose tick is so long.
@@ -157,6 +158,7 @@ impl World {
             one_key: if seed % 5 == 1 { 0.3 } else { 0.0 },
             sweeps: seed % 5 == 2,
             level: rng.random_range(0.4..0.8),
+            is_silent: false,
         };
         Self {
             settings,
@@ -168,6 +170,11 @@ impl World {
             muted: BTreeSet::new(),
             shape,
         }
+    }
+
+    /// Nothing is asked any more.
+    pub fn silence(&mut self) {
+        self.shape.is_silent = true;
     }
 
     /// A report that holds water, before it is changed.
@@ -332,6 +339,9 @@ impl World {
     }
 
     fn ask(&mut self, from: Millis, records: &mut Vec<Record>) {
+        if self.shape.is_silent {
+            return;
+        }
         let tick_ms = self.settings.tick_ms;
         self.shape.at = (self.shape.at + self.shape.speed).rem_euclid(1.0);
         if self.rng.random_bool(0.08) {
