@@ -57,8 +57,8 @@ fn of(active_percent: usize) {
         assert_eq!((at, slots.len()), (tick, sums));
         let settings = world.planner.settings().clone();
         world.planner = timed(restore, || Planner::restored(settings, state, slots));
-        world.engine =
-            timed(start, || driver::start(world.planner.settings(), 1)).expect("threads can be started");
+        world.engine = timed(start, || driver::start(world.planner.settings(), 1))
+            .expect("threads can be started");
         for times in [first, then] {
             let filled = world.filled(active_percent);
             let outputs =

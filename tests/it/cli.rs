@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isotherm::cli::keys::KeyFormat;
 use isotherm::cli::plan::{found, listed};
@@ -327,12 +327,22 @@ fn alter(connection: &Connection, topic: &str, settings: &BTreeMap<String, Strin
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &connection.bootstrap_servers);
     let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
-    let topic = connection.topic(topic);
+    let (name, topic) = (topic, connection.topic(topic));
     let all = AlterConfig::new(ResourceSpecifier::Topic(&topic));
     let all = settings.iter().fold(all, |all, (key, value)| all.set(key, value));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let answers = runtime.block_on(admin.alter_configs([&all], &AdminOptions::new())).unwrap();
     answers.into_iter().for_each(|it| _ = it.unwrap());
+    // The broker that is asked learns of it a little after the controller has answered.
+    let shown = Admin::open(connection).unwrap();
+    let is_shown = || {
+        let topics = shown.topics().unwrap();
+        settings.iter().all(|(key, value)| topics[name].settings.get(key) == Some(value))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_shown() {
+        assert!(Instant::now() < deadline, "{topic} is not shown with its new settings");
+    }
 }
 
 /// Runs a command to its end, and returns what it printed; checks its status and, with what it said
