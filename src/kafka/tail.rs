@@ -50,6 +50,13 @@ pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::R
     }
 }
 
+/// Tells whether the cluster has a topic.
+pub fn has_topic(connection: &Connection, topic: &'static str) -> anyhow::Result<bool> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    Ok(!asker.partitions_if_any(topic)?.is_empty())
+}
+
 /// Shows every record of a topic from `start` to its end, each partition in its order, until `each`
 /// breaks.
 pub fn scan(

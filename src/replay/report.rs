@@ -15,6 +15,7 @@ pub struct Report {
     pub tick_ms: u64,
     /// Capacities in `cost_us` per second.
     pub nodes: BTreeMap<NodeId, u64>,
+    pub nodes_from: NodesFrom,
     pub ticks: u64,
     /// Records of the query log.
     pub records: u64,
@@ -35,6 +36,17 @@ pub struct Report {
     pub unsplittable_share: f64,
     /// Digest of all plans in their order, hexadecimal.
     pub plan_digest: String,
+}
+
+/// Who says which nodes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodesFrom {
+    /// Nobody: they follow from the load.
+    #[default]
+    Default,
+    Stated,
+    NodeCapacity,
 }
 
 /// The overload area of four ways to run the same log.
@@ -92,6 +104,22 @@ impl Report {
         format!("{}\n{}", lines(areas), lines(facts))
     }
 
+    fn nodes_told(&self) -> String {
+        let from = match self.nodes_from {
+            NodesFrom::Default => "assumed from the load",
+            NodesFrom::Stated => "as stated",
+            NodesFrom::NodeCapacity => "from node_capacity",
+        };
+        let each = match self.nodes.len() {
+            0..=NODES_TOLD_MAX => {
+                let told = self.nodes.iter().map(|(it, us)| format!("{} {}", it.0, grouped(*us)));
+                told.collect::<Vec<_>>().join(", ")
+            }
+            n => format!("{n} with {}", grouped(self.nodes.values().sum())),
+        };
+        format!("{each} µs of service a second, {from}")
+    }
+
     fn facts(&self) -> Vec<(&'static str, String)> {
         let of_all = match self.bytes {
             0 => String::new(),
@@ -114,6 +142,7 @@ impl Report {
                 "replayed",
                 format!("{}{seed}: {} ticks of {} ms", self.source, self.ticks, self.tick_ms),
             ),
+            ("nodes", self.nodes_told()),
             ("read", records),
             ("done", changes),
             ("moved", format!("{}{of_all}", sized(self.bytes_moved))),
@@ -122,6 +151,9 @@ impl Report {
         ]
     }
 }
+
+/// So many nodes are told one by one.
+const NODES_TOLD_MAX: usize = 6;
 
 /// Bytes as a person says them.
 pub fn sized(bytes: u64) -> String {
@@ -167,6 +199,7 @@ mod tests {
             seed: Some(7),
             tick_ms: 5_000,
             nodes: [(NodeId("n1".into()), 218_181)].into(),
+            nodes_from: NodesFrom::Stated,
             ticks: 120,
             records: 13_440,
             queries: 1_320_118,
@@ -194,6 +227,7 @@ mod tests {
              isotherm                                      6.1    0.028
 
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
+             nodes         n1 218,181 µs of service a second, as stated
              read          13,440 records, 1,320,118 queries; 0 late, 0 dead
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
