@@ -134,9 +134,18 @@ impl Report {
             grouped(self.dead)
         );
         let changes = format!(
-            "{} moves, {} splits, {} joins; {} ranges at the end",
-            self.moves, self.splits, self.joins, self.ranges
+            "{}, {}, {}; {} at the end",
+            counted(self.moves, "move"),
+            counted(self.splits, "split"),
+            counted(self.joins, "join"),
+            counted(self.ranges, "range")
         );
+        // What is meant is asked only where there is some.
+        let kinds = if 0.0005 <= self.unsplittable_share {
+            ": one key, or an edge that goes on"
+        } else {
+            ""
+        };
         vec![
             (
                 "replayed",
@@ -146,7 +155,10 @@ impl Report {
             ("read", records),
             ("done", changes),
             ("moved", format!("{}{of_all}", sized(self.bytes_moved))),
-            ("unsplittable", format!("{:.1} % of the load", self.unsplittable_share * 100.0)),
+            (
+                "unsplittable",
+                format!("{:.1} % of the load{kinds}", self.unsplittable_share * 100.0),
+            ),
             ("plans", format!("digest {}", self.plan_digest)),
         ]
     }
@@ -171,6 +183,10 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn empty(paper: Paper) -> Table {
@@ -231,7 +247,7 @@ mod tests {
              read          13,440 records, 1,320,118 queries; 0 late, 0 dead
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
-             unsplittable  0.4 % of the load
+             unsplittable  0.4 % of the load: one key, or an edge that goes on
              plans         digest 5f1c
         "#]]
         .assert_eq(&report().table(Paper::Plain));
