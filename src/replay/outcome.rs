@@ -43,7 +43,8 @@ impl Subject {
             records: isotherm.records,
             queries: isotherm.queries,
             late: isotherm.late,
-            dead: isotherm.dead,
+            dead: isotherm.dead.values().sum(),
+            dead_by_reason: isotherm.dead.clone(),
             overload_node_seconds: Overload {
                 first,
                 hindsight: best.map(|it| it.overload_node_seconds),

@@ -24,6 +24,7 @@ pub struct Report {
     pub late: u64,
     /// Records that could not be used.
     pub dead: u64,
+    pub dead_by_reason: BTreeMap<String, u64>,
     pub overload_node_seconds: Overload,
     pub moves: u64,
     pub splits: u64,
@@ -104,6 +105,12 @@ impl Report {
         format!("{}\n{}", lines(areas), lines(facts))
     }
 
+    fn reasons(&self) -> String {
+        let told = |(reason, n): (&String, &u64)| format!("{} {reason}", grouped(*n));
+        let all: Vec<_> = self.dead_by_reason.iter().map(told).collect();
+        if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
+    }
+
     fn nodes_told(&self) -> String {
         let from = match self.nodes_from {
             NodesFrom::Default => "assumed from the load",
@@ -131,7 +138,7 @@ impl Report {
             grouped(self.records),
             grouped(self.queries),
             grouped(self.late),
-            grouped(self.dead)
+            grouped(self.dead) + &self.reasons()
         );
         let changes = format!(
             "{}, {}, {}; {} at the end",
@@ -220,7 +227,8 @@ mod tests {
             records: 13_440,
             queries: 1_320_118,
             late: 0,
-            dead: 0,
+            dead: 3,
+            dead_by_reason: [("key_too_long".into(), 1), ("unreadable".into(), 2)].into(),
             overload_node_seconds: Overload { first, hindsight, reactive: None, isotherm: 6.125 },
             moves: 42,
             splits: 19,
@@ -244,7 +252,7 @@ mod tests {
 
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
              nodes         n1 218,181 µs of service a second, as stated
-             read          13,440 records, 1,320,118 queries; 0 late, 0 dead
+             read          13,440 records, 1,320,118 queries; 0 late, 3 dead: 1 key_too_long, 2 unreadable
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
              unsplittable  0.4 % of the load: one key, or an edge that goes on

@@ -39,7 +39,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "The log")]
     pub seed: u64,
     /// How long the generated log is
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, help_heading = "The log")]
+    #[arg(long, value_name = "DURATION", value_parser = length, help_heading = "The log")]
     pub duration: Option<Duration>,
     /// When a generated log or a trace begins, in Unix milliseconds; the beginning of 2025 by default
     #[arg(long, value_name = "MS", value_parser = unix_ms, help_heading = "The log")]
@@ -114,6 +114,14 @@ impl ReplayArgs {
             ("--forecast", "planner.forecast", &self.forecast),
         ];
         given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?))).collect()
+    }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(it) if it.as_millis() == 0 => Err("a log has some length".to_owned()),
+        Ok(it) => Ok(it),
+        Err(err) => Err(err.to_string()),
     }
 }
 

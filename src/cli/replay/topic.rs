@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use anyhow::Context;
 use dataflows::tally::Costs;
 use schemas::query_log::{self, Op, QueriesLogged, Query};
 use schemas::wire::Record as _;
@@ -21,6 +20,7 @@ use crate::cli::planner;
 use crate::config::Config;
 use crate::kafka::Record;
 use crate::kafka::tail::{Start, scan};
+use crate::planner::driver::KEY_BYTES_MAX;
 use crate::replay::driver::Log;
 use crate::tick::future::Lookahead;
 use crate::tick::rules::Rules;
@@ -51,8 +51,7 @@ pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fa
             survey.take(&record);
         }
         ControlFlow::Continue(())
-    })
-    .with_context(|| format!("read {}", config.kafka.topic(topic)))?;
+    })?;
     let Some((found, keys)) = survey.done() else {
         let what = format!("{} holds no queries in this span", config.kafka.topic(topic));
         let remedy = "`isotherm tail query_log --no-follow -n 1` shows where it begins";
@@ -135,6 +134,9 @@ impl Survey {
     fn asked(&self, value: &[u8]) -> Asked {
         let mut asked = Asked::default();
         let read = query_log::read(value, |it: Query<'_>| {
+            if KEY_BYTES_MAX < it.key.len() {
+                return;
+            }
             let costs = &self.costs;
             let cost_us = it.cost_us.unwrap_or(match it.op {
                 Op::Read | Op::Unknown => costs.read_us,
