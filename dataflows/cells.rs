@@ -17,6 +17,8 @@
 //!
 //! What is decided at the end of a tick holds from the next one on.
 
+mod reshape;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use schemas::{CellId, Key, RangeId};
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::Tick;
-use crate::heat::{Heat, Rolling, WIDEST};
+use crate::heat::{Heat, Rolling};
 use crate::samples::Sample;
 
 /// Limits of the table of cells.
@@ -68,9 +70,6 @@ impl Default for CellRules {
 /// For how many ticks samples are kept: long enough for a median, short enough to follow.
 const SAMPLE_TICKS: Tick = 6;
 
-/// Cold neighbours are looked for every so many ticks.
-const JOIN_EVERY: Tick = 8;
-
 /// A change of the table, with the cell's history where it is divided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reshape {
@@ -90,11 +89,20 @@ pub struct CellState {
     /// Its keys are sampled from the next tick on.
     pub sampled: bool,
     /// Samples of the last ticks, the oldest first.
-    samples: VecDeque<(Tick, Sample)>,
+    samples: VecDeque<Sampled>,
     /// Before this tick some of its history is estimated, and it does not join.
     rests_until: Tick,
     /// Sums before this tick are estimated, because a cell was cut.
     pub estimated_until: Tick,
+}
+
+/// What was sampled of a cell in a tick.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sampled {
+    tick: Tick,
+    sample: Sample,
+    /// Of the whole cell as it was then: what a cut leaves on either side is too little to tell.
+    swept: [(i64, i64); 2],
 }
 
 /// All cells, in key order.
@@ -186,8 +194,14 @@ impl Cells {
     pub fn sampled(&mut self, cell: CellId, tick: Tick, sample: Sample) {
         let Some(state) = self.by_id.get_mut(&cell) else { return };
         match state.samples.back_mut() {
-            Some((last, merged)) if *last == tick => merged.merge(sample),
-            Some(_) | None => state.samples.push_back((tick, sample)),
+            Some(last) if last.tick == tick => {
+                last.sample.merge(sample);
+                last.swept = last.sample.swept();
+            }
+            Some(_) | None => {
+                let swept = sample.swept();
+                state.samples.push_back(Sampled { tick, sample, swept });
+            }
         }
         self.watched.insert(cell);
     }
@@ -199,36 +213,9 @@ impl Cells {
             return 0;
         }
         let sample = state.sample();
-        if sample.weight() < u64::from(rules.samples_min) {
-            return 0;
-        }
-        if sample.is_sweep() {
-            return 1_000_000;
-        }
         let one_key_ppm = sample.one_key_ppm();
-        if one_key_ppm >= 500_000 { one_key_ppm } else { 0 }
-    }
-
-    /// Decides what changes behind `tick`: flags of cells to be sampled or not, then cuts and joins.
-    ///
-    /// `total` is the heat of all cells together.
-    pub fn reshape(
-        &mut self,
-        tick: Tick,
-        total: &Rolling,
-        touched: &BTreeSet<CellId>,
-        rules: &CellRules,
-    ) -> (Vec<(Key, bool)>, Vec<Reshape>) {
-        self.forget_samples(tick);
-        let total_us = total.six().cost_us();
-        let flags = self.flag(total_us, touched, rules);
-        let mut reshapes = self.cut(tick, total_us, rules);
-        // Nothing hurries to join, and to look for it is a walk over all cells.
-        if tick.is_multiple_of(JOIN_EVERY) {
-            let left = (rules.reshapes_max as usize).saturating_sub(reshapes.len());
-            reshapes.extend(self.join(tick, total, rules, left));
-        }
-        (flags, reshapes)
+        let tells = sample.weight() >= u64::from(rules.samples_min) && one_key_ppm >= 500_000;
+        if tells { one_key_ppm.max(state.swept_ppm()) } else { state.swept_ppm() }
     }
 
     fn insert(&mut self, id: CellId, state: CellState) {
@@ -245,7 +232,7 @@ impl Cells {
                 idle.push(id);
                 continue;
             };
-            while state.samples.front().is_some_and(|it| it.0 + SAMPLE_TICKS <= tick) {
+            while state.samples.front().is_some_and(|it| it.tick + SAMPLE_TICKS <= tick) {
                 state.samples.pop_front();
             }
             if state.samples.is_empty() && !state.sampled {
@@ -254,145 +241,28 @@ impl Cells {
         }
         idle.iter().for_each(|id| _ = self.watched.remove(id));
     }
-
-    /// Samples what is half way to being cut, until it is cold again.
-    fn flag(
-        &mut self,
-        total_us: i64,
-        touched: &BTreeSet<CellId>,
-        rules: &CellRules,
-    ) -> Vec<(Key, bool)> {
-        let mut flags = Vec::new();
-        let last = self.starts.values().next_back().copied();
-        for &id in touched.union(&self.watched.clone()) {
-            let Some(state) = self.by_id.get_mut(&id) else { continue };
-            let limit = share(total_us, limit_ppm(rules, Some(id) == last));
-            let heat = state.heat.six().cost_us();
-            let sampled = if state.sampled { heat * 4 >= limit } else { heat * 2 >= limit };
-            let sampled = sampled && heat > 0;
-            if sampled != state.sampled {
-                state.sampled = sampled;
-                flags.push((state.start.clone(), sampled));
-                self.watched.insert(id);
-            }
-        }
-        flags
-    }
-
-    fn cut(&mut self, tick: Tick, total_us: i64, rules: &CellRules) -> Vec<Reshape> {
-        let last = self.starts.values().next_back().copied();
-        let heat = |it: &CellState| it.heat.six().cost_us();
-        let too_hot = |id: &CellId| {
-            let state = &self.by_id[id];
-            heat(state) > share(total_us, limit_ppm(rules, Some(*id) == last))
-        };
-        let mut hot: Vec<_> =
-            self.watched.iter().copied().filter(|it| self.by_id.contains_key(it)).collect();
-        hot.retain(too_hot);
-        // The hottest first: there may be more than a tick cuts.
-        hot.sort_by_key(|id| (-heat(&self.by_id[id]), *id));
-        let mut cuts = Vec::new();
-        for cell in hot {
-            if cuts.len() >= rules.reshapes_max as usize
-                || self.len() >= rules.cells_max as usize
-                || self.is_crowded(cell, rules)
-            {
-                continue;
-            }
-            cuts.extend(self.cut_one(tick, cell, rules));
-        }
-        cuts
-    }
-
-    fn cut_one(&mut self, tick: Tick, cell: CellId, rules: &CellRules) -> Option<Reshape> {
-        let state = &self.by_id[&cell];
-        let sample = state.sample();
-        if sample.weight() < u64::from(rules.samples_min) {
-            return None;
-        }
-        let at = sample.median_key(&state.start)?;
-        let (before, all) = sample.part_left(&at);
-        let right_part = (all - before, all);
-        let right = cell_id(cell, tick, &at);
-        let until = tick + WIDEST;
-        let mut new = CellState { start: at.clone(), ..state.clone() };
-        (new.rests_until, new.estimated_until) = (tick + rules.rest_ticks, until);
-        new.samples.iter_mut().for_each(|(_, it)| it.retain(|key| *key >= at));
-        // What the division does to heat, the window says at the next tick.
-        new.heat = Rolling::default();
-        let old = self.by_id.get_mut(&cell).expect("it is being cut");
-        old.samples.iter_mut().for_each(|(_, it)| it.retain(|key| *key < at));
-        (old.rests_until, old.estimated_until) = (new.rests_until, until);
-        self.watched.insert(right);
-        self.insert(right, new);
-        Some(Reshape::Cut { cell, right, at, right_part })
-    }
-
-    fn is_crowded(&self, cell: CellId, rules: &CellRules) -> bool {
-        let range = self.by_id[&cell].range;
-        let max = rules.cells_per_range_max as usize;
-        let start = &self.by_id[&cell].start;
-        let same = |it: &&CellId| self.by_id[it].range == range;
-        let before = self.starts.range(..start).rev().map(|it| it.1).take_while(same).take(max);
-        let after = self.starts.range(start..).map(|it| it.1).take_while(same).take(max);
-        before.count() + after.count() >= max
-    }
-
-    /// Joins cold neighbours of one range that has more cells than it was born with.
-    fn join(&mut self, tick: Tick, total: &Rolling, rules: &CellRules, max: usize) -> Vec<Reshape> {
-        let limit = share(total.0[2].cost_us(), rules.join_ppm);
-        let mut per_range = BTreeMap::<RangeId, u32>::new();
-        for state in self.by_id.values() {
-            *per_range.entry(state.range).or_default() += 1;
-        }
-        if per_range.values().all(|n| *n <= rules.cells_per_range) {
-            return Vec::new();
-        }
-        let mut joins = Vec::new();
-        let mut left: Option<CellId> = None;
-        let order: Vec<_> = self.starts.values().copied().collect();
-        for right in order {
-            let state = &self.by_id[&right];
-            let fits = |left: &CellState| {
-                left.range == state.range
-                    && left.rests_until.max(state.rests_until) <= tick
-                    && !left.sampled
-                    && !state.sampled
-                    && left.heat.0[2].cost_us() + state.heat.0[2].cost_us() < limit
-                    && per_range[&state.range] > rules.cells_per_range
-            };
-            let found = left.filter(|left| joins.len() < max && fits(&self.by_id[left]));
-            let Some(found) = found else {
-                left = Some(right);
-                continue;
-            };
-            *per_range.entry(state.range).or_default() -= 1;
-            let (start, range) = (state.start.clone(), state.range);
-            self.join_two(tick, found, right, rules);
-            joins.push(Reshape::Join { left: found, right, start, range });
-            // It rests; the next one begins anew.
-            left = None;
-        }
-        joins
-    }
-
-    fn join_two(&mut self, tick: Tick, left: CellId, right: CellId, rules: &CellRules) {
-        let gone = self.by_id.remove(&right).expect("it is in the table");
-        self.starts.remove(&gone.start);
-        self.watched.remove(&right);
-        let state = self.by_id.get_mut(&left).expect("it is in the table");
-        state.rests_until = tick + rules.rest_ticks;
-        state.estimated_until = state.estimated_until.max(gone.estimated_until);
-        state.samples.clear();
-    }
 }
 
 impl CellState {
     /// What was sampled lately.
     pub fn sample(&self) -> Sample {
         let mut all = Sample::default();
-        self.samples.iter().for_each(|(_, it)| all.merge(it.clone()));
+        self.samples.iter().for_each(|it| all.merge(it.sample.clone()));
         all
+    }
+
+    /// The part that goes to a place that moves on, in millionths. Tick by tick: a sweep may pass a
+    /// cell within one, and what is asked behind it goes on for longer.
+    fn swept_ppm(&self) -> u32 {
+        let add = |(a, b), (c, d)| (a + c, b + d);
+        let mut swept_us = 0;
+        let heat = self.heat.six();
+        for (op, cost_us) in [heat.read_us, heat.write_us].into_iter().enumerate() {
+            let (swept, all) = self.samples.iter().map(|it| it.swept[op]).fold((0, 0), add);
+            swept_us += i128::from(cost_us) * i128::from(swept) / i128::from(all.max(1));
+        }
+        let cost_us = i128::from(heat.cost_us().max(1));
+        (swept_us * 1_000_000 / cost_us).clamp(0, 1_000_000) as u32
     }
 }
 
@@ -400,15 +270,6 @@ impl CellState {
 pub fn divide(heat: Heat, right_part: (u64, u64)) -> (Heat, Heat) {
     let right = heat.part(right_part.0, right_part.1);
     (heat - right, right)
-}
-
-fn limit_ppm(rules: &CellRules, is_last: bool) -> u32 {
-    if is_last { rules.cut_last_ppm } else { rules.cut_ppm }
-}
-
-/// A share of a load, in millionths; at least one, so that nothing is no share of nothing.
-fn share(total_us: i64, ppm: u32) -> i64 {
-    ((i128::from(total_us) * i128::from(ppm) / 1_000_000) as i64).max(1)
 }
 
 fn cell_id(parent: CellId, tick: Tick, start: &Key) -> CellId {

@@ -11,7 +11,9 @@
 //!   key asked a thousand times in one millisecond neither fills the sample nor counts only once.
 //! * **Bounded.** No more than [`ENTRIES_MAX`] are kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sweep;
+
+use std::collections::BTreeMap;
 
 use schemas::query_log::Op;
 use schemas::{Key, Millis};
@@ -21,19 +23,13 @@ use xxhash_rust::xxh3::xxh3_64;
 /// How many entries a sample keeps.
 pub const ENTRIES_MAX: usize = 32;
 
-/// Keys rise or fall with time when the square of their rank correlation is at least this many
-/// hundredths: a correlation of 0.8, four and a half deviations from chance for a full sample.
-const SWEEP_SQUARE_PERCENT: i128 = 64;
-
-/// Fewer distinct times or keys than this tell nothing of a sweep.
-const SWEEP_DISTINCT_MIN: usize = 12;
-
 /// What one (key, time, op) was found to be.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Entry {
     pub hash: u64,
     pub key: Key,
     pub time: Millis,
+    pub op: Op,
     /// How often it was met.
     pub count: u64,
 }
@@ -83,8 +79,9 @@ impl Sample {
 
     /// Takes in an entry, if its hash is among the smallest.
     pub fn insert(&mut self, more: Entry) {
-        let place =
-            |it: &Entry| (it.hash, &it.key, it.time).cmp(&(more.hash, &more.key, more.time));
+        let place = |it: &Entry| {
+            (it.hash, &it.key, it.time, it.op).cmp(&(more.hash, &more.key, more.time, more.op))
+        };
         match self.entries.binary_search_by(place) {
             Ok(at) => self.entries[at].count += more.count,
             Err(at) => self.entries.insert(at, more),
@@ -130,20 +127,6 @@ impl Sample {
         (u128::from(most) * 1_000_000 / u128::from(self.weight().max(1))) as u32
     }
 
-    /// Tells whether keys rise or fall with time: what comes next lies behind all that came, and a
-    /// cut would be left behind too.
-    pub fn is_sweep(&self) -> bool {
-        let times: BTreeSet<_> = self.entries.iter().map(|it| it.time).collect();
-        if times.len() < SWEEP_DISTINCT_MIN || self.weights().len() < SWEEP_DISTINCT_MIN {
-            return false;
-        }
-        let times = ranks(self.entries.iter().map(|it| it.time).collect());
-        let keys = ranks(self.entries.iter().map(|it| &it.key).collect());
-        let product = |a: &[i128], b: &[i128]| a.iter().zip(b).map(|(a, b)| a * b).sum::<i128>();
-        let both = product(&times, &keys);
-        100 * both * both >= SWEEP_SQUARE_PERCENT * product(&times, &times) * product(&keys, &keys)
-    }
-
     /// How often each sampled key was met, in key order.
     fn weights(&self) -> BTreeMap<&Key, u64> {
         let mut weights = BTreeMap::new();
@@ -152,14 +135,6 @@ impl Sample {
         }
         weights
     }
-}
-
-/// Twice the rank of each item less its mean; equal items share the mean of their ranks.
-fn ranks<T: Ord>(items: Vec<T>) -> Vec<i128> {
-    let below = |item: &T| items.iter().filter(|it| *it < item).count() as i128;
-    let equal = |item: &T| items.iter().filter(|it| *it == item).count() as i128;
-    let twice = |item: &T| 2 * below(item) + equal(item) - items.len() as i128;
-    items.iter().map(twice).collect()
 }
 
 #[cfg(test)]
@@ -208,7 +183,7 @@ mod tests {
             assert_eq!((left, all), (16, 32));
             let truth = asked.iter().filter(|it| Key(bytes(it.0)) < at).count();
             assert!((1000..4000).contains(&truth), "{truth} of 5000 lie left");
-            assert!(!sample.is_sweep() && sample.one_key_ppm() < 100_000);
+            assert!(sample.swept()[0].0 == 0 && sample.one_key_ppm() < 100_000);
         }
     }
 
@@ -243,37 +218,19 @@ mod tests {
     }
 
     #[test]
-    fn sweep_is_told_from_chance_and_from_one_key() {
-        for seed in 0..200 {
-            println!("seed {seed}");
-            let mut rng = Pcg64::seed_from_u64(seed);
-            let rising: Vec<_> =
-                (0..3000).map(|t| (t * 10 + rng.random_range(0..500), t)).collect();
-            assert!(sample(&rising).is_sweep(), "rising");
-            let falling: Vec<_> = (0..3000).map(|t| (90_000 - t * 10, t)).collect();
-            assert!(sample(&falling).is_sweep(), "falling");
-            let still: Vec<_> = (0..3000).map(|t| (rng.random_range(0..500_u64), t)).collect();
-            assert!(!sample(&still).is_sweep(), "still");
-            let one: Vec<_> = (0..3000).map(|t| (9, t)).collect();
-            assert!(!sample(&one).is_sweep(), "one key");
-            let burst: Vec<_> = (0..3000).map(|i| (i, i % 4)).collect();
-            assert!(!sample(&burst).is_sweep(), "four times");
-        }
-    }
-
-    #[test]
     fn retained_side_is_that_of_the_cut() {
         let mut left = sample(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
         left.retain(|it| *it < key(3));
         assert_eq!(left, sample(&[(1, 1), (2, 1)]));
     }
 
-    fn sample(asked: &[(u64, u64)]) -> Sample {
+    pub(super) fn sample(asked: &[(u64, u64)]) -> Sample {
         let mut sample = Sample::default();
         for (key, time) in asked {
             let hash = hash(&bytes(*key), Millis(*time), Op::Read);
             if sample.takes(hash) {
-                sample.insert(Entry { hash, key: Key(bytes(*key)), time: Millis(*time), count: 1 });
+                let (key, time) = (Key(bytes(*key)), Millis(*time));
+                sample.insert(Entry { hash, key, time, op: Op::Read, count: 1 });
             }
         }
         sample

@@ -261,8 +261,8 @@ impl Staged {
         if splits.is_watched(rank) {
             let hash = samples::hash(query.key, query.time, query.op);
             if samples.get(&(rank as u32)).is_none_or(|it| it.takes(hash)) {
-                let entry =
-                    Entry { hash, key: Key(query.key.to_vec()), time: query.time, count: 1 };
+                let Query { time, op, .. } = query;
+                let entry = Entry { hash, key: Key(query.key.to_vec()), time, op, count: 1 };
                 self.sampled.push((rank as u32, entry));
             }
         }

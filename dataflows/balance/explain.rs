@@ -138,25 +138,15 @@ pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
     pressed
 }
 
-/// Load that no split can help, in millionths of the total. Ranges below a quarter of a piece are not
-/// looked at: they are cold, and nothing would split them.
+/// Load of the last ticks that no split can help, in millionths of all of it.
 pub fn unsplittable_ppm(board: &Board<'_>) -> u32 {
-    let least = board.piece_load() / 4;
-    let mut stuck = 0_u64;
-    for (range, load) in board.situation.ranges.iter().zip(&board.loads) {
-        if load.median(H1) <= least {
-            continue;
-        }
-        let (mut all, mut part) = (0_u128, 0_u128);
-        for cell in &range.cells {
-            let cost = u128::from(cell.heat.six().cost_us().max(0).unsigned_abs());
-            all += cost;
-            part += cost * u128::from(cell.unsplittable_ppm.min(1_000_000)) / 1_000_000;
-        }
-        let stuck_here = u128::from(load.median(H1)) * part / all.max(1);
-        stuck = stuck.saturating_add(stuck_here as u64);
+    let (mut all, mut stuck) = (0_u128, 0_u128);
+    for cell in board.situation.ranges.iter().flat_map(|it| &it.cells) {
+        let cost = u128::from(cell.heat.six().cost_us().max(0).unsigned_abs());
+        all += cost;
+        stuck += cost * u128::from(cell.unsplittable_ppm.min(1_000_000));
     }
-    share_ppm(stuck, board.swing.total(H1))
+    (stuck / all.max(1)) as u32
 }
 
 /// A range's share of the total load in the next tick, in millionths.

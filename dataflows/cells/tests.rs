@@ -2,6 +2,7 @@ use schemas::Millis;
 use schemas::query_log::Op;
 
 use super::*;
+use crate::heat::WIDEST;
 use crate::samples::{Entry, hash};
 
 const RULES: CellRules = CellRules {
@@ -36,7 +37,7 @@ fn sample(keys: impl IntoIterator<Item = u8>) -> Sample {
         let time = Millis((i as u64).wrapping_mul(0x9e37_79b9) % 1009);
         let key = vec![key];
         let hash = hash(&key, time, Op::Read);
-        sample.insert(Entry { hash, key: Key(key), time, count: 1 });
+        sample.insert(Entry { hash, key: Key(key), time, op: Op::Read, count: 1 });
     }
     sample
 }
@@ -45,13 +46,14 @@ struct Table {
     cells: Cells,
     ids: Vec<CellId>,
     tick: Tick,
+    rules: CellRules,
 }
 
 impl Table {
     fn new(costs: [i64; 10]) -> Self {
         let (mut cells, ids) = table();
         ids.iter().zip(costs).for_each(|(id, cost)| cells.heated(*id, heat(cost)));
-        Self { cells, ids, tick: 7 }
+        Self { cells, ids, tick: 7, rules: RULES }
     }
 
     fn sample(&mut self, cell: usize, keys: impl IntoIterator<Item = u8>) {
@@ -61,7 +63,7 @@ impl Table {
     fn reshape(&mut self) -> Vec<Reshape> {
         let total = self.cells.by_id.values().map(|it| it.heat.six().cost_us()).sum();
         let touched = self.cells.by_id.keys().copied().collect();
-        self.cells.reshape(self.tick, &heat(total), &touched, &RULES).1
+        self.cells.reshape(self.tick, &heat(total), &touched, &self.rules).1
     }
 
     fn starts(&self) -> Vec<u8> {
@@ -86,19 +88,27 @@ fn hot_cell_is_cut_at_the_median_and_history_divided_by_the_samples() {
 }
 
 #[test]
-fn cell_is_sampled_half_way_and_forgotten_when_cold() {
-    let mut table = Table::new([10, 10, 40, 10, 60, 10, 10, 10, 10, 10]);
+fn cell_is_sampled_half_way_with_its_neighbours_and_forgotten_when_cold() {
+    let mut table = Table::new([10, 10, 40, 10, 60, 10, 10, 10, 1, 9]);
     let total = heat(1000);
     let touched = table.ids.iter().copied().collect();
     let (flags, _) = table.cells.reshape(7, &total, &touched, &RULES);
-    // The limit is 100; that of the last cell is 20.
-    let mut starts: Vec<_> = flags.iter().map(|(start, sampled)| (start.0[0], *sampled)).collect();
-    starts.sort();
-    assert_eq!(starts, [(80, true), (180, true)]);
-    table.cells.heated(table.ids[4], Rolling::default() - heat(40));
+    let starts = |flags: Vec<(Key, bool)>, sampled| {
+        assert!(flags.iter().all(|it| it.1 == sampled), "{flags:?}");
+        let mut starts: Vec<_> = flags.iter().map(|it| it.0.0[0] / 20).collect();
+        starts.sort();
+        starts
+    };
+    // The limit is 100; that of the last cell is 20, and it has 9.
+    assert_eq!(starts(flags, true), [1, 2, 3, 4, 5, 6, 7]);
+    // Half of the limit makes hot; who is watched is so until it has less than a quarter.
+    table.cells.heated(table.ids[4], Rolling::default() - heat(30));
     let touched = BTreeSet::from([table.ids[4]]);
     let (flags, _) = table.cells.reshape(8, &total, &touched, &RULES);
-    assert_eq!(flags, [(Key(vec![80]), false)]);
+    assert_eq!(starts(flags, false), [1, 3, 5, 6, 7]);
+    table.cells.heated(table.ids[4], Rolling::default() - heat(10));
+    let (flags, _) = table.cells.reshape(9, &total, &touched, &RULES);
+    assert_eq!(starts(flags, false), [4]);
 }
 
 #[test]
@@ -112,11 +122,30 @@ fn one_hot_key_and_a_sweep_are_told_and_not_cut() {
     for i in 0..30_u8 {
         let (key, time) = (vec![40 + i / 2], Millis(u64::from(i)));
         let hash = hash(&key, time, Op::Read);
-        swept.insert(Entry { hash, key: Key(key), time, count: 1 });
+        swept.insert(Entry { hash, key: Key(key), time, op: Op::Read, count: 1 });
     }
     table.cells.sampled(table.ids[3], 7, swept);
     assert_eq!(table.cells.unsplittable_ppm(table.ids[3], &RULES), 1_000_000);
     assert_eq!(table.cells.unsplittable_ppm(table.ids[4], &RULES), 0);
+}
+
+#[test]
+fn edge_that_passes_within_a_tick_is_told_with_its_share() {
+    let mut table = Table::new([10, 10, 500, 10, 10, 10, 10, 10, 10, 10]);
+    let (cell, writes) = (table.ids[2], Heat { writes: 1, write_us: 300, ..Heat::default() });
+    table.cells.heated(cell, Rolling::of(writes));
+    // Writes go up, reads lie behind them; and in the next tick there are reads alone.
+    let mut asked = Sample::default();
+    for i in 0..32_u8 {
+        let op = if i % 3 == 0 { Op::Write } else { Op::Read };
+        let key = if op == Op::Write { 40 + i / 2 } else { 40 + i.wrapping_mul(7) % (i / 2 + 1) };
+        let (key, time) = (vec![key], Millis(u64::from(i)));
+        asked.insert(Entry { hash: hash(&key, time, op), key: Key(key), time, op, count: 1 });
+    }
+    table.cells.sampled(cell, 7, asked);
+    table.cells.sampled(cell, 8, sample((0..32).map(|i| 40 + i * 5 % 16)));
+    // 300 of 800 are writes.
+    assert_eq!(table.cells.unsplittable_ppm(cell, &RULES), 375_000);
 }
 
 #[test]
@@ -153,6 +182,8 @@ fn cuts_are_bounded_a_tick_in_a_range_and_in_all() {
 #[test]
 fn cold_neighbours_of_one_range_join_and_a_range_keeps_some() {
     let mut table = Table::new([1000, 1, 1, 1, 1, 1, 1, 1, 1, 1000]);
+    // Nothing is so hot that its neighbours are watched.
+    (table.rules.cut_ppm, table.rules.cut_last_ppm) = (2_000_000, 2_000_000);
     table.tick = 16;
     let joins = table.reshape();
     let join = |left: usize, right: usize| Reshape::Join {
@@ -179,7 +210,8 @@ fn what_a_snapshot_holds_decides_the_same() {
     let mut table = Table::new([10, 10, 500, 10, 10, 10, 10, 10, 10, 10]);
     table.sample(2, [41, 42, 43, 50, 51, 52, 53, 54]);
     let restored = table.cells.clone();
-    let mut other = Table { cells: restored.restored(), ids: table.ids.clone(), tick: 7 };
+    let mut other =
+        Table { cells: restored.restored(), ids: table.ids.clone(), tick: 7, rules: RULES };
     assert_eq!(table.reshape(), other.reshape());
     assert_eq!(table.cells, other.cells);
 }

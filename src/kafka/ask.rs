@@ -103,6 +103,21 @@ impl Asker {
 
     /// Returns the partitions of a topic, which must be there.
     pub(super) fn partitions(&self, topic: &'static str) -> anyhow::Result<Vec<TopicPartition>> {
+        let ids = self.partitions_if_any(topic)?;
+        ensure!(
+            !ids.is_empty(),
+            "there is no topic {} at {}: create it with `isotherm topics apply`",
+            self.connection.topic(topic),
+            self.connection.bootstrap_servers
+        );
+        Ok(ids)
+    }
+
+    /// Returns the partitions of a topic; none if there is no such topic.
+    pub(super) fn partitions_if_any(
+        &self,
+        topic: &'static str,
+    ) -> anyhow::Result<Vec<TopicPartition>> {
         let full = self.connection.topic(topic);
         let metadata = self.consumer.fetch_metadata(Some(&full), REQUEST_MAX);
         let metadata = metadata.with_context(|| self.failed("ask for topics"))?;
@@ -113,14 +128,7 @@ impl Asker {
             return Err(err.context(format!("look at topic {full}")));
         }
         let ids = found.into_iter().flat_map(|it| it.partitions());
-        let ids: Vec<_> =
-            ids.map(|it| TopicPartition { topic, partition: it.id() as u32 }).collect();
-        ensure!(
-            !ids.is_empty(),
-            "there is no topic {full} at {}: create it with `isotherm topics apply`",
-            self.connection.bootstrap_servers
-        );
-        Ok(ids)
+        Ok(ids.map(|it| TopicPartition { topic, partition: it.id() as u32 }).collect())
     }
 
     pub(super) fn beginnings(

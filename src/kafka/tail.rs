@@ -1,7 +1,9 @@
 //! Reads a topic back, to the end that it has: the last records, or all of them; or goes on from there.
 //!
-//! The end is where the client says so, never an offset that was asked for: the last offsets may be
-//! markers and aborted records, of which there is no telling how many.
+//! The end is where it was when reading began, or a client that waits there would never get away from
+//! a topic that is written all the time. It is reached where the client says so or where a record lies
+//! behind it, never by counting: the last offsets may be markers and aborted records, of which there is
+//! no telling how many.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use schemas::Millis;
 
@@ -39,7 +41,8 @@ pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::R
         let start = high.saturating_sub(reach).max(low);
         let mut records = Vec::new();
         let starts = BTreeMap::from([(at, Offset(start))]);
-        read_from(&consumer, connection, starts, Until::End, |record| {
+        let ends = BTreeMap::from([(at, Offset(high))]);
+        read_from(&consumer, connection, starts, Some(ends), |record| {
             records.push(record);
             ControlFlow::Continue(())
         })?;
@@ -48,6 +51,13 @@ pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::R
         }
         reach = reach.saturating_mul(2);
     }
+}
+
+/// Tells whether the cluster has a topic.
+pub fn has_topic(connection: &Connection, topic: &'static str) -> anyhow::Result<bool> {
+    let asker = Asker::new(connection, "tail")?;
+    asker.reach()?;
+    Ok(!asker.partitions_if_any(topic)?.is_empty())
 }
 
 /// Shows every record of a topic from `start` to its end, each partition in its order, until `each`
@@ -60,8 +70,9 @@ pub fn scan(
 ) -> anyhow::Result<()> {
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
-    let starts = asker.starts(&asker.partitions(topic)?, start)?;
-    read_from(&consumer(connection)?, connection, starts, Until::End, each)
+    let ids = asker.partitions(topic)?;
+    let (starts, ends) = (asker.starts(&ids, start)?, asker.ends(&ids)?);
+    read_from(&consumer(connection)?, connection, starts, Some(ends), each)
 }
 
 /// Does the same, and waits for more at the end.
@@ -74,7 +85,7 @@ pub fn follow(
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
     let starts = asker.starts(&asker.partitions(topic)?, start)?;
-    read_from(&consumer(connection)?, connection, starts, Until::Enough, each)
+    read_from(&consumer(connection)?, connection, starts, None, each)
 }
 
 /// Returns where the first record of each partition is that is stamped at or after `time`, or else
@@ -96,20 +107,12 @@ fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer<Report>> {
     create(&client, Report::new(&connection.bootstrap_servers), "reading")
 }
 
-/// When reading is over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// Of every partition.
-    End,
-    /// Who reads has had enough.
-    Enough,
-}
-
+/// Reads to where partitions end, or else until who reads has had enough.
 fn read_from(
     consumer: &BaseConsumer<Report>,
     connection: &Connection,
     starts: BTreeMap<TopicPartition, Offset>,
-    until: Until,
+    ends: Option<BTreeMap<TopicPartition, Offset>>,
     mut each: impl FnMut(Record) -> ControlFlow<()>,
 ) -> anyhow::Result<()> {
     let Some(topic) = starts.keys().next().map(|it| it.topic) else { return Ok(()) };
@@ -130,20 +133,29 @@ fn read_from(
                     return Err(gap(record.at, *position, Some(Offset(record.offset)), connection));
                 }
                 *position = Offset(record.offset + 1);
+                let end = ends.as_ref().and_then(|it| it.get(&record.at));
+                if end.is_some_and(|end| end.0 <= record.offset) {
+                    open.remove(&record.at);
+                    continue;
+                }
                 deadline = Instant::now() + REQUEST_MAX;
                 if each(record).is_break() {
                     return Ok(());
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if until == Until::End {
+                if ends.is_some() {
                     open.remove(&TopicPartition { topic, partition: partition as u32 });
                 }
             }
+            // Nobody joins a group here, so it does not matter whether we may.
+            Some(Err(KafkaError::MessageConsumption(
+                RDKafkaErrorCode::GroupAuthorizationFailed,
+            ))) => (),
             // The client reconnects by itself, and tells.
             Some(Err(err)) if passes(&err) => consumer.context().check()?,
             Some(Err(err)) => return Err(err).with_context(|| format!("read {full}")),
-            None if until == Until::Enough => consumer.context().check()?,
+            None if ends.is_none() => consumer.context().check()?,
             None if Instant::now() < deadline => (),
             None => bail!("read {full}: {}", consumer.context().reason()),
         }

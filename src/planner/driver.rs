@@ -37,7 +37,7 @@ use crate::tick::machine::{Origin, Reading, Rules};
 use crate::tick::tick_box::TickBox;
 
 /// An entry with a longer key is passed over.
-const KEY_BYTES_MAX: usize = 4096;
+pub const KEY_BYTES_MAX: usize = 4096;
 
 /// How many of the hottest ranges are told.
 const TOP: usize = 16;

@@ -38,7 +38,7 @@ use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
 use schemas::plan::{HeatCited, Planned};
 use schemas::planner_progress::TickDone;
-use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId};
+use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId, dead_letter};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::Fleet;
@@ -138,6 +138,19 @@ pub struct TickOutputs {
     pub loads: BTreeMap<NodeId, u64>,
     /// The part of the load that no split can help, in millionths.
     pub unsplittable_ppm: u32,
+}
+
+impl TickOutputs {
+    /// How many records could not be used, by reason.
+    pub fn dead(&self) -> BTreeMap<String, u64> {
+        let mut dead = BTreeMap::new();
+        let letters = self.outputs.iter().filter(|it| it.topic == dead_letter::TOPIC);
+        let headers = letters.flat_map(|it| &it.headers);
+        for (_, reason) in headers.filter(|it| it.0 == dead_letter::HEADER_REASON) {
+            *dead.entry(String::from_utf8_lossy(reason).into_owned()).or_default() += 1;
+        }
+        dead
+    }
 }
 
 /// Decides what a planner does.

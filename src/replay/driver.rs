@@ -25,7 +25,6 @@ use std::fs::File;
 use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex};
 use std::thread;
 
 use anyhow::{Context, anyhow};
@@ -35,8 +34,8 @@ use schemas::wire::{Record as _, encode};
 use schemas::{Key, KeySpan, Millis, NodeId};
 use zstd::stream::read::Decoder;
 
-use super::batcher::{Batch, Batches, Cut};
 use super::executor::{DataSet, Executor, Model};
+use super::feed::{PARTITIONS, Pace, write_log};
 use super::history::{History, Recount};
 use super::key;
 use super::scenario::Scenario;
@@ -51,16 +50,6 @@ use crate::planner::machine::TickOutputs;
 use crate::planner::settings::Settings;
 use crate::tick::rules::{Reading, Rules};
 use crate::tick::tick_box::TickBox;
-
-/// The log of a trace or scenario has so many partitions on the embedded broker.
-const PARTITIONS: u32 = 8;
-
-/// Queries of one record.
-const BATCH_MAX: usize = 100;
-
-/// The writer stays so many ticks ahead of the slower planner: the embedded broker forgets what is
-/// more than 5 MiB behind.
-const AHEAD: Tick = 4;
 
 /// What the planner writes, in one partition each.
 const OUTPUTS: [&str; 8] = [
@@ -288,86 +277,6 @@ impl<F: FnMut(&TickBox, &TickOutputs) -> bool> Watch for Lockstep<F> {
         self.play(bounds.tick + 1)?;
         Ok(if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
-}
-
-/// How far the planners are, for who writes their log.
-struct Pace {
-    ticks: Mutex<(Vec<Tick>, bool)>,
-    changed: Condvar,
-}
-
-impl Pace {
-    fn new(runs: usize) -> Self {
-        Self { ticks: Mutex::new((vec![0; runs], false)), changed: Condvar::new() }
-    }
-
-    fn reached(&self, run: usize, tick: Tick) {
-        self.ticks.lock().expect("nobody panics with it").0[run] = tick;
-        self.changed.notify_all();
-    }
-
-    fn end(&self) {
-        self.ticks.lock().expect("nobody panics with it").1 = true;
-        self.changed.notify_all();
-    }
-
-    fn has_ended(&self) -> bool {
-        self.ticks.lock().expect("nobody panics with it").1
-    }
-
-    /// Waits until a tick may be written; `false` when nobody reads any more.
-    fn wait(&self, tick: Tick, first: Tick) -> bool {
-        let mut ticks = self.ticks.lock().expect("nobody panics with it");
-        while !ticks.1 {
-            let slowest = ticks.0.iter().copied().min().unwrap_or(0).max(first.saturating_sub(1));
-            if tick <= slowest + AHEAD {
-                return true;
-            }
-            ticks = self.changed.wait(ticks).expect("nobody panics with it");
-        }
-        false
-    }
-}
-
-fn write_log(it: &Replay, local: &Connection, pace: &Pace) -> anyhow::Result<()> {
-    let cut = Cut { tick_ms: it.rules.tick_ms, partitions: PARTITIONS, queries_max: BATCH_MAX };
-    match &it.log {
-        Log::Topic { .. } => Ok(()),
-        Log::Scenario(scenario) => {
-            let queries = scenario.queries_logged().map(Ok::<_, std::convert::Infallible>);
-            write_batches(it, Batches::new(cut, queries), local, pace)
-        }
-        Log::Trace { path, start, assumed } => {
-            let trace = open_trace(path, *start, *assumed)?;
-            write_batches(it, Batches::new(cut, trace), local, pace)
-        }
-    }
-}
-
-fn write_batches<E: std::error::Error + Send + Sync + 'static>(
-    it: &Replay,
-    batches: impl Iterator<Item = Result<Batch, E>>,
-    local: &Connection,
-    pace: &Pace,
-) -> anyhow::Result<()> {
-    let writer = Writer::open(local, "log")?;
-    let first = it.first.unwrap_or(0);
-    let mut tick = 0;
-    for batch in batches {
-        let Batch { partition, stamp, queries } = batch?;
-        let next = stamp.0 / it.rules.tick_ms;
-        if next != tick {
-            writer.flush()?;
-            tick = next;
-            if !pace.wait(tick, first) {
-                return Ok(());
-            }
-        }
-        let output = Output::new(QueriesLogged::TOPIC, Vec::new(), encode(&queries));
-        let (partition, stamp) = (Some(partition), Some(stamp));
-        writer.send(&Output { partition, stamp, key: None, ..output })?;
-    }
-    writer.flush()
 }
 
 /// Opens the file of a trace and reads its header.

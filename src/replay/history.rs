@@ -29,7 +29,8 @@ pub struct History {
     pub records: u64,
     pub queries: u64,
     pub late: u64,
-    pub dead: u64,
+    /// Records that could not be used, by reason.
+    pub dead: BTreeMap<String, u64>,
     pub moves: u64,
     pub splits: u64,
     pub joins: u64,
@@ -86,7 +87,7 @@ impl Recount {
             records: 0,
             queries: 0,
             late: 0,
-            dead: 0,
+            dead: BTreeMap::new(),
             moves: 0,
             splits: 0,
             joins: 0,
@@ -151,7 +152,9 @@ impl Recount {
         let done = &outputs.done;
         history.queries += done.queries;
         history.late += done.late;
-        history.dead += done.dead;
+        for (reason, n) in outputs.dead() {
+            *history.dead.entry(reason).or_default() += n;
+        }
         let load = |node: &NodeId| self.loads_us.get(node).copied().unwrap_or(0);
         let loads_us: Vec<u64> = self.nodes.keys().map(load).collect();
         let capacities: Vec<u64> = self.nodes.values().copied().collect();

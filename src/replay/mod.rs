@@ -12,6 +12,7 @@ pub mod scenario;
 pub mod trace;
 pub mod batcher;
 pub mod executor;
+pub mod feed;
 pub mod driver;
 pub mod history;
 pub mod tally;

@@ -7,7 +7,7 @@ use schemas::{Key, NodeId};
 use super::hindsight::hindsight;
 use super::history::History;
 use super::plot::{Frame, KeyAxis, Moved, Picture, PictureNode};
-use super::report::{Overload, Report};
+use super::report::{NodesFrom, Overload, Report};
 use super::tally::{Tally, overload};
 use crate::assignment::birth;
 
@@ -18,6 +18,7 @@ pub struct Subject {
     pub seed: Option<u64>,
     pub tick_ms: u64,
     pub nodes: BTreeMap<NodeId, u64>,
+    pub nodes_from: NodesFrom,
     /// Where the ranges of the first assignment begin, but the first.
     pub split_points: Vec<Key>,
     pub keys: KeyAxis,
@@ -37,11 +38,13 @@ impl Subject {
             seed: self.seed,
             tick_ms: self.tick_ms,
             nodes: self.nodes.clone(),
+            nodes_from: self.nodes_from,
             ticks: isotherm.ticks.len() as u64,
             records: isotherm.records,
             queries: isotherm.queries,
             late: isotherm.late,
-            dead: isotherm.dead,
+            dead: isotherm.dead.values().sum(),
+            dead_by_reason: isotherm.dead.clone(),
             overload_node_seconds: Overload {
                 first,
                 hindsight: best.map(|it| it.overload_node_seconds),

@@ -15,6 +15,7 @@ pub struct Report {
     pub tick_ms: u64,
     /// Capacities in `cost_us` per second.
     pub nodes: BTreeMap<NodeId, u64>,
+    pub nodes_from: NodesFrom,
     pub ticks: u64,
     /// Records of the query log.
     pub records: u64,
@@ -23,6 +24,7 @@ pub struct Report {
     pub late: u64,
     /// Records that could not be used.
     pub dead: u64,
+    pub dead_by_reason: BTreeMap<String, u64>,
     pub overload_node_seconds: Overload,
     pub moves: u64,
     pub splits: u64,
@@ -35,6 +37,17 @@ pub struct Report {
     pub unsplittable_share: f64,
     /// Digest of all plans in their order, hexadecimal.
     pub plan_digest: String,
+}
+
+/// Who says which nodes there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodesFrom {
+    /// Nobody: they follow from the load.
+    #[default]
+    Default,
+    Stated,
+    NodeCapacity,
 }
 
 /// The overload area of four ways to run the same log.
@@ -92,6 +105,28 @@ impl Report {
         format!("{}\n{}", lines(areas), lines(facts))
     }
 
+    fn reasons(&self) -> String {
+        let told = |(reason, n): (&String, &u64)| format!("{} {reason}", grouped(*n));
+        let all: Vec<_> = self.dead_by_reason.iter().map(told).collect();
+        if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
+    }
+
+    fn nodes_told(&self) -> String {
+        let from = match self.nodes_from {
+            NodesFrom::Default => "assumed from the load",
+            NodesFrom::Stated => "as stated",
+            NodesFrom::NodeCapacity => "from node_capacity",
+        };
+        let each = match self.nodes.len() {
+            0..=NODES_TOLD_MAX => {
+                let told = self.nodes.iter().map(|(it, us)| format!("{} {}", it.0, grouped(*us)));
+                told.collect::<Vec<_>>().join(", ")
+            }
+            n => format!("{n} with {}", grouped(self.nodes.values().sum())),
+        };
+        format!("{each} µs of service a second, {from}")
+    }
+
     fn facts(&self) -> Vec<(&'static str, String)> {
         let of_all = match self.bytes {
             0 => String::new(),
@@ -103,25 +138,41 @@ impl Report {
             grouped(self.records),
             grouped(self.queries),
             grouped(self.late),
-            grouped(self.dead)
+            grouped(self.dead) + &self.reasons()
         );
         let changes = format!(
-            "{} moves, {} splits, {} joins; {} ranges at the end",
-            self.moves, self.splits, self.joins, self.ranges
+            "{}, {}, {}; {} at the end",
+            counted(self.moves, "move"),
+            counted(self.splits, "split"),
+            counted(self.joins, "join"),
+            counted(self.ranges, "range")
         );
+        // What is meant is asked only where there is some.
+        let kinds = if 0.0005 <= self.unsplittable_share {
+            ": one key, or an edge that goes on"
+        } else {
+            ""
+        };
         vec![
             (
                 "replayed",
                 format!("{}{seed}: {} ticks of {} ms", self.source, self.ticks, self.tick_ms),
             ),
+            ("nodes", self.nodes_told()),
             ("read", records),
             ("done", changes),
             ("moved", format!("{}{of_all}", sized(self.bytes_moved))),
-            ("unsplittable", format!("{:.1} % of the load", self.unsplittable_share * 100.0)),
+            (
+                "unsplittable",
+                format!("{:.1} % of the load{kinds}", self.unsplittable_share * 100.0),
+            ),
             ("plans", format!("digest {}", self.plan_digest)),
         ]
     }
 }
+
+/// So many nodes are told one by one.
+const NODES_TOLD_MAX: usize = 6;
 
 /// Bytes as a person says them.
 pub fn sized(bytes: u64) -> String {
@@ -139,6 +190,10 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(",")
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn empty(paper: Paper) -> Table {
@@ -167,11 +222,13 @@ mod tests {
             seed: Some(7),
             tick_ms: 5_000,
             nodes: [(NodeId("n1".into()), 218_181)].into(),
+            nodes_from: NodesFrom::Stated,
             ticks: 120,
             records: 13_440,
             queries: 1_320_118,
             late: 0,
-            dead: 0,
+            dead: 3,
+            dead_by_reason: [("key_too_long".into(), 1), ("unreadable".into(), 2)].into(),
             overload_node_seconds: Overload { first, hindsight, reactive: None, isotherm: 6.125 },
             moves: 42,
             splits: 19,
@@ -194,10 +251,11 @@ mod tests {
              isotherm                                      6.1    0.028
 
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
-             read          13,440 records, 1,320,118 queries; 0 late, 0 dead
+             nodes         n1 218,181 µs of service a second, as stated
+             read          13,440 records, 1,320,118 queries; 0 late, 3 dead: 1 key_too_long, 2 unreadable
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
-             unsplittable  0.4 % of the load
+             unsplittable  0.4 % of the load: one key, or an edge that goes on
              plans         digest 5f1c
         "#]]
         .assert_eq(&report().table(Paper::Plain));

@@ -1,23 +1,12 @@
 //! `isotherm replay`, as a person runs it.
 
-use std::collections::BTreeMap;
+mod real;
+
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
-use isotherm::kafka::admin::{Admin, Topic};
-use isotherm::kafka::writer::Writer;
-use isotherm::kafka::{Connection, Output};
-use isotherm::replay::batcher::{Batches, Cut};
-use isotherm::replay::trace::{Assumed, Trace};
-use schemas::Millis;
-use schemas::query_log::QueriesLogged;
-use schemas::wire::{Record as _, encode};
 use serde_json::Value;
-
-/// The log is of the spring of 2025; ticks of five seconds.
-const START_MS: u64 = 1_743_500_000_000;
-const TICK_MS: u64 = 5000;
 
 #[test]
 fn short_hot_spot_is_replayed_with_report_picture_and_outputs() {
@@ -33,15 +22,81 @@ fn short_hot_spot_is_replayed_with_report_picture_and_outputs() {
     assert_eq!(report["ticks"], 16, "{report}");
     assert!(report["moves"].as_u64().unwrap() > 0, "{report}");
     for topic in ["assignment", "heatmap", "plan", "migrate_range", "planner_progress"] {
-        let lines = std::fs::read_to_string(dir.path().join(format!("out/{topic}.jsonl"))).unwrap();
-        for line in lines.lines() {
-            let value: Value = serde_json::from_str(line).unwrap();
-            assert!(value.is_object() || value.is_null(), "{topic}: {line}");
-        }
-        assert!(!lines.is_empty(), "{topic}");
+        let values = records(dir.path(), topic);
+        assert!(values.iter().all(|it| it.is_object() || it.is_null()), "{topic}: {values:?}");
+        assert!(values.iter().any(Value::is_object), "{topic}");
     }
     let picture = std::fs::read_to_string(dir.path().join("picture.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("Overload area"), "it is no picture");
+}
+
+#[test]
+fn growing_end_is_told_as_unsplittable_in_report_plans_and_heat() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--scenario", "append", "--seed", "5", "--ticks", "24", "--duration", "10m"];
+    let report = replay(dir.path(), &args);
+    // A sixth of the load is written at the edge.
+    let share = report["unsplittable_share"].as_f64().unwrap();
+    assert!((0.08..0.25).contains(&share), "{report}");
+    for topic in ["plan", "heatmap"] {
+        let shares = records(dir.path(), topic).into_iter();
+        let shares: Vec<_> = shares.filter_map(|it| it["unsplittable_ppm"].as_u64()).collect();
+        assert!(shares.iter().any(|it| 50_000 < *it), "{topic}: {shares:?}");
+        assert!(shares.iter().all(|it| *it <= 1_000_000), "{topic}: {shares:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let report = replay(dir.path(), &["--scenario", "uniform", "--duration", "2m"]);
+    assert_eq!(report["unsplittable_share"], 0.0, "{report}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let file = |name: &str, bytes: &[u8]| {
+        std::fs::write(path(name), bytes).unwrap();
+        path(name)
+    };
+    let empty = file("empty.csv.zst", &zstd("time_ms,key,op\n"));
+    let nothing = file("nothing.csv.zst", b"");
+    let plain = file("plain.csv", b"time_ms,key,op\n0,1,R\n");
+    let back = file("back.csv.zst", &zstd("time_ms,key,op\n9,1,R\n5,1,R\n"));
+    let one = file("one.csv.zst", &zstd("time_ms,key,op\n0,1,R\n"));
+    let (none, nowhere) = (path("none"), path("no/where.json"));
+    let scenario = ["--scenario", "uniform", "--ticks", "1"];
+    let cases: [(&[&str], i32, &str); 15] = [
+        (&[], 2, "--topic"),
+        (&["--scenario", "unifrom"], 2, "'uniform'"),
+        (&["--scenario", "uniform", "--trace", &one], 2, "cannot be used with"),
+        (&["--scenario", "uniform", "--duration", "0s"], 2, "--duration"),
+        (&["--scenario", "uniform", "--nodes", "3", "--capacity", "1:2"], 2, "leave one of"),
+        (&["--scenario", "uniform", "--capacity", "1:x"], 2, "no whole number"),
+        (&["--scenario", "uniform", "--mode", "manual"], 2, "planner.mode"),
+        (&["--trace", &none], 1, "No such file"),
+        (&["--trace", &nothing], 1, "line 1"),
+        (&["--trace", &plain], 1, "is it a table that zstd compressed?"),
+        (&["--trace", &empty], 1, "holds no requests"),
+        (&["--trace", &back], 1, "line 3"),
+        (&["--topic", "query_log"], 2, "--bootstrap-servers"),
+        (&["--topic", "plan", "--bootstrap-servers", "127.0.0.1:1"], 2, "is no query log"),
+        (&["--verify", "--from", "-1m", "--to", "-2m"], 2, "--from is not before --to"),
+    ];
+    let results = [[&scenario[..], &["--report", &nowhere]].concat()];
+    let results = results.iter().map(|it| (&it[..], 1, "no/where.json"));
+    for (args, status, part) in cases.into_iter().chain(results) {
+        let output = isotherm(&[&["replay"], args].concat());
+        let told = String::from_utf8_lossy(&output.stderr).replace('│', " ");
+        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {told}");
+        assert!(words.contains(part), "{args:?}: {told}");
+    }
+    // The least that can be replayed, and what is quiet before or after.
+    assert_eq!(replay(&dir.path().join("one"), &["--trace", &one])["queries"], 1);
+    let late = file("late.csv.zst", &zstd("time_ms,key,op\n600000,1,R\n"));
+    let report = replay(&dir.path().join("late"), &["--trace", &late]);
+    assert_eq!((&report["queries"], &report["ticks"]), (&1.into(), &121.into()), "{report}");
+    let none = ["--scenario", "uniform", "--duration", "1ms"];
+    assert_eq!(replay(&dir.path().join("none"), &none)["ticks"], 1);
 }
 
 #[test]
@@ -66,37 +121,6 @@ fn trace_that_is_none_is_named_with_its_line() {
     assert!(told.contains("line 3") && told.contains("\"x\""), "{told}");
 }
 
-#[test]
-fn historical_topic_gives_the_plans_of_the_same_trace() {
-    let Ok(bootstrap_servers) = std::env::var("ISOTHERM_TEST_KAFKA") else {
-        crate::kafka::report(
-            "SKIPPED historical_topic: ISOTHERM_TEST_KAFKA is not set, so no topic is replayed",
-        );
-        return;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let table = table();
-    let path = dir.path().join("hot.csv.zst");
-    std::fs::write(&path, zstd(&table)).unwrap();
-    let prefix = format!("replay-{}-", std::process::id());
-    let connection = Connection { bootstrap_servers, prefix, ..Connection::default() };
-    write_topic(&connection, &table);
-
-    let start = START_MS.to_string();
-    let capacity = ["--capacity", "20000,40000,60000,80000"];
-    let trace = ["--trace", path.to_str().unwrap(), "--start", &start];
-    let of_trace = replay(&dir.path().join("trace"), &[&trace[..], &capacity].concat());
-    let servers = ["--bootstrap-servers", &connection.bootstrap_servers];
-    let topic = ["--topic", "query_log", "--prefix", &connection.prefix];
-    let of_topic = replay(&dir.path().join("topic"), &[&topic[..], &servers, &capacity].concat());
-    assert!(of_trace["moves"].as_u64().unwrap() > 0, "{of_trace}");
-    for name in ["ticks", "queries", "moves", "splits", "bytes_moved", "plan_digest"] {
-        assert_eq!(of_topic[name], of_trace[name], "{name}: {of_topic} {of_trace}");
-    }
-    let topics = Admin::open(&connection).unwrap().topics().unwrap();
-    assert_eq!(topics.len(), 1, "nothing was written to the cluster: {topics:?}");
-}
-
 /// Two minutes of reads, half of them of a hot spot that stays: it has to be moved.
 fn table() -> String {
     let mut table = "time_ms,key,op\n".to_owned();
@@ -110,30 +134,6 @@ fn table() -> String {
         table += &format!("{},{key},{op}\n", i * 5);
     }
     table
-}
-
-/// Writes the log of a trace to a topic that keeps the past.
-fn write_topic(connection: &Connection, table: &str) {
-    let settings = [("message.timestamp.type", "CreateTime"), ("retention.ms", "-1")];
-    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let topic = Topic { partitions: 8, replication: 1, settings: settings.into() };
-    let topics = BTreeMap::from([(QueriesLogged::TOPIC.to_owned(), topic)]);
-    Admin::open(connection).unwrap().create(&topics).unwrap();
-    let cut = Cut { tick_ms: TICK_MS, partitions: 8, queries_max: 100 };
-    let trace =
-        Trace::new("table".into(), table.as_bytes(), Millis(START_MS), Assumed::default()).unwrap();
-    let writer = Writer::open(connection, "log").unwrap();
-    for batch in Batches::new(cut, trace) {
-        let batch = batch.unwrap();
-        // A log that is over needs no marks of time.
-        if batch.queries.queries.is_empty() {
-            continue;
-        }
-        let output = Output::new(QueriesLogged::TOPIC, Vec::new(), encode(&batch.queries));
-        let (partition, stamp) = (Some(batch.partition), Some(batch.stamp));
-        writer.send(&Output { partition, stamp, key: None, ..output }).unwrap();
-    }
-    writer.flush().unwrap();
 }
 
 fn zstd(text: &str) -> Vec<u8> {
@@ -154,6 +154,13 @@ fn replay(dir: &Path, args: &[&str]) -> Value {
     serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap()
 }
 
-fn isotherm(args: &[&str]) -> std::process::Output {
+/// The values of what the planner wrote to a topic.
+fn records(dir: &Path, topic: &str) -> Vec<Value> {
+    let lines = std::fs::read_to_string(dir.join(format!("out/{topic}.jsonl"))).unwrap();
+    let value = |line| serde_json::from_str::<Value>(line).unwrap()["value"].clone();
+    lines.lines().map(value).collect()
+}
+
+fn isotherm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_isotherm")).args(args).output().unwrap()
 }

@@ -28,12 +28,22 @@ pub const PROGRESS: &str = "progress";
 pub const ASSIGNMENT: &str = "assignment";
 pub const FORECAST: &str = "forecast";
 pub const TICKS: &str = "ticks";
+pub const INPUT: &str = "input";
 
 /// What must hold for a planner to be ready.
-pub const CONDITIONS: [&str; 6] = [TOPICS, TURN, PROGRESS, ASSIGNMENT, FORECAST, TICKS];
+pub const CONDITIONS: [&str; 7] = [TOPICS, TURN, PROGRESS, ASSIGNMENT, FORECAST, TICKS, INPUT];
 
 /// After so many ticks, a forecast rests on what was seen.
 const WARM_TICKS: u64 = 32;
+
+/// What came in since this process began to decide, and could not be used as it was meant.
+#[derive(Debug, Default)]
+struct Input {
+    late: u64,
+    dead: BTreeMap<String, u64>,
+    /// Statuses that changed nothing; there is no dead letter of them.
+    ignored: BTreeMap<&'static str, u64>,
+}
 
 /// Looks on, and tells.
 pub struct Watching<'a> {
@@ -46,6 +56,7 @@ pub struct Watching<'a> {
     ticks: u64,
     told: BTreeSet<Warning>,
     counted: BTreeMap<&'static str, u64>,
+    input: Input,
     pub has_committed: bool,
 }
 
@@ -65,6 +76,7 @@ impl<'a> Watching<'a> {
             ticks: 0,
             told: BTreeSet::new(),
             counted: BTreeMap::new(),
+            input: Input::default(),
             has_committed: false,
         }
     }
@@ -101,6 +113,7 @@ impl<'a> Watching<'a> {
         let ignored = state.migrations.ignored().iter();
         // The planner's own words come back to it with every migration.
         let ignored = ignored.filter(|(it, _)| **it != Ignored::OwnWord);
+        self.input.ignored = ignored.clone().map(|(it, n)| (it.code(), *n)).collect();
         let ignored = ignored.map(|(it, n)| (it.code(), *n, format!(": {it}")));
         for (code, n, why) in refused.chain(ignored) {
             let before = self.counted.insert(code, n).unwrap_or(0);
@@ -108,6 +121,20 @@ impl<'a> Watching<'a> {
                 warn!(times = n - before, "ignored, {code}{why}");
             }
         }
+    }
+
+    /// Bad input stops nothing, so it makes nothing unready: it is told with its counts.
+    fn look_at_input(&mut self, outputs: &TickOutputs) {
+        self.input.late += outputs.done.late;
+        for (reason, n) in outputs.dead() {
+            *self.input.dead.entry(reason).or_default() += n;
+        }
+        let Input { late, dead, ignored } = &self.input;
+        let dead = dead.iter().map(|(reason, n)| format!("{n} {reason}"));
+        let ignored = ignored.iter().map(|(reason, n)| format!("{n} {reason}"));
+        let told = dead.chain(ignored).collect::<Vec<_>>().join(", ");
+        let told = if told.is_empty() { "nothing" } else { &told };
+        self.health.ready(INPUT, format!("not used so far: {told}; {late} queries came late"));
     }
 
     fn look_at_forecast(&self) {
@@ -146,6 +173,7 @@ impl Watch for Watching<'_> {
         self.beginning = Some(beginning);
         self.ticks = 0;
         self.counted.clear();
+        self.input = Input::default();
     }
 
     fn reading(&mut self, stop: Stop) {
@@ -192,6 +220,7 @@ impl Watch for Watching<'_> {
             }
             false => self.health.ready(TICKS, format!("tick {tick}, {queries} queries")),
         }
+        self.look_at_input(outputs);
         debug!(tick, queries, stale, late_ms, dead = outputs.done.dead, "tick");
         if let Some(plan) = &outputs.plan {
             tell(plan);

@@ -1,0 +1,174 @@
+//! Reads a topic once, to know how much there is to be replayed and where its keys lie.
+//!
+//! * **A stray stamp is no length of time.** What the planner takes to be from the future is passed
+//!   over here as well.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use dataflows::tally::Costs;
+use schemas::query_log::{self, Op, QueriesLogged, Query};
+use schemas::wire::Record as _;
+use schemas::{Key, Millis};
+
+use super::args::ReplayArgs;
+use super::log::{Extent, Keys};
+use super::wall_clock;
+use crate::cli::args::Moment;
+use crate::cli::exit::{Exit, Fault, need_cluster};
+use crate::cli::planner;
+use crate::config::Config;
+use crate::kafka::Record;
+use crate::kafka::tail::{Start, scan};
+use crate::planner::driver::KEY_BYTES_MAX;
+use crate::replay::driver::Log;
+use crate::tick::future::Lookahead;
+use crate::tick::rules::Rules;
+
+pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> {
+    need_cluster(config)?;
+    let topic = args.topic.as_deref().unwrap_or(QueriesLogged::TOPIC);
+    if topic != QueriesLogged::TOPIC {
+        let what =
+            format!("{topic} is no query log: only {} can be replayed", QueriesLogged::TOPIC);
+        let remedy = "if yours has another name in front, set kafka.prefix";
+        return Err(Box::new(
+            Fault::new(Exit::Usage, "isotherm::replay::topic", what).remedy(remedy),
+        ));
+    }
+    let now = wall_clock();
+    let from = match args.from {
+        None | Some(Moment::Beginning) => Start::Beginning,
+        Some(Moment::End) => Start::End,
+        Some(it @ (Moment::At(_) | Moment::Ago { .. })) => {
+            it.stamp(now).map_or(Start::Beginning, Start::Time)
+        }
+    };
+    let to = args.to.and_then(|it| it.stamp(now));
+    let mut survey = Survey::new(planner::settings(config).costs, planner::rules(config), now);
+    scan(&config.kafka, QueriesLogged::TOPIC, from, |record| {
+        if to.is_none_or(|to| record.stamp < to) {
+            survey.take(&record);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let Some((found, keys)) = survey.done() else {
+        let what = format!("{} holds no queries in this span", config.kafka.topic(topic));
+        let remedy = "`isotherm tail query_log --no-follow -n 1` shows where it begins";
+        return Err(Box::new(
+            Fault::new(Exit::Failed, "isotherm::replay::empty", what).remedy(remedy),
+        ));
+    };
+    let duration_ms = found.last.0 - found.first.0 + 1;
+    Ok(Extent {
+        name: config.kafka.topic(topic),
+        log: Log::Topic { connection: Box::new(config.kafka.clone()), from, to },
+        mean_load: u64::try_from(u128::from(found.all_us) * 1000 / u128::from(duration_ms))
+            .unwrap_or(u64::MAX),
+        duration_ms,
+        start: found.first,
+        keys,
+    })
+}
+
+/// Sums up what is read, record by record.
+struct Survey {
+    costs: Costs,
+    rules: Rules,
+    opened: Millis,
+    partitions: BTreeMap<u32, Lookahead<Asked>>,
+    found: Option<Found>,
+    keys: Option<(Key, Key)>,
+}
+
+/// What one record asks.
+#[derive(Default)]
+struct Asked {
+    all_us: u64,
+    keys: Option<(Key, Key)>,
+}
+
+/// What all records ask.
+struct Found {
+    first: Millis,
+    last: Millis,
+    all_us: u64,
+}
+
+impl Survey {
+    fn new(costs: Costs, rules: Rules, opened: Millis) -> Self {
+        let (partitions, found, keys) = (BTreeMap::new(), None, None);
+        Self { costs, rules, opened, partitions, found, keys }
+    }
+
+    fn take(&mut self, record: &Record) {
+        let asked = self.asked(record.value.as_deref().unwrap_or_default());
+        let rules = self.rules;
+        let ahead = self
+            .partitions
+            .entry(record.at.partition)
+            .or_insert_with(|| Lookahead::new(rules.future_max_ms, rules.past_max_ms, self.opened));
+        ahead.push(record.stamp, asked);
+        if ahead.is_full() {
+            count(&mut self.found, &mut self.keys, ahead);
+        }
+    }
+
+    fn done(mut self) -> Option<(Found, Keys)> {
+        for ahead in self.partitions.values_mut() {
+            while !ahead.is_empty() {
+                count(&mut self.found, &mut self.keys, ahead);
+            }
+        }
+        let (first, last) = self.keys?;
+        let integer =
+            |key: &Key| <[u8; 8]>::try_from(key.0.as_slice()).map(u64::from_be_bytes).ok();
+        let keys = match (integer(&first), integer(&last)) {
+            (Some(low), Some(high)) => Keys::of(low, high),
+            (_, _) => Keys::Any(first, last),
+        };
+        Some((self.found?, keys))
+    }
+
+    /// What cannot be read asks nothing; it is counted in the replay itself.
+    fn asked(&self, value: &[u8]) -> Asked {
+        let mut asked = Asked::default();
+        let read = query_log::read(value, |it: Query<'_>| {
+            if KEY_BYTES_MAX < it.key.len() {
+                return;
+            }
+            let costs = &self.costs;
+            let cost_us = it.cost_us.unwrap_or(match it.op {
+                Op::Read | Op::Unknown => costs.read_us,
+                Op::Scan => costs.scan_us,
+                Op::Write => costs.write_us,
+            });
+            asked.all_us = asked.all_us.saturating_add(cost_us);
+            widen(&mut asked.keys, it.key);
+        });
+        read.map_or_else(|_| Asked::default(), |_| asked)
+    }
+}
+
+/// Counts the first record that is held, unless it is from the future.
+fn count(found: &mut Option<Found>, keys: &mut Option<(Key, Key)>, ahead: &mut Lookahead<Asked>) {
+    let stamp = ahead.judge().filter(|it| !it.from_future);
+    let (Some(asked), Some(stamp)) = (ahead.take(), stamp) else { return };
+    let first = Found { first: stamp.at, last: stamp.at, all_us: 0 };
+    let found = found.get_or_insert(first);
+    (found.first, found.last) = (found.first.min(stamp.at), found.last.max(stamp.at));
+    found.all_us = found.all_us.saturating_add(asked.all_us);
+    if let Some((first, last)) = asked.keys {
+        widen(keys, &first.0);
+        widen(keys, &last.0);
+    }
+}
+
+fn widen(keys: &mut Option<(Key, Key)>, key: &[u8]) {
+    match keys {
+        None => *keys = Some((Key(key.to_vec()), Key(key.to_vec()))),
+        Some((first, _)) if key < first.0.as_slice() => *first = Key(key.to_vec()),
+        Some((_, last)) if last.0.as_slice() < key => *last = Key(key.to_vec()),
+        Some(_) => (),
+    }
+}
