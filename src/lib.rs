@@ -5,6 +5,7 @@ pub mod topics;
 pub mod keys;
 pub mod tick;
 pub mod kafka;
+pub mod store;
 pub mod forecast;
 pub mod assignment;
 pub mod migration;
