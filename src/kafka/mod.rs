@@ -3,6 +3,7 @@
 //! ```text
 //!  partitions ──> source ──> ticks          ticks ──> sink ──> one transaction each
 //!  a topic, or its end ──> tail             records ──> writer
+//!  partitions, by hand ──> follow           a share of a topic's ──> group ──> what is done
 //!  what topics there are <──> admin         whose turn it is <── standby
 //!  embedded: a broker in this process
 //! ```
@@ -13,12 +14,14 @@
 
 mod report;
 mod ask;
-mod gap;
+pub mod gap;
 mod feed;
+mod queues;
 pub mod source;
 pub mod sink;
 pub mod writer;
 pub mod tail;
+pub mod follow;
 
 pub mod admin;
 pub mod embedded;
