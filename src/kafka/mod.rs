@@ -22,6 +22,7 @@ pub mod sink;
 pub mod writer;
 pub mod tail;
 pub mod follow;
+pub mod group;
 
 pub mod admin;
 pub mod embedded;

@@ -5,6 +5,7 @@
 
 pub mod real;
 pub mod follow;
+pub mod group;
 
 use std::collections::BTreeMap;
 use std::io::Write;
