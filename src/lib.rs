@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod assignment;
 pub mod migration;
 pub mod planner;
+pub mod channel;
 pub mod replay;
 pub mod config;
 pub mod telemetry;

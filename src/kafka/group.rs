@@ -34,12 +34,12 @@ use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use thiserror::Error;
 
-use member::{Change, Member};
 use super::ask::{Asker, is_away};
 use super::gap::check_beginnings;
 use super::queues::{QUEUE_KBYTES_MAX, Queues, Waker};
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, passes};
 use crate::tick::tick_box::Offset;
+use member::{Change, Member};
 
 /// The group must hear of its member at least this often.
 const SERVE_EVERY: Duration = Duration::from_millis(100);
