@@ -3,6 +3,7 @@
 
 pub mod topics;
 pub mod keys;
+pub mod table;
 pub mod tick;
 pub mod kafka;
 pub mod store;
