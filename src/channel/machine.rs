@@ -147,6 +147,11 @@ impl Channel {
         self.map.generation()
     }
 
+    /// Returns how many ranges the map has.
+    pub fn ranges(&self) -> usize {
+        self.map.map().len()
+    }
+
     /// Returns the partitions of which rows wait, and why.
     pub fn waiting(&self) -> impl Iterator<Item = (u32, &Waiting)> {
         self.partitions

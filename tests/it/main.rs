@@ -10,3 +10,4 @@ mod cli;
 mod world;
 mod planner;
 mod killed;
+mod channel;
