@@ -58,10 +58,10 @@ impl ChannelArgs {
 pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
     let rows = rows(&config.table)?;
+    let signals = Signals::begin()?;
     let health = Arc::new(Health::new(&CONDITIONS));
     let server = web::serve(config.channel.listen, &health)?;
     info!(address = %server.address(), "serves /livez and /readyz");
-    let signals = Signals::begin()?;
 
     health.waiting(TOPICS, "waits for Kafka");
     check_topics(config, Process::Channel, |_, _| Vec::new())?;
