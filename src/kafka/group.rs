@@ -343,16 +343,5 @@ fn not_stored(commits: &[Commit], why: &str) -> Vec<(TopicPartition, Result<(), 
 impl Drop for Group {
     fn drop(&mut self) {
         self.member().close();
-        // The client does not end before it is answered; what fails here ends with it.
-        _ = self.let_go();
-        while let Some(change) = self.member().next_change() {
-            _ = match change {
-                Change::Given(_) => self.queues.add(&BTreeMap::new()),
-                Change::Taken { partitions, .. } => {
-                    let at = |partition| TopicPartition { topic: self.topic, partition };
-                    self.queues.remove(&partitions.into_iter().map(at).collect::<Vec<_>>())
-                }
-            };
-        }
     }
 }

@@ -75,6 +75,7 @@ fn rows_reach_their_owners(connection: &Connection) {
         "b yam p1 0@2 g1",
     ];
     assert_eq!(world.entries(), expected);
+    world.until("there is a dead letter", |it| !it.dead.is_empty());
     assert_eq!(world.dead, [("table/2@0".to_owned(), "not_single_object".to_owned())]);
     world.until("all is logged", |it| it.writes.len() == expected.len());
     assert_eq!(world.writes.iter().filter(|it| *it == "fig").count(), 2);

@@ -81,6 +81,36 @@ fn who_is_to_let_go_commits_first_and_the_other_goes_on_from_there() {
 }
 
 #[test]
+fn member_that_ends_while_it_is_asked_to_let_go_holds_nobody_up() {
+    let Some(real) = real("leaving", &[("table", 4)]) else { return };
+    let mut first = join(&real.connection, None);
+    assert_eq!(assigned(&mut first).len(), 4);
+    let mut second = join(&real.connection, None);
+    let deadline = Instant::now() + TIMEOUT;
+    // It is told, and does not let go.
+    loop {
+        assert!(Instant::now() < deadline, "the first is not asked to let go");
+        assert!(second.poll(Duration::ZERO).unwrap().is_none());
+        if let Some(Event::Revoked { .. }) = next(&mut first, Duration::from_millis(10)) {
+            break;
+        }
+    }
+    drop(first);
+    let mut given = assigned(&mut second).len();
+    while given < 4 {
+        given += assigned(&mut second).len();
+    }
+    // And one that does not even look whether it is asked.
+    let mut third = join(&real.connection, None);
+    assert!(third.poll(Duration::from_secs(1)).unwrap().is_none());
+    drop(second);
+    given = 0;
+    while given < 4 {
+        given += assigned(&mut third).len();
+    }
+}
+
+#[test]
 fn commit_of_a_member_that_is_not_one_any_more_is_not_stored() {
     let Some(real) = real("zombie", &[("table", 2)]) else { return };
     let mut hasty = real.connection.clone();
