@@ -130,7 +130,7 @@ impl<'a> Run<'a> {
             options,
             channel: Channel::new(options.settings),
             follower,
-            writer: Writer::open(&options.connection, name)?,
+            writer: Writer::open_patient(&options.connection, name)?,
             batch: Batch::default(),
             status: Status::default(),
             map_looked: now,
