@@ -102,7 +102,7 @@ pub(crate) fn datum<R: Record>(value: &[u8]) -> Result<&[u8], DecodeError> {
 }
 
 /// Decodes a datum with the schema of its writer.
-fn decode_datum<R: DeserializeOwned>(datum: &[u8], writer: &Schema) -> Result<R, DecodeError> {
+pub fn decode_datum<R: DeserializeOwned>(datum: &[u8], writer: &Schema) -> Result<R, DecodeError> {
     let mut config = serde_avro_fast::de::DeserializerConfig::new(writer);
     // No item of an array takes less than a byte, so more of them than bytes is a lie.
     config.max_seq_size = datum.len();

@@ -11,6 +11,8 @@
 //! * **Secrets come by reference** (`${env:…}`, `${file:…}`) and are never printed.
 
 pub mod layers;
+pub mod channel;
+pub mod table;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,6 +32,8 @@ use crate::kafka::Connection;
 pub struct Config {
     pub kafka: Connection,
     pub planner: Planner,
+    pub channel: channel::Channel,
+    pub table: table::Table,
     pub costs: Costs,
     pub policy: Policy,
 }
@@ -224,6 +228,8 @@ impl Config {
             "they must ascend, and none may be empty: the first range begins before the first of them",
             "sort them, without duplicates",
         );
+        res.extend(self.channel.check());
+        res.extend(self.table.check());
         res
     }
 

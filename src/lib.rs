@@ -3,12 +3,14 @@
 
 pub mod topics;
 pub mod keys;
+pub mod table;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;
 pub mod assignment;
 pub mod migration;
 pub mod planner;
+pub mod channel;
 pub mod replay;
 pub mod config;
 pub mod telemetry;

@@ -8,5 +8,6 @@
 //! ```
 
 pub mod map;
+pub mod whole;
 pub mod draft;
 pub mod birth;

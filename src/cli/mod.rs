@@ -14,7 +14,10 @@ pub mod args;
 pub mod keys;
 pub mod config;
 pub mod completions;
+pub mod signals;
+pub mod checks;
 pub mod planner;
+pub mod channel;
 pub mod topics;
 pub mod replay;
 pub mod tail;
@@ -69,6 +72,8 @@ pub struct Shared {
 pub enum Command {
     /// Run the control plane: queries and capacities in, assignments and commands out
     Planner(planner::PlannerArgs),
+    /// Run the table's channel: changes of rows in, index entries to the nodes that own them
+    Channel(channel::ChannelArgs),
     /// Compare the cluster's topics with the declared ones, and create what is missing
     #[command(subcommand)]
     Topics(topics::TopicsCommand),
@@ -113,6 +118,7 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
     let Cli { shared, command } = cli;
     match command {
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
+        Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
         Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),
         Command::Tail(args) => tail::run(&shared.settled(Vec::new())?, &args),

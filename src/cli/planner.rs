@@ -9,11 +9,9 @@
 mod stopping;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use clap::Args;
 use dataflows::cells::CellRules;
 use dataflows::tally;
@@ -21,11 +19,11 @@ use schemas::Millis;
 use tracing::{info, warn};
 
 use super::Flag;
+use super::checks::check_topics;
 use super::exit::{Exit, Fault, need_cluster};
 use crate::assignment::birth;
 use crate::config::{self, Config};
 use crate::forecast::Rung;
-use crate::kafka::admin::{Admin, Topic};
 use crate::kafka::sink::CommitError;
 use crate::kafka::source::{Input, Start};
 use crate::kafka::standby::Standby;
@@ -34,8 +32,7 @@ use crate::planner::progress::INPUTS;
 use crate::planner::settings::{Mode, Settings};
 use crate::tick::rules::{Reading, Rules};
 use crate::topics::definition::Process;
-use crate::topics::requirements::{requirements, retention};
-use crate::topics::{Actual, Cluster};
+use crate::topics::requirements::retention;
 use crate::web::{self, Health};
 use stopping::Stopping;
 use watch::{PROGRESS, TOPICS, TURN, Watching};
@@ -81,7 +78,10 @@ pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     let stopping = Stopping::begin(config.planner.tick, health.clone())?;
 
     health.waiting(TOPICS, "waits for Kafka");
-    check_topics(config)?;
+    let interval_ms = config.planner.tick.as_millis() as u64 * config.planner.snapshot_ticks;
+    check_topics(config, Process::Planner, |cluster, topics| {
+        retention(interval_ms, cluster, topics)
+    })?;
     health.ready(TOPICS, "they are as they must be");
 
     let (id, kafka) = (&config.planner.id, &config.kafka);
@@ -185,37 +185,6 @@ fn options(config: &Config) -> Options {
         stamps: Stamps::WallClock,
         timely_workers: config.planner.timely_workers,
     }
-}
-
-/// Fails if the topics are not such that the planner's promises hold.
-fn check_topics(config: &Config) -> Result<(), Box<Fault>> {
-    let topics = Admin::await_cluster(&config.kafka)?.topics().context("look at the topics")?;
-    let actual: BTreeMap<String, Actual> = topics.into_iter().map(actual).collect();
-    let cluster = Cluster {
-        bootstrap_servers: &config.kafka.bootstrap_servers,
-        prefix: &config.kafka.prefix,
-    };
-    let interval_ms = config.planner.tick.as_millis() as u64 * config.planner.snapshot_ticks;
-    let mut unmet = requirements(Process::Planner, cluster, &actual);
-    unmet.extend(retention(interval_ms, cluster, &actual));
-    if unmet.is_empty() {
-        return Ok(());
-    }
-    let (reasons, remedies): (Vec<_>, Vec<_>) = unmet
-        .into_iter()
-        .map(|it| (format!("topic {}: {}", it.topic, it.reason), it.remedy))
-        .unzip();
-    let mut remedies = remedies;
-    remedies.dedup();
-    let what = format!("the planner cannot work with these topics: {}", reasons.join("; "));
-    let fault = Fault::new(Exit::Failed, "isotherm::planner::topics", what);
-    Err(Box::new(fault.remedy(remedies.join("\n"))))
-}
-
-fn actual((name, topic): (String, Topic)) -> (String, Actual) {
-    let Topic { partitions, replication, settings } = topic;
-    let replication = u16::try_from(replication).unwrap_or(u16::MAX);
-    (name, Actual { partitions, replication, settings })
 }
 
 /// The name of this machine; with the port that is listened on, no other planner has it.

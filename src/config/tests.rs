@@ -89,6 +89,26 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
         "#]],
     );
     check(
+        "[table]\nformat = 'envelope'\nschema_ids = ['orders.avsc']\n[channel]\ngroup = ''",
+        expect![[r#"
+            value channel.group (isotherm.toml): a channel needs a group
+              set it to `channel`
+            value table.key (default): of an envelope, the fields that make the index key must be known
+              set it to the paths of fields, such as `["city", "address.zip"]`
+            value table.schema_ids (isotherm.toml): each is the id of a schema, `=`, and the file of it
+              set it to `["17=orders.avsc"]`
+        "#]],
+    );
+    check(
+        "[table]\nkey = ['city']\n[channel]\nwatermark_every = '1ms'",
+        expect![[r#"
+        value channel.watermark_every (isotherm.toml): each of them is a record for every node, so 10ms is the least
+          set it to `1s`
+        value table.key (isotherm.toml): records of the format `row_changed` have their key and payload already
+          take table.key and table.payload out, or set table.format to `envelope`
+    "#]],
+    );
+    check(
         "[planner]\ntick = 'soon'",
         expect![[r#"
             type planner.tick (isotherm.toml): `soon` is no duration such as `5s` or `300ms`: expected number at 0

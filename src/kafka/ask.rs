@@ -178,6 +178,10 @@ impl Asker {
         ids: &[TopicPartition],
         at: At,
     ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
+        if ids.is_empty() {
+            // The client takes no empty list.
+            return Ok(BTreeMap::new());
+        }
         let mut list = TopicPartitionList::new();
         let mut topics = BTreeMap::new();
         for id in ids {

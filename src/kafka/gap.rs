@@ -3,12 +3,22 @@
 use std::collections::BTreeMap;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
 
 use super::ask::Asker;
 use super::{Connection, TopicPartition};
 use crate::tick::tick_box::Offset;
 
-/// Returns the error for a partition that begins behind what is wanted of it, at the offset `begins` if
+/// What was to be read next is gone: retention has overtaken the reader, or the topic was made anew.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{text}")]
+pub struct Gone {
+    pub at: TopicPartition,
+    pub wanted: Offset,
+    text: String,
+}
+
+/// Returns [`Gone`] for a partition that begins behind what is wanted of it, at the offset `begins` if
 /// that is known.
 pub(super) fn gap(
     at: TopicPartition,
@@ -26,14 +36,16 @@ pub(super) fn gap(
             "the embedded broker keeps 5 MiB of a partition: write more slowly, or to more partitions"
         }
         false => {
-            "raise retention.ms and retention.bytes of the topic, and start under another planner id"
+            "raise retention.ms and retention.bytes of the topic, and begin anew: under another \
+             planner id, or with an empty store"
         }
     };
     let partition = at.partition;
-    anyhow::anyhow!(
+    let text = format!(
         "{topic} has a gap: partition {partition} has no offset {} any more, {is}; {remedy}",
         wanted.0
-    )
+    );
+    anyhow::Error::new(Gone { at, wanted, text })
 }
 
 /// Refuses to read from where there is nothing any more.

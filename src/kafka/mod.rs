@@ -3,6 +3,7 @@
 //! ```text
 //!  partitions ──> source ──> ticks          ticks ──> sink ──> one transaction each
 //!  a topic, or its end ──> tail             records ──> writer
+//!  partitions, by hand ──> follow           a share of a topic's ──> group ──> what is done
 //!  what topics there are <──> admin         whose turn it is <── standby
 //!  embedded: a broker in this process
 //! ```
@@ -13,12 +14,15 @@
 
 mod report;
 mod ask;
-mod gap;
+pub mod gap;
 mod feed;
+mod queues;
 pub mod source;
 pub mod sink;
 pub mod writer;
 pub mod tail;
+pub mod follow;
+pub mod group;
 
 pub mod admin;
 pub mod embedded;
@@ -33,7 +37,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::BaseRecord;
-use schemas::Millis;
+use schemas::{Millis, dead_letter};
 use serde::{Deserialize, Serialize};
 
 pub use crate::tick::tick_box::TopicPartition;
@@ -107,6 +111,8 @@ impl Connection {
     /// Returns the options of everything that writes.
     fn producer(&self, name: &str) -> anyhow::Result<ClientConfig> {
         let mut client = self.client(name);
+        // A dead letter holds the largest record of any other topic.
+        client.set("message.max.bytes", "5242880");
         // What waits to be sent is bounded: who sends more waits, too.
         client.set("queue.buffering.max.messages", "100000");
         client.set("queue.buffering.max.kbytes", "65536");
@@ -204,6 +210,25 @@ pub struct Output {
 }
 
 impl Output {
+    /// The record of `dead_letter` for what could not be used: its bytes, where it was, and why.
+    pub fn dead_letter(
+        (at, offset): (TopicPartition, u64),
+        (key, value): (Option<Vec<u8>>, Option<Vec<u8>>),
+        reason: &'static str,
+        detail: &str,
+    ) -> Self {
+        let text = |text: &str| text.as_bytes().to_vec();
+        let headers = vec![
+            (dead_letter::HEADER_TOPIC, text(at.topic)),
+            (dead_letter::HEADER_PARTITION, text(&at.partition.to_string())),
+            (dead_letter::HEADER_OFFSET, text(&offset.to_string())),
+            (dead_letter::HEADER_REASON, text(reason)),
+            (dead_letter::HEADER_DETAIL, text(detail)),
+        ];
+        let key = key.or_else(|| Some(text(at.topic)));
+        Self { topic: dead_letter::TOPIC, partition: None, stamp: None, key, value, headers }
+    }
+
     /// A record with a key and a value, and nothing else.
     pub fn new(topic: &'static str, key: Vec<u8>, value: Vec<u8>) -> Self {
         let (key, value) = (Some(key), Some(value));

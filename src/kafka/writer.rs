@@ -3,6 +3,7 @@
 //! * **Once, in order, or an error.** The client is idempotent; a record that is given up is told by
 //!   the next call.
 //! * **Bounded.** Who writes faster than the broker takes it waits.
+//! * **A broker that is away** is waited for, for a while, or as long as it takes: as the writer is opened.
 
 use std::time::{Duration, Instant};
 
@@ -20,23 +21,40 @@ const DELIVERY_MAX: Duration = Duration::from_secs(120);
 pub struct Writer {
     producer: ThreadedProducer<Report>,
     connection: Connection,
+    /// How long a broker may be away; `None`: as long as it takes.
+    away_max: Option<Duration>,
 }
 
 impl Writer {
     /// Connects when there is something to write.
     pub fn open(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        Self::with(connection, name, Some(DELIVERY_MAX))
+    }
+
+    /// The same; a record is given up only if the broker refuses it.
+    pub fn open_patient(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        Self::with(connection, name, None)
+    }
+
+    fn with(
+        connection: &Connection,
+        name: &str,
+        away_max: Option<Duration>,
+    ) -> anyhow::Result<Self> {
         let mut client = connection.producer(name)?;
-        client.set("message.timeout.ms", DELIVERY_MAX.as_millis().to_string());
+        // Of 0, there is no end.
+        let timeout_ms = away_max.map_or(0, |it| it.as_millis());
+        client.set("message.timeout.ms", timeout_ms.to_string());
         let report = Report::new(&connection.bootstrap_servers);
         let producer = create(&client, report, "writing")?;
-        Ok(Self { producer, connection: connection.clone() })
+        Ok(Self { producer, connection: connection.clone(), away_max })
     }
 
     /// Hands the record to the client; waits while that holds as much as it may.
     pub fn send(&self, output: &Output) -> anyhow::Result<()> {
         let topic = self.connection.topic(output.topic);
         let mut refused = self.producer.send(to_send(&topic, output)).err();
-        // Ends: a record in the queue is delivered or times out.
+        // Ends: a record in the queue is delivered or times out, or is waited for as agreed.
         while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
             refused
         {
@@ -51,9 +69,9 @@ impl Writer {
 
     /// Waits until Kafka has all that was sent.
     pub fn flush(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + DELIVERY_MAX;
+        let deadline = self.away_max.map(|it| Instant::now() + it);
         while self.producer.in_flight_count() > 0 {
-            if deadline < Instant::now() {
+            if deadline.is_some_and(|it| it < Instant::now()) {
                 bail!("write: {}", self.producer.context().reason());
             }
             self.producer.poll(Duration::from_millis(1));

@@ -236,7 +236,7 @@ mod tests {
             index_update 16 delete 48 h: worker+channel -> worker
             migrate_range 1 delete 168 h: planner -> worker+replay
             migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay
-            node_capacity 1 compact,delete 168 h: worker -> planner+worker+router+replay
+            node_capacity 1 compact,delete 168 h: worker -> planner+worker+channel+router+replay
             operator_command 1 delete 720 h: operator -> nobody
             plan 1 delete 720 h: planner -> replay+operator
             planner_progress 1 delete 48 h: planner -> planner+replay

@@ -81,7 +81,7 @@ impl Health {
 /// Begins to listen, and answers from a thread of its own. Port 0 takes one that is free.
 pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
     let listener = std::net::TcpListener::bind(listen).with_context(|| {
-        format!("listen on {listen}; if something else does, set planner.listen to another port")
+        format!("listen on {listen}; if something else does, set `listen` of this process to another port")
     })?;
     listener.set_nonblocking(true).context("make the listener non-blocking")?;
     let address = listener.local_addr().context("ask for the address that is listened on")?;
@@ -206,6 +206,9 @@ mod tests {
         let health = Health::new(&[]);
         let server = serve_here(&health);
         let error = serve(server.address(), &health).unwrap_err();
-        assert!(error.to_string().contains("set planner.listen to another port"), "{error}");
+        assert!(
+            error.to_string().contains("set `listen` of this process to another port"),
+            "{error}"
+        );
     }
 }

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
 
 pub mod real;
+pub mod follow;
+pub mod group;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -560,7 +562,7 @@ fn values(filled: &FilledBox) -> Vec<String> {
     filled.records.iter().map(|it| value(it.value.as_deref().unwrap())).collect()
 }
 
-fn at(topic: &'static str, partition: u32) -> TopicPartition {
+pub fn at(topic: &'static str, partition: u32) -> TopicPartition {
     TopicPartition { topic, partition }
 }
 

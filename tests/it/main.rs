@@ -11,3 +11,4 @@ mod world;
 mod planner;
 mod killed;
 mod bad_input;
+mod channel;

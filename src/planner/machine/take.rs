@@ -11,7 +11,7 @@ use schemas::migration_status::MigrationStatus;
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, decode};
-use schemas::{CellId, Millis, NodeId, RangeId, dead_letter};
+use schemas::{CellId, Millis, NodeId, RangeId};
 
 use super::{Changes, Heated, Planner, Turn};
 use crate::forecast::Features;
@@ -103,7 +103,8 @@ impl Planner {
                 topic: QueriesLogged::TOPIC,
                 partition: it.partition,
             };
-            let letter = dead_bytes(at, it.offset, None, Some(it.value), it.reason, &it.detail);
+            let letter =
+                Output::dead_letter((at, it.offset), (None, Some(it.value)), it.reason, &it.detail);
             self.turn.dead.push(letter);
         }
         self.take_cells(heated.cells);
@@ -212,25 +213,5 @@ fn payload(record: Record) -> Option<Payload> {
 /// Makes the dead letter of a record.
 fn dead(record: Record, reason: &'static str, detail: &str) -> Output {
     let Record { at, offset, key, value, .. } = record;
-    dead_bytes(at, offset, key, value, reason, detail)
-}
-
-fn dead_bytes(
-    at: crate::kafka::TopicPartition,
-    offset: u64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    reason: &'static str,
-    detail: &str,
-) -> Output {
-    let text = |text: String| text.into_bytes();
-    let headers = vec![
-        (dead_letter::HEADER_TOPIC, text(at.topic.to_owned())),
-        (dead_letter::HEADER_PARTITION, text(at.partition.to_string())),
-        (dead_letter::HEADER_OFFSET, text(offset.to_string())),
-        (dead_letter::HEADER_REASON, text(reason.to_owned())),
-        (dead_letter::HEADER_DETAIL, text(detail.to_owned())),
-    ];
-    let key = key.or_else(|| Some(text(at.topic.to_owned())));
-    Output { topic: dead_letter::TOPIC, partition: None, stamp: None, key, value, headers }
+    Output::dead_letter((at, offset), (key, value), reason, detail)
 }

@@ -474,7 +474,7 @@ fn real_with(
 }
 
 /// An app server whose records only count when it commits.
-fn transactional(connection: &Connection) -> ThreadedProducer<DefaultProducerContext> {
+pub fn transactional(connection: &Connection) -> ThreadedProducer<DefaultProducerContext> {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", &connection.bootstrap_servers);
     client.set("transactional.id", connection.topic("app"));
@@ -484,7 +484,7 @@ fn transactional(connection: &Connection) -> ThreadedProducer<DefaultProducerCon
 }
 
 /// Logs in an open transaction, and waits until it is there: or there is nothing to abort.
-fn log(
+pub fn log(
     producer: &ThreadedProducer<DefaultProducerContext>,
     connection: &Connection,
     topic: &str,
@@ -509,7 +509,7 @@ fn ticks(begin: u64, ticks: std::ops::Range<u64>) -> Vec<u64> {
     ticks.map(|tick| begin + tick).collect()
 }
 
-fn kafka(script: &str, arguments: &[&str]) {
+pub fn kafka(script: &str, arguments: &[&str]) {
     let status = Command::new(script).args(arguments).status().unwrap();
     assert!(status.success(), "{script} {arguments:?}: {status}");
 }

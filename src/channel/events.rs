@@ -1,0 +1,69 @@
+//! Says what a channel is told, and what it does.
+
+use std::collections::BTreeSet;
+
+use schemas::index_update::IndexUpdate;
+use schemas::range_segment::Entry;
+use schemas::{Generation, Inbox, NodeId};
+
+use crate::assignment::map::Row;
+
+/// What happens to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The next row of `assignment`.
+    MapRead(Row),
+    /// `assignment` is read to the end that it had when the channel began.
+    MapReached,
+    /// A report: where a node reads.
+    NodeSeen { node: NodeId, inbox: Inbox },
+    /// A partition of `table` is ours, from this offset on; `generation` is that of the stored commit.
+    Assigned { partition: u32, offset: u64, generation: Option<Generation> },
+    /// A partition is to be let go: it waits for [`Action::LetGo`].
+    Revoked { partition: u32 },
+    /// A partition is somebody else's already.
+    Lost { partition: u32 },
+    /// The next row of a partition, with its entries; none, if it has none or is not used.
+    RowRead { partition: u32, offset: u64, entries: Vec<Entry> },
+    /// All that was sent before [`Action::Flush`] is in Kafka.
+    Flushed,
+    /// The answer to [`Action::Commit`]: the partitions whose offset is stored.
+    Committed { stored: BTreeSet<u32> },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a channel is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Send(Addressed),
+    Flush,
+    /// Store these offsets, `(partition, next offset)`, and the generation with each.
+    Commit {
+        offsets: Vec<(u32, u64)>,
+        generation: Generation,
+    },
+    /// Nothing more of the partition can be used now.
+    Pause(u32),
+    Resume(u32),
+    LetGo(u32),
+}
+
+/// A record of `index_update`, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addressed {
+    pub node: NodeId,
+    pub inbox: Inbox,
+    pub update: IndexUpdate,
+}
+
+/// Why rows of a partition wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// There is no assignment yet, or it is not read.
+    NoMap,
+    /// The one before had a newer map.
+    OlderMap { committed: Generation },
+    /// The map has no owner for a key of the row at this offset.
+    NoOwner { offset: u64 },
+}

@@ -1,0 +1,12 @@
+//! Keeps the index equal to the source table: sends each change of a row to who owns its keys.
+//!
+//! ```text
+//!  table ──> entries ──┐
+//!                      ├──> machine ──> index_update   entries, to the owners by one map
+//!  assignment ──> map ─┘       └─────> index_update   watermarks, behind a commit
+//! ```
+
+pub mod events;
+pub mod machine;
+pub mod log;
+pub mod driver;

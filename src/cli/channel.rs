@@ -1,0 +1,170 @@
+//! Runs the table's channel.
+//!
+//! ```text
+//!  configuration ──> schemas read ──> topics checked ──> driver, row by row
+//!                                          └────────────────┴──> Health ──> /readyz
+//!  SIGTERM, SIGINT ──> commits what was sent, leaves the group, ends
+//! ```
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use tracing::{info, warn};
+
+use super::Flag;
+use super::checks::check_topics;
+use super::exit::{Exit, Fault, need_cluster};
+use super::signals::Signals;
+use crate::channel::driver::{self, Options, Status, Watch};
+use crate::channel::machine::{Settings, Waiting};
+use crate::config::Config;
+use crate::config::table::{Format, Table};
+use crate::table::rows::{Form, Rows};
+use crate::topics::definition::Process;
+use crate::web::{self, Health};
+
+const TOPICS: &str = "topics";
+const ASSIGNMENT: &str = "assignment";
+const ROWS: &str = "rows";
+
+/// What must hold for a channel to be ready.
+const CONDITIONS: [&str; 3] = [TOPICS, ASSIGNMENT, ROWS];
+
+#[derive(Clone, Debug, Args)]
+pub struct ChannelArgs {
+    /// The consumer group of this channel, instead of `channel.group`
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// The name that this channel has again after a restart, instead of `channel.member`
+    #[arg(long, value_name = "NAME")]
+    pub member: Option<String>,
+    /// Where /livez and /readyz are served, instead of `channel.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+}
+
+impl ChannelArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        let given = [
+            ("--group", "channel.group", &self.group),
+            ("--member", "channel.member", &self.member),
+            ("--listen", "channel.listen", &self.listen),
+        ];
+        given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?))).collect()
+    }
+}
+
+pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let rows = rows(&config.table)?;
+    let signals = Signals::begin()?;
+    let health = Arc::new(Health::new(&CONDITIONS));
+    let server = web::serve(config.channel.listen, &health)?;
+    info!(address = %server.address(), "serves /livez and /readyz");
+
+    health.waiting(TOPICS, "waits for Kafka");
+    check_topics(config, Process::Channel, |_, _| Vec::new())?;
+    health.ready(TOPICS, "they are as they must be");
+
+    health.waiting(ASSIGNMENT, "is being read");
+    health.waiting(ROWS, "the assignment comes first");
+    let options = Options {
+        connection: config.kafka.clone(),
+        group: config.channel.group.clone(),
+        member: Some(config.channel.member.clone()).filter(|it| !it.is_empty()),
+        settings: Settings { round_ms: config.channel.watermark_every.as_millis() as u64 },
+        rows,
+        write_cost_us: config.costs.write_us,
+    };
+    let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
+    driver::run(&options, &mut watching)?;
+    info!(counts = ?watching.told.counts, "has ended");
+    Ok(Exit::Done)
+}
+
+/// Returns what the records of the table are, with the schemas of their writers.
+pub fn rows(table: &Table) -> anyhow::Result<Rows> {
+    let read = |file: &str| {
+        std::fs::read_to_string(file)
+            .with_context(|| format!("read the schema {file}, which [table] names"))
+    };
+    let schemas = table.schemas.iter().map(|file| Ok((file.clone(), read(file)?)));
+    let schemas = schemas.collect::<anyhow::Result<Vec<_>>>()?;
+    let by_id = table.files_by_id().map(|(id, file)| Ok((id, file.to_owned(), read(file)?)));
+    let by_id = by_id.collect::<anyhow::Result<Vec<_>>>()?;
+    let paths = |of: &[String]| {
+        of.iter().map(|path| path.split('.').map(str::to_owned).collect()).collect()
+    };
+    let form = match table.format {
+        Format::RowChanged => Form::RowChanged,
+        Format::Envelope => {
+            Form::Envelope { key: paths(&table.key), payload: paths(&table.payload) }
+        }
+    };
+    Ok(Rows::new(form, &schemas, &by_id)?)
+}
+
+/// Looks on, and tells.
+struct Watching<'a> {
+    health: &'a Health,
+    signals: &'a Signals,
+    told: Status,
+}
+
+impl Watch for Watching<'_> {
+    fn told(&mut self, status: &Status) {
+        let (generation, ranges) = (status.generation.0, status.ranges.unwrap_or_default());
+        match generation {
+            0 => self.health.waiting(ASSIGNMENT, "there is none yet"),
+            _ => self.health.ready(ASSIGNMENT, format!("generation {generation}, {ranges} ranges")),
+        }
+        match status.waiting.first() {
+            None => self.health.ready(ROWS, partitions(status)),
+            Some((partition, waiting)) => {
+                self.health.waiting(ROWS, format!("table/{partition} waits: {}", reason(waiting)));
+            }
+        }
+        if self.told.generation != status.generation {
+            info!(generation, ranges, "the map has changed");
+        }
+        if self.told.partitions != status.partitions {
+            info!(partitions = ?status.partitions, "its partitions have changed");
+        }
+        if self.told.waiting != status.waiting {
+            for (partition, waiting) in &status.waiting {
+                warn!(partition, reason = reason(waiting), "rows wait");
+            }
+        }
+        if self.told.unreachable != status.unreachable {
+            for node in &status.unreachable {
+                warn!(%node, "a source gets no watermarks: it has never reported where it reads");
+            }
+        }
+        self.told = status.clone();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.signals.is_asked()
+    }
+}
+
+fn partitions(status: &Status) -> String {
+    let names: Vec<_> = status.partitions.iter().map(u32::to_string).collect();
+    match &names[..] {
+        [] => "others have all partitions of the table".into(),
+        _ => format!("partitions {} of the table", names.join(", ")),
+    }
+}
+
+fn reason(waiting: &Waiting) -> String {
+    match waiting {
+        Waiting::NoMap => "there is no assignment yet".into(),
+        Waiting::OlderMap { committed } => {
+            format!("another channel has committed by generation {}, not read yet", committed.0)
+        }
+        Waiting::NoOwner { offset } => {
+            format!("no range holds a key of the row at offset {offset}")
+        }
+    }
+}
