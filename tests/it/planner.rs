@@ -171,8 +171,9 @@ fn assignment_without_its_planners_progress_is_adopted() {
     check_replay_of(&world, "heir", None);
 }
 
-/// How long records are safe from compaction, and progress is kept: as short as a test can wait.
-const LAG_MS: u64 = 10_000;
+/// How long records are safe from compaction, and progress is kept: as short as a test can wait, and longer
+/// than two intervals of snapshots.
+const LAG_MS: u64 = 12_000;
 
 #[test]
 fn ticks_come_out_the_same_when_topics_have_been_compacted_as_their_settings_allow() {
