@@ -34,7 +34,7 @@ use serde_json::Value;
 use crate::kafka::broker;
 use crate::kafka::real::{Real, real};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn record_of_every_topic_is_told_whatever_stands_beside_it() {

@@ -346,7 +346,7 @@ fn broker_away_at_start_and_in_the_middle_is_waited_for_and_nothing_is_lost() {
     while let Some(left) = away.checked_sub(since.elapsed()) {
         match ticked.recv_timeout(left) {
             // On its way when the broker went.
-            Ok((_, bounds)) if since.elapsed() < Duration::from_secs(2) => boxes.extend(bounds),
+            Ok((_, bounds)) if since.elapsed() < Duration::from_secs(6) => boxes.extend(bounds),
             Ok((_, bounds)) => panic!("{bounds:?} without a broker"),
             Err(_) => break,
         }
