@@ -134,11 +134,12 @@ impl Report {
         };
         let seed = self.seed.map_or_else(String::new, |it| format!(", seed {it}"));
         let records = format!(
-            "{} records, {} queries; {} late, {} dead",
+            "{} records, {} queries; {} late, {} dead{}",
             grouped(self.records),
             grouped(self.queries),
             grouped(self.late),
-            grouped(self.dead) + &self.reasons()
+            grouped(self.dead),
+            self.reasons()
         );
         let changes = format!(
             "{}, {}, {}; {} at the end",
