@@ -108,7 +108,7 @@ impl Report {
     fn reasons(&self) -> String {
         let told = |(reason, n): (&String, &u64)| format!("{} {reason}", grouped(*n));
         let all: Vec<_> = self.dead_by_reason.iter().map(told).collect();
-        if all.is_empty() { String::new() } else { format!(": {}", all.join(", ")) }
+        all.join(", ")
     }
 
     fn nodes_told(&self) -> String {
@@ -134,12 +134,11 @@ impl Report {
         };
         let seed = self.seed.map_or_else(String::new, |it| format!(", seed {it}"));
         let records = format!(
-            "{} records, {} queries; {} late, {} dead{}",
+            "{} records, {} queries; {} late, {} dead",
             grouped(self.records),
             grouped(self.queries),
             grouped(self.late),
-            grouped(self.dead),
-            self.reasons()
+            grouped(self.dead)
         );
         let changes = format!(
             "{}, {}, {}; {} at the end",
@@ -154,13 +153,16 @@ impl Report {
         } else {
             ""
         };
-        vec![
+        let dead = Some(("dead", self.reasons())).filter(|it| !it.1.is_empty());
+        let first = [
             (
                 "replayed",
                 format!("{}{seed}: {} ticks of {} ms", self.source, self.ticks, self.tick_ms),
             ),
             ("nodes", self.nodes_told()),
             ("read", records),
+        ];
+        let rest = [
             ("done", changes),
             ("moved", format!("{}{of_all}", sized(self.bytes_moved))),
             (
@@ -168,7 +170,8 @@ impl Report {
                 format!("{:.1} % of the load{kinds}", self.unsplittable_share * 100.0),
             ),
             ("plans", format!("digest {}", self.plan_digest)),
-        ]
+        ];
+        first.into_iter().chain(dead).chain(rest).collect()
     }
 }
 
@@ -253,7 +256,8 @@ mod tests {
 
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
              nodes         n1 218,181 µs of service a second, as stated
-             read          13,440 records, 1,320,118 queries; 0 late, 3 dead: 1 key_too_long, 2 unreadable
+             read          13,440 records, 1,320,118 queries; 0 late, 3 dead
+             dead          1 key_too_long, 2 unreadable
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
              unsplittable  0.4 % of the load: one key, or an edge that goes on
