@@ -1,6 +1,6 @@
 //! Asks a cluster what partitions there are, and where they begin, end, or were at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -190,6 +190,9 @@ impl Asker {
             topics.insert(full, id.topic);
         }
         let answers = self.consumer.offsets_for_times(list, REQUEST_MAX);
+        if answers.as_ref().is_err_and(is_unknown) {
+            self.check_there(ids)?;
+        }
         let answers = answers.with_context(|| self.failed("ask for offsets"))?;
         let mut found = BTreeMap::new();
         let mut behind = Vec::new();
@@ -198,7 +201,11 @@ impl Asker {
                 bail!("{} was not asked for", it.topic());
             };
             let id = TopicPartition { topic, partition: it.partition() as u32 };
-            match offset(&it).with_context(|| format!("ask for the offset of {id}"))? {
+            let offset = offset(&it);
+            if offset.as_ref().is_err_and(is_unknown) {
+                self.check_there(&[id])?;
+            }
+            match offset.with_context(|| format!("ask for the offset of {id}"))? {
                 Some(offset) => _ = found.insert(id, offset),
                 // No record is as new as the time that was asked for.
                 None => behind.push(id),
@@ -211,6 +218,26 @@ impl Asker {
         Ok(found)
     }
 
+    /// Looks whether partitions that the client does not know are still there: it forgets them
+    /// when a broker goes away while it asks, and says the same of a topic that was deleted.
+    ///
+    /// # Errors
+    /// One that passes if they are there; else which is missing.
+    fn check_there(&self, ids: &[TopicPartition]) -> anyhow::Result<()> {
+        for topic in ids.iter().map(|it| it.topic).collect::<BTreeSet<_>>() {
+            let there = self.partitions(topic)?;
+            let missing = ids.iter().find(|it| it.topic == topic && !there.contains(it));
+            if let Some(id) = missing {
+                bail!(
+                    "there is no partition {id} at {} any more",
+                    self.connection.bootstrap_servers
+                );
+            }
+        }
+        let err = KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable);
+        Err(err).context("ask for the offsets of partitions whose leader is not known")
+    }
+
     fn failed(&self, what: &str) -> String {
         self.serve();
         format!("{what}: {}", self.report().reason())
@@ -220,6 +247,15 @@ impl Asker {
 /// Tells whether a question failed because a broker is away, or not yet all there.
 pub(super) fn is_away(err: &anyhow::Error) -> bool {
     err.downcast_ref::<KafkaError>().is_some_and(passes)
+}
+
+/// Tells whether the client does not know a partition.
+fn is_unknown(err: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        err.rdkafka_error_code(),
+        Some(Code::UnknownPartition | Code::UnknownTopicOrPartition | Code::UnknownTopic)
+    )
 }
 
 fn offset(it: &TopicPartitionListElem<'_>) -> Result<Option<Offset>, KafkaError> {
