@@ -268,3 +268,24 @@ fn offset(it: &TopicPartitionListElem<'_>) -> Result<Option<Offset>, KafkaError>
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::embedded::Embedded;
+    use super::*;
+
+    #[test]
+    fn partition_whose_leader_is_not_known_is_asked_for_again_and_one_that_is_gone_is_named() {
+        let broker = Embedded::start(&[("heatmap".to_owned(), 2)]).unwrap();
+        let asker = Asker::new(&broker.connection(), "asking").unwrap();
+        let at = |topic, partition| TopicPartition { topic, partition };
+        let there = asker.check_there(&[at("heatmap", 0), at("heatmap", 1)]).unwrap_err();
+        assert!(is_away(&there), "{there:?}");
+        let gone = asker.check_there(&[at("heatmap", 1), at("heatmap", 2)]).unwrap_err();
+        assert!(!is_away(&gone) && gone.to_string().contains("heatmap/2"), "{gone:?}");
+        for (id, name) in [(at("heatmap", 2), "heatmap/2"), (at("plan", 0), "no topic plan")] {
+            let asked = asker.ends(&[id]).unwrap_err();
+            assert!(!is_away(&asked) && asked.to_string().contains(name), "{asked:?}");
+        }
+    }
+}

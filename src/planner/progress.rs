@@ -87,6 +87,27 @@ pub fn read_before(connection: &Connection, planner_id: &str, first: Tick) -> an
     reader.past()
 }
 
+/// Returns the first of its ticks from `from` on that can be run again from a snapshot, if any.
+pub fn first_after_snapshot(
+    connection: &Connection,
+    planner_id: &str,
+    from: Tick,
+) -> anyhow::Result<Option<Tick>> {
+    let mut gatherer = Gatherer::default();
+    let mut found = None;
+    each(connection, planner_id, |Progress { chunk, .. }| {
+        chunk.into_iter().for_each(|it| gatherer.add(it));
+        match gatherer.newest_tick().filter(|it| from <= *it) {
+            Some(tick) => {
+                found = Some(tick + 1);
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        }
+    })?;
+    Ok(found)
+}
+
 /// Shows the progress records of a planner.
 pub fn each(
     connection: &Connection,
@@ -121,6 +142,8 @@ struct Reader {
     gatherer: Gatherer,
     done: Vec<TickDone>,
     policies: BTreeMap<String, String>,
+    /// Of which tick the last chunk was, whether or not its snapshot is of use.
+    chunked: Option<Tick>,
     is_cut: bool,
 }
 
@@ -130,6 +153,7 @@ impl Reader {
         if let Some(tick) = tick {
             self.take_tick(tick);
         }
+        self.chunked = chunk.as_ref().map(|it| it.tick).or(self.chunked);
         if let Some(chunk) = chunk.filter(|it| it.tick < first) {
             self.gatherer.add(chunk);
             if let Some(newest) = self.gatherer.newest_tick() {
@@ -141,8 +165,8 @@ impl Reader {
     fn take_tick(&mut self, mut tick: TickDone) {
         if let Some(text) = tick.policy.take() {
             if self.done.is_empty() {
-                // What an adoption begins with is in its snapshot, which did not get through.
-                self.is_cut = self.gatherer.knows(tick.tick);
+                // What an adoption begins with is in the snapshot of this tick only.
+                self.is_cut = self.chunked == Some(tick.tick);
             }
             self.policies.insert(tick.policy_digest.clone(), text);
         } else if self.done.is_empty() {
@@ -158,7 +182,7 @@ impl Reader {
     }
 
     fn past(self) -> anyhow::Result<Past> {
-        let Self { gatherer, mut done, policies, mut is_cut } = self;
+        let Self { gatherer, mut done, policies, mut is_cut, .. } = self;
         let snapshot = match gatherer.newest() {
             Some(chunks) => {
                 let (tick, state, slots) =

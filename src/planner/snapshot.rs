@@ -129,11 +129,6 @@ impl Gatherer {
         self.newest.as_ref().map(|it| it[0].tick)
     }
 
-    /// Tells whether a snapshot of this tick has begun, valid or not.
-    pub fn knows(&self, tick: Tick) -> bool {
-        self.open.contains_key(&tick) || self.newest_tick() == Some(tick)
-    }
-
     /// Returns the chunks of the newest valid snapshot.
     pub fn newest(self) -> Option<Vec<SnapshotChunk>> {
         self.newest

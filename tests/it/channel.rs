@@ -5,7 +5,7 @@ pub mod killed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ use schemas::table::RowChanged;
 use schemas::wire::{decode, encode};
 use schemas::{Epoch, Generation, Inbox, Key, MigrationId, NodeId, dead_letter};
 
-use crate::kafka::real::{BROKER, kafka, real, transactional};
-use crate::kafka::{broker, report};
+use crate::kafka::broker;
+use crate::kafka::real::{Broker, real, transactional};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -127,26 +127,22 @@ fn row_of_an_aborted_transaction_is_none() {
 
 #[test]
 fn broker_that_is_away_is_waited_for_and_no_row_is_left_out() {
-    let name = "ISOTHERM_TEST_KAFKA_SCRIPT";
-    let Ok(script) = std::env::var(name) else {
-        return report(&format!("SKIPPED channel: {name} is not set, so no broker is stopped"));
-    };
     let Some(real) = real("channel-away", &TOPICS) else { return };
     let connection = real.connection.clone();
     drop(real);
-    let _alone = BROKER.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut broker) = Broker::alone("away") else { return };
     let app = App::new(&connection);
     app.assign(&[range("", "", "a", 1)]);
     let mut world = World::follow(&connection);
     let channel = Running::start(&connection);
     app.row(0, "p1", Some((None, Some("fig"))));
     world.until_told(&["a"], 1, &[1, 0, 0]);
-    kafka(&script, &["stop", "1"]);
+    broker.stop();
     let deadline = Instant::now() + PATIENCE;
     while world.follower.ends().unwrap().is_some() {
         assert!(Instant::now() < deadline, "a broker that is stopped answers");
     }
-    kafka(&script, &["start", "1"]);
+    broker.start();
     app.row(0, "p1", Some((Some("fig"), Some("nut"))));
     world.until_told(&["a"], 1, &[2, 0, 0]);
     let expected = ["a fig p1 0@0 g1", "a fig p1 0@1 g1 gone", "a nut p1 0@1 g1"];

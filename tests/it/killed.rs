@@ -139,11 +139,12 @@ pub fn check_replay(world: &World, from: Option<Millis>) {
     check_replay_of(world, "planner", from);
 }
 
-pub fn check_replay_of(world: &World, planner_id: &str, from: Option<Millis>) {
+pub fn check_replay_of(world: &World, planner_id: &str, from: Option<Millis>) -> Verdict {
     let verdict = replayed(world, planner_id, from);
     say(&verdict.to_string());
     assert_eq!(verdict.difference, None, "{verdict}");
     assert!(verdict.same > verdict.last - verdict.first, "{verdict}");
+    verdict
 }
 
 fn replayed(world: &World, planner_id: &str, from: Option<Millis>) -> Verdict {

@@ -3,13 +3,11 @@
 //! What stops the broker needs `ISOTHERM_TEST_KAFKA_SCRIPT` as well, the path of `docker/kafka`, with
 //! its environment.
 
-use std::process::Command;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use schemas::Millis;
 
-use crate::kafka::real::BROKER;
+use crate::kafka::real::Broker;
 use crate::killed::{check_assigned, check_replay, check_replay_of, check_whole};
 use crate::world::{Nodes, PATIENCE, TICK_MS, World, await_that, say};
 
@@ -107,33 +105,25 @@ fn planner_that_was_replaced_while_it_was_paused_writes_nothing_more_and_says_so
 
 #[test]
 fn planner_waits_for_a_broker_that_is_away_and_loses_nothing() {
-    let name = "ISOTHERM_TEST_KAFKA_SCRIPT";
-    let Ok(script) = std::env::var(name) else {
-        return say(&format!("SKIPPED away: {name} is not set, so no broker is stopped"));
-    };
     let Some(mut world) = World::create("away", &[]) else { return };
     world.leave();
-    let _alone = BROKER.write().unwrap_or_else(PoisonError::into_inner);
-    let kafka = |verb: &str| {
-        let status = Command::new(&script).args([verb, "1"]).status().unwrap();
-        assert!(status.success(), "{script} {verb}: {status}");
-    };
-    kafka("stop");
+    let Some(mut broker) = Broker::alone("away") else { return };
+    broker.stop();
     let mut planner = world.planner("away", None);
     planner.await_log("cannot be reached", 1);
     let waits = planner.ask("/readyz?verbose").unwrap();
     assert!(waits.0 == 503 && waits.1.contains("[-] topics: waits for Kafka"), "{waits:?}");
-    kafka("start");
+    broker.start();
     let nodes = Nodes::start(&world.connection);
     let begin = await_that("a tick", || world.last_tick());
     let tick = planner.await_tick(&world, begin + 40);
-    kafka("stop");
+    broker.stop();
     let since = Instant::now();
     await_that("ten seconds", || (Duration::from_secs(10) < since.elapsed()).then_some(()));
     assert!(!planner.has_ended(), "{}", planner.log());
     let still = planner.ask("/readyz?verbose").unwrap();
     assert!(still.0 == 503 && still.1.contains("[-] ticks: no tick for "), "{still:?}");
-    kafka("start");
+    broker.start();
     planner.await_tick(&world, tick + 10_000 / TICK_MS + 20);
     planner.signal("-TERM");
     let log = planner.log();
@@ -168,7 +158,10 @@ fn assignment_without_its_planners_progress_is_adopted() {
     assert!(third.ended().success());
     drop(nodes);
     check_assigned(&world);
-    check_replay_of(&world, "heir", None);
+    // What it rests on in its first tick is in the snapshot of that.
+    let ticks = world.ticks_of("heir");
+    let verdict = check_replay_of(&world, "heir", None);
+    assert_eq!(verdict.first, ticks[0].tick + 1, "{verdict}");
 }
 
 /// How long records are safe from compaction, and progress is kept: as short as a test can wait, and longer

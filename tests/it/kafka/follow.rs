@@ -10,7 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 
-use super::real::{BROKER, kafka, log, real, transactional};
+use super::real::{Broker, log, real, transactional};
 use super::*;
 
 /// Nothing is waited for that is not there already.
@@ -206,27 +206,23 @@ fn what_retention_has_deleted_is_gone_for_who_follows() {
 
 #[test]
 fn broker_that_is_away_is_waited_for_by_who_follows() {
-    let name = "ISOTHERM_TEST_KAFKA_SCRIPT";
-    let Ok(script) = std::env::var(name) else {
-        return report(&format!("SKIPPED follow: {name} is not set, so no broker is stopped"));
-    };
     let Some(real) = real("follow-away", &[("index_update", 1)]) else { return };
     let connection = real.connection.clone();
     drop(real);
-    let _alone = BROKER.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(mut broker) = Broker::alone("away") else { return };
     let app = App::new(&connection);
     write(&app, "index_update", 0, 0..10);
     let mut follower = Follower::open(&connection, "worker").unwrap();
     follower.add([(at("index_update", 0), From::Beginning)]).unwrap();
     let ends = follower.ends().unwrap().unwrap();
     assert_eq!(read_to(&mut follower, &ends).len(), 10);
-    kafka(&script, &["stop", "1"]);
+    broker.stop();
     let deadline = Instant::now() + TIMEOUT;
     while follower.ends().unwrap().is_some() {
         assert!(Instant::now() < deadline, "a broker that is stopped answers");
     }
     assert_eq!(follower.poll(AT_ONCE).unwrap(), None);
-    kafka(&script, &["start", "1"]);
+    broker.start();
     write(&app, "index_update", 0, 10..20);
     let ends = BTreeMap::from([(at("index_update", 0), Offset(20))]);
     let read = read_to(&mut follower, &ends);

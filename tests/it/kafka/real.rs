@@ -6,7 +6,7 @@
 use std::io;
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use isotherm::kafka::admin::{Admin, Created, Topic};
 use isotherm::kafka::standby::Standby;
@@ -277,16 +277,12 @@ fn standby_takes_over_from_who_is_gone_and_not_before() {
 
 #[test]
 fn broker_away_at_start_and_in_the_middle_is_waited_for_and_nothing_is_lost() {
-    let name = "ISOTHERM_TEST_KAFKA_SCRIPT";
-    let Ok(script) = std::env::var(name) else {
-        return report(&format!("SKIPPED away: {name} is not set, so no broker is stopped"));
-    };
     let topics = [("query_log", 2), ("heatmap", 1), ("planner_progress", 1)];
     let Some(Real { connection, here }) = real("away", &topics) else { return };
     drop(here);
-    let _alone = BROKER.write().unwrap_or_else(PoisonError::into_inner);
+    let Some(mut broker) = Broker::alone("away") else { return };
     let lines = Lines::capture();
-    kafka(&script, &["stop", "1"]);
+    broker.stop();
     let (ticks, ticked) = channel();
     let planner = {
         let connection = connection.clone();
@@ -315,7 +311,7 @@ fn broker_away_at_start_and_in_the_middle_is_waited_for_and_nothing_is_lost() {
     // Away at the start: the planner waits, and says so.
     lines.wait_for("cannot be reached", 1);
     assert!(ticked.try_recv().is_err());
-    kafka(&script, &["start", "1"]);
+    broker.start();
     let (stop, _) = ticked.recv_timeout(TIMEOUT).expect("the planner does not come up");
     lines.wait_for("is back", 1);
 
@@ -339,7 +335,7 @@ fn broker_away_at_start_and_in_the_middle_is_waited_for_and_nothing_is_lost() {
     };
     seen(&mut boxes, 100);
     // Away for ten seconds in the middle: nothing can be told of the ends of ticks.
-    kafka(&script, &["stop", "1"]);
+    broker.stop();
     log(100);
     let since = Instant::now();
     let away = Duration::from_secs(10);
@@ -351,7 +347,7 @@ fn broker_away_at_start_and_in_the_middle_is_waited_for_and_nothing_is_lost() {
             Err(_) => break,
         }
     }
-    kafka(&script, &["start", "1"]);
+    broker.start();
     log(100);
     app.flush();
     seen(&mut boxes, 300);
@@ -507,6 +503,45 @@ fn in_box(bounds: &TickBox) -> usize {
 
 fn ticks(begin: u64, ticks: std::ops::Range<u64>) -> Vec<u64> {
     ticks.map(|tick| begin + tick).collect()
+}
+
+/// The broker, for a test that stops it and is alone with it; it runs again when this is dropped.
+pub struct Broker {
+    script: String,
+    is_stopped: bool,
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+impl Broker {
+    /// Waits until nobody else needs it; `None`, and a line, if no script is known to stop it by.
+    pub fn alone(test: &str) -> Option<Self> {
+        let name = "ISOTHERM_TEST_KAFKA_SCRIPT";
+        let Ok(script) = std::env::var(name) else {
+            report(&format!("SKIPPED {test}: {name} is not set, so no broker is stopped"));
+            return None;
+        };
+        let _alone = BROKER.write().unwrap_or_else(PoisonError::into_inner);
+        Some(Self { script, is_stopped: false, _alone })
+    }
+
+    pub fn stop(&mut self) {
+        self.is_stopped = true;
+        kafka(&self.script, &["stop", "1"]);
+    }
+
+    pub fn start(&mut self) {
+        kafka(&self.script, &["start", "1"]);
+        self.is_stopped = false;
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.is_stopped {
+            // The test has failed: those after it shall not fail for that.
+            _ = Command::new(&self.script).args(["start", "1"]).status();
+        }
+    }
 }
 
 pub fn kafka(script: &str, arguments: &[&str]) {
