@@ -22,6 +22,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::Zipf;
 use rand_pcg::Pcg64;
 use schemas::query_log::Op;
+use schemas::wire::DecodeError;
 use schemas::{CellId, Key, Millis, NodeId, RangeId};
 use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::vec::Map;
@@ -411,7 +412,7 @@ fn payloads(seed: u64, entries: usize) -> Vec<Payload> {
 }
 
 /// Reads entries of a fixed size: decoding is measured elsewhere.
-fn read(value: &[u8], each: &mut dyn FnMut(Query<'_>)) -> Result<usize, String> {
+fn read(value: &[u8], each: &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> {
     let entries = value.chunks_exact(ENTRY_BYTES);
     let count = entries.len();
     for entry in entries {

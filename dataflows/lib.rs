@@ -47,6 +47,7 @@ pub mod stage;
 use differential_dataflow::input::Input as _;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::implementations::{KeySpine, ValSpine};
+use schemas::wire::DecodeError;
 use schemas::{CellId, NodeId, RangeId};
 use timely::dataflow::operators::{Enter, Input as _};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -90,10 +91,10 @@ pub struct Pipeline {
 }
 
 /// Builds the whole dataflow; `read` calls back with each entry of a record's value.
-pub fn pipeline<E: ToString>(
+pub fn pipeline(
     scope: Scope<'_, Tick>,
     config: Config,
-    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E> + 'static,
+    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> + 'static,
 ) -> Pipeline {
     let (range_nodes_feed, range_nodes) = scope.new_collection();
     let range_nodes: ByKey<'_, RangeId, NodeId> = range_nodes.arrange_by_key_named("RangeNodes");
@@ -104,10 +105,10 @@ pub fn pipeline<E: ToString>(
     }
 }
 
-fn heat_stage<'scope, E: ToString>(
+fn heat_stage<'scope>(
     scope: Scope<'scope, Tick>,
     config: Config,
-    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E> + 'static,
+    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> + 'static,
     range_nodes_feed: FeedRows<(RangeId, NodeId)>,
     range_nodes: ByKey<'scope, RangeId, NodeId>,
 ) -> HeatStage {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use differential_dataflow::AsCollection;
 use schemas::CellId;
+use schemas::wire::DecodeError;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -53,11 +54,11 @@ pub type Reports<'scope> = Stream<'scope, Tick, Vec<Report>>;
 /// for either output, the split changes of ticks to come, and the sums of the one tick that is being
 /// tallied. It tallies as payloads come, gives sums and report when the tick is closed in both
 /// inputs, and releases the tick's capabilities with that.
-pub fn sums<'scope, E: ToString>(
+pub fn sums<'scope>(
     payloads: Payloads<'scope>,
     splits: SplitChanges<'scope>,
     rules: Rules,
-    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E> + 'static,
+    read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> + 'static,
 ) -> (Sums<'scope>, Reports<'scope>) {
     let mut builder = OperatorBuilder::new("Sums".to_owned(), payloads.scope());
     let mut payloads = builder.new_input(payloads, Pipeline);

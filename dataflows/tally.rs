@@ -16,6 +16,7 @@ use std::fmt;
 
 use schemas::query_log::Op;
 pub use schemas::query_log::Query;
+use schemas::wire::DecodeError;
 use schemas::{CellId, Key, Millis};
 use serde::{Deserialize, Serialize};
 
@@ -58,15 +59,25 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// It cannot be read to its end; nothing of it counts.
-    Unreadable(String),
+    Undecodable(DecodeError),
     /// So many of its entries have keys that are too long; the rest counts.
     KeyTooLong { entries: u64, key_bytes_max: usize },
+}
+
+impl Reason {
+    /// The reason as a stable code, as dead letters and counts have it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Undecodable(why) => why.code(),
+            Self::KeyTooLong { .. } => "key_too_long",
+        }
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(why) => write!(f, "unreadable, nothing of it counts: {why}"),
+            Self::Undecodable(why) => write!(f, "nothing of it counts: {why}"),
             Self::KeyTooLong { entries, key_bytes_max } => {
                 write!(
                     f,
@@ -168,11 +179,11 @@ impl Tally {
 
     /// Counts one record; `read` calls back with each of its entries.
     #[inline]
-    pub fn add<E: ToString>(
+    pub fn add(
         &mut self,
         tick: Tick,
         payload: Payload,
-        read: impl FnOnce(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, E>,
+        read: impl FnOnce(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError>,
     ) {
         let begin = Millis(tick.saturating_mul(self.rules.tick_ms));
         let (rules, splits, samples) = (&self.rules, &self.splits, &self.samples);
@@ -196,8 +207,7 @@ impl Tally {
                 self.staged.sampled.clear();
                 self.staged.intake = Intake::default();
                 self.intake.refused += 1;
-                self.refusals
-                    .push(Refusal { payload, reason: Reason::Unreadable(error.to_string()) });
+                self.refusals.push(Refusal { payload, reason: Reason::Undecodable(error) });
             }
         }
     }

@@ -18,8 +18,13 @@
 //!   reshaped. Cold cells hold nothing but a number that another may get.
 //! * **At most 4 kB a cell**, all in, for 120 ticks.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+mod locals;
+mod numbers;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use differential_dataflow::difference::IsZero;
 use schemas::CellId;
@@ -27,9 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Tick;
 use crate::heat::Heat;
-
-/// Cells of one block: their slots are allocated together, and lie together tick by tick.
-const BLOCK_CELLS: usize = 256;
+use locals::{Bits, Locals};
+use numbers::Numbers;
+use slots::Slots;
 
 /// A change of what the windows hold, made by hand: when a cell is cut or joined, and at a restart.
 ///
@@ -273,225 +278,6 @@ impl<const N: usize> Window<N> {
 
     /// Returns how many cells have heat.
     pub fn cells(&self) -> usize {
-        self.numbers.locals.len()
+        self.numbers.len()
     }
 }
-
-/// The sums of all cells, a slot for each tick of the widest window.
-struct Slots {
-    widest: usize,
-    blocks: Vec<Box<[Slot]>>,
-    /// Sums that are too great for a slot, by row and cell.
-    wide: BTreeMap<(usize, u32), Heat>,
-}
-
-type Slot = [u32; 5];
-
-/// Stands in the first field of a slot whose sum is kept in `wide`.
-const WIDE: u32 = u32::MAX;
-
-impl Slots {
-    fn new(widest: usize) -> Self {
-        Self { widest, blocks: Vec::new(), wide: BTreeMap::new() }
-    }
-
-    /// Makes room for a cell.
-    fn hold(&mut self, local: u32) {
-        while self.blocks.len() <= local as usize / BLOCK_CELLS {
-            self.blocks.push(vec![Slot::default(); self.widest * BLOCK_CELLS].into());
-        }
-    }
-
-    /// Returns where, in each block, the slots of a tick lie.
-    fn row(&self, tick: Tick) -> usize {
-        (tick % self.widest as Tick) as usize * BLOCK_CELLS
-    }
-
-    #[inline]
-    fn get(&self, local: u32, row: usize) -> Heat {
-        let local_in_block = local as usize % BLOCK_CELLS;
-        self.read(local, row, self.blocks[local as usize / BLOCK_CELLS][row + local_in_block])
-    }
-
-    #[inline]
-    fn read(&self, local: u32, row: usize, slot: Slot) -> Heat {
-        if slot[0] == WIDE {
-            return self.wide[&(row, local)];
-        }
-        let [reads, writes, read_us, write_us, bytes] = slot.map(i64::from);
-        Heat { reads, writes, read_us, write_us, bytes }
-    }
-
-    /// Puts a sum in the place of another, which it returns.
-    #[inline]
-    fn set(&mut self, local: u32, row: usize, sum: Heat) -> Heat {
-        let Heat { reads, writes, read_us, write_us, bytes } = sum;
-        let fields = [reads, writes, read_us, write_us, bytes];
-        let fits = fields.iter().all(|it| (0..i64::from(WIDE)).contains(it));
-        let slot = if fits { fields.map(|it| it as u32) } else { [WIDE, 0, 0, 0, 0] };
-        let at = &mut self.blocks[local as usize / BLOCK_CELLS][row + local as usize % BLOCK_CELLS];
-        let was = std::mem::replace(at, slot);
-        let left = self.read(local, row, was);
-        if was[0] == WIDE {
-            self.wide.remove(&(row, local));
-        }
-        if !fits {
-            self.wide.insert((row, local), sum);
-        }
-        left
-    }
-}
-
-/// Which cell has which local number.
-#[derive(Default)]
-struct Numbers {
-    locals: HashMap<CellId, u32, BuildHasherDefault<IdHasher>>,
-    cells: Vec<CellId>,
-    free: Vec<u32>,
-}
-
-impl Numbers {
-    fn get(&self, cell: CellId) -> Option<u32> {
-        self.locals.get(&cell).copied()
-    }
-
-    #[inline]
-    fn get_or_give(&mut self, cell: CellId) -> u32 {
-        *self.locals.entry(cell).or_insert_with(|| {
-            let local = self.free.pop().unwrap_or(self.cells.len() as u32);
-            match self.cells.get_mut(local as usize) {
-                Some(place) => *place = cell,
-                None => self.cells.push(cell),
-            }
-            local
-        })
-    }
-
-    fn free(&mut self, local: u32) {
-        let cell = self.cells[local as usize];
-        assert_eq!(self.locals.remove(&cell), Some(local), "a number is given back once");
-        self.free.push(local);
-    }
-
-    #[inline]
-    fn cell(&self, local: u32) -> CellId {
-        self.cells[local as usize]
-    }
-
-    fn all(&self) -> Vec<CellId> {
-        self.locals.keys().copied().collect()
-    }
-}
-
-/// Hashes an id by one multiplication: ids are not chosen by an adversary.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = (self.0 ^ id).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// A set of local numbers, as a bit each.
-#[derive(Clone, Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    #[inline]
-    fn set(&mut self, local: u32) {
-        let word = local as usize / 64;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (local % 64);
-    }
-
-    fn unite(&mut self, more: &Locals) {
-        match more {
-            Locals::Few(locals) => locals.iter().for_each(|local| self.set(*local)),
-            Locals::Many(bits) => {
-                self.0.resize(self.0.len().max(bits.0.len()), 0);
-                self.0.iter_mut().zip(&bits.0).for_each(|(word, more)| *word |= more);
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
-    }
-
-    #[inline]
-    fn each(&self, mut each: impl FnMut(u32)) {
-        for (at, word) in self.0.iter().enumerate() {
-            let mut rest = *word;
-            while rest != 0 {
-                each(at as u32 * 64 + rest.trailing_zeros());
-                rest &= rest - 1;
-            }
-        }
-    }
-}
-
-/// A set of local numbers that is kept: as a list where that is smaller.
-enum Locals {
-    Few(Vec<u32>),
-    Many(Bits),
-}
-
-impl Default for Locals {
-    fn default() -> Self {
-        Self::Few(Vec::new())
-    }
-}
-
-impl Locals {
-    fn of(bits: Bits) -> Self {
-        let count: u32 = bits.0.iter().map(|word| word.count_ones()).sum();
-        if count as usize >= 2 * bits.0.len() {
-            return Self::Many(bits);
-        }
-        let mut locals = Vec::with_capacity(count as usize);
-        bits.each(|local| locals.push(local));
-        Self::Few(locals)
-    }
-
-    /// Adds a number; one that is there may be added again.
-    fn set(&mut self, local: u32) {
-        match self {
-            Self::Few(locals) if locals.last() == Some(&local) => (),
-            Self::Few(locals) => locals.push(local),
-            Self::Many(bits) => bits.set(local),
-        }
-    }
-
-    /// Becomes a set of bits if that is smaller.
-    fn pack(&mut self) {
-        if let Self::Few(locals) = self {
-            let greatest = locals.iter().max().copied().unwrap_or(0);
-            if locals.len() > 64 && locals.len() > greatest as usize / 32 {
-                let mut bits = Bits::default();
-                locals.iter().for_each(|local| bits.set(*local));
-                *self = Self::Many(bits);
-            }
-        }
-    }
-
-    fn clear(&mut self, local: u32) {
-        match self {
-            Self::Few(locals) => locals.retain(|it| *it != local),
-            Self::Many(bits) => bits.0[local as usize / 64] &= !(1 << (local % 64)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

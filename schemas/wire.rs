@@ -50,7 +50,7 @@ macro_rules! record {
 pub(crate) use record;
 
 /// Why bytes are not a record of the topic; the variants are the reasons that are counted.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum DecodeError {
     #[error("not Avro single-object encoding: it does not begin with c3 01")]
     NotSingleObject,

@@ -33,7 +33,9 @@ pub fn tail(connection: &Connection, topic: &'static str, n: usize) -> anyhow::R
     let [at] = ids[..] else {
         bail!("{topic} has {} partitions, and its order counts: it should have one", ids.len())
     };
-    let (low, high) = (asker.beginnings(&ids)?[&at].0, asker.ends(&ids)?[&at].0);
+    // A topic that was just created may have no leader yet.
+    let bounds = |asker: &Asker| Ok((asker.beginnings(&ids)?[&at].0, asker.ends(&ids)?[&at].0));
+    let (low, high) = asker.wait_for(bounds)?;
     let consumer = consumer(connection)?;
     // A transaction of one record takes two offsets, an aborted one takes some for nothing.
     let mut reach = n.saturating_mul(2) as u64;

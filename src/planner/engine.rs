@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use dataflows::delta::Placed;
 use dataflows::pressure::Pressure;
-use dataflows::tally::{Payload, Reason, Refusal};
+use dataflows::tally::{Payload, Refusal};
 use dataflows::{Config, Pipeline, Tick, pipeline};
 use schemas::{CellId, NodeId};
 use timely::worker::Worker;
@@ -277,9 +277,5 @@ fn drain_heat(stages: &Pipeline) -> Heated {
 
 fn refused(it: Refusal) -> Refused {
     let Payload { partition, offset, value, .. } = it.payload;
-    let reason = match it.reason {
-        Reason::Unreadable(_) => "unreadable",
-        Reason::KeyTooLong { .. } => "key_too_long",
-    };
-    Refused { partition, offset, value, reason, detail: it.reason.to_string() }
+    Refused { partition, offset, value, reason: it.reason.code(), detail: it.reason.to_string() }
 }

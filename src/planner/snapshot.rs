@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// Changes when what is written does; a snapshot of another format is not read.
-const FORMAT: u32 = 1;
+/// Changes when the shape of what is written does, which a test tells; a snapshot of another format is
+/// not read.
+pub const FORMAT: u32 = 2;
 
 /// Of a chunk as written.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
@@ -38,7 +39,10 @@ pub type Slot = (CellId, Tick, Heat);
 /// Why chunks are not a snapshot.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum SnapshotError {
-    #[error("the snapshot of tick {tick} has format {format}, this program reads {FORMAT}")]
+    #[error(
+        "the snapshot of tick {tick} has format {format}, this program reads {FORMAT}: run the version \
+         that wrote it, or choose another planner id, which adopts the assignment"
+    )]
     Format { tick: Tick, format: u32 },
     #[error("the snapshot of tick {0} does not decode: {1}")]
     Malformed(Tick, String),
@@ -210,6 +214,15 @@ mod tests {
         let mut harmed = new.clone();
         harmed[1].bytes[40] ^= 1;
         assert_eq!(gather(&[old, harmed].concat()), Some(7), "not what was written");
+    }
+
+    #[test]
+    fn snapshot_of_another_format_is_refused_with_the_remedy() {
+        let mut chunks = chunks(7, &1_u8, slots(3));
+        chunks[0].format = FORMAT + 1;
+        let refused = assemble::<u8>(&chunks).unwrap_err();
+        assert_eq!(refused, SnapshotError::Format { tick: 7, format: FORMAT + 1 });
+        assert!(refused.to_string().contains("another planner id"), "{refused}");
     }
 
     #[test]

@@ -232,7 +232,7 @@ mod tests {
             queries: 1_320_118,
             late: 0,
             dead: 3,
-            dead_by_reason: [("key_too_long".into(), 1), ("unreadable".into(), 2)].into(),
+            dead_by_reason: [("key_too_long".into(), 1), ("unknown_schema".into(), 2)].into(),
             overload_node_seconds: Overload { first, hindsight, reactive: None, isotherm: 6.125 },
             moves: 42,
             splits: 19,
@@ -257,7 +257,7 @@ mod tests {
              replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
              nodes         n1 218,181 µs of service a second, as stated
              read          13,440 records, 1,320,118 queries; 0 late, 3 dead
-             dead          1 key_too_long, 2 unreadable
+             dead          1 key_too_long, 2 unknown_schema
              done          42 moves, 19 splits, 6 joins; 45 ranges at the end
              moved         1.3 GB, 1.30 times the data
              unsplittable  0.4 % of the load: one key, or an edge that goes on

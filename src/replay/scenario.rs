@@ -17,7 +17,7 @@
 //! million keys of 1 KiB; 2,000 reads and 200 writes a second, in the diurnal mean.
 //!
 //! * **The same everywhere.** A seed gives the same queries on any machine: logarithm, exponential and
-//!   sine are made of sums and products here, as libraries differ in the last bit.
+//!   cosine are libm's in Rust, as those of systems differ in the last bit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -241,7 +241,7 @@ fn rate(shape: Shape, part: f64) -> f64 {
             }
         }
         // (1 + 9/11) ÷ (1 − 9/11) = 10.
-        Shape::Diurnal => 1.0 - 9.0 / 11.0 * cos_turn(part),
+        Shape::Diurnal => 1.0 - 9.0 / 11.0 * libm::cos(part * std::f64::consts::TAU),
     }
 }
 
@@ -272,7 +272,7 @@ impl Blocks {
         }
         let mut sum = 0.0;
         let weights = (1..=Self::COUNT).map(|rank| {
-            sum += exp(-0.99 * ln(f64::from(rank)));
+            sum += libm::exp(-0.99 * libm::log(f64::from(rank)));
             sum
         });
         Self { weights: weights.collect(), places }
@@ -288,162 +288,8 @@ impl Blocks {
 
 fn exponential(random: &mut Pcg64) -> f64 {
     // One minus, as zero is drawn and one is not.
-    -ln(1.0 - random.random::<f64>())
-}
-
-/// The natural logarithm of a positive normal number.
-fn ln(x: f64) -> f64 {
-    let bits = x.to_bits();
-    let exponent = (bits >> 52) as i64 - 1023;
-    let mantissa = f64::from_bits((bits & ((1 << 52) - 1)) | (1023 << 52));
-    // ln m = 2 artanh((m − 1) ÷ (m + 1)), of an argument of at most a third.
-    let z = (mantissa - 1.0) / (mantissa + 1.0);
-    let series = (0..18).rev().fold(0.0, |sum, i| sum * z * z + 1.0 / f64::from(2 * i + 1));
-    2.0 * z * series + exponent as f64 * std::f64::consts::LN_2
-}
-
-fn exp(x: f64) -> f64 {
-    // By the series of x ÷ 1024, squared ten times.
-    let x = x / 1024.0;
-    let series = (1..12).rev().fold(1.0, |sum, i| 1.0 + sum * x / f64::from(i));
-    (0..10).fold(series, |power, _| power * power)
-}
-
-/// The cosine of a part of a full turn, from 0 to 1.
-fn cos_turn(part: f64) -> f64 {
-    // Turned back by a half, which changes the sign, the series converges fast.
-    let x = (part - 0.5) * std::f64::consts::TAU;
-    let series = (1..12).rev().fold(1.0, |sum, i| {
-        let i = f64::from(i);
-        1.0 - sum * x * x / ((2.0 * i - 1.0) * 2.0 * i)
-    });
-    -series
+    -libm::log(1.0 - random.random::<f64>())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::Range;
-
-    use super::*;
-
-    const RUN_MS: u64 = 50_000;
-
-    fn scenario(shape: Shape) -> Scenario {
-        Scenario::new(shape, 5, Millis(1_000_000), RUN_MS)
-    }
-
-    /// The share of the queries in a part of the run that go to a part of the key space.
-    fn check(shape: Shape, run: Range<f64>, space: Range<f64>, expected: f64) {
-        let (mut inside, mut all) = (0.0, 0.0);
-        for query in scenario(shape).queries_logged() {
-            let part = (query.time.0 - 1_000_000) as f64 / RUN_MS as f64;
-            if run.contains(&part) {
-                let bytes = query.key.0.try_into().unwrap();
-                let place = u64::from_be_bytes(bytes) as f64 / 1e6;
-                all += 1.0;
-                inside += f64::from(u8::from(space.contains(&place)));
-            }
-        }
-        let found: f64 = inside / all;
-        assert!((found - expected).abs() < 0.012, "{shape}: {found} of the load in {space:?}");
-    }
-
-    #[test]
-    fn shapes_are_what_they_are_called() {
-        check(Shape::Uniform, 0.0..1.0, 0.3..0.4, 0.1);
-        check(Shape::MovingHotspot, 0.0..0.02, 0.15..0.26, 0.5 + 0.5 * 0.11);
-        check(Shape::MovingHotspot, 0.98..1.0, 0.64..0.75, 0.5 + 0.5 * 0.11);
-        check(Shape::Append, 0.5..0.52, 0.49..0.57, 0.98);
-        check(Shape::Append, 0.0..0.5, 0.56..1.0, 0.0);
-        check(Shape::FlashCrowd, 0.0..0.4, 0.62..0.63, 0.1 + 0.009);
-        check(Shape::FlashCrowd, 0.4..1.0, 0.62..0.63, 0.5 / 1.4 + 0.0064);
-        check(Shape::Diurnal, 0.0..1.0, 0.3..0.4, 0.1);
-    }
-
-    #[test]
-    fn rates_and_loads_are_as_stated() {
-        for shape in Shape::ALL {
-            let (mut queries, mut writes, mut cost, mut last) = (0, 0, 0, Millis(0));
-            for query in scenario(shape).queries_logged() {
-                assert!(last <= query.time, "{shape} goes back in time");
-                last = query.time;
-                queries += 1;
-                writes += u64::from(query.op == Op::Write);
-                cost += query.cost_us.unwrap();
-            }
-            let near = |found: u64, expected: u64| found.abs_diff(expected) * 40 <= expected;
-            assert!(near(queries, scenario(shape).queries()), "{shape}: {queries}");
-            // Four deviations of some ten thousand.
-            assert!((writes * 11).abs_diff(queries) * 25 < queries, "{shape}: {writes} writes");
-            assert!(near(cost / 50, scenario(shape).mean_load()), "{shape}: {cost}");
-        }
-    }
-
-    #[test]
-    fn crowd_comes_at_two_fifths_and_day_is_ten_times_night() {
-        let count = |shape, run: Range<u64>| {
-            let within = |it: &QueryLogged| run.contains(&(it.time.0 - 1_000_000));
-            scenario(shape).queries_logged().filter(within).count() as f64
-        };
-        let ratio = |shape, a: Range<u64>, b| count(shape, a) / count(shape, b);
-        let flash = ratio(Shape::FlashCrowd, 20_000..25_000, 15_000..20_000);
-        assert!((flash - 1.4).abs() < 0.05, "{flash}");
-        let day = ratio(Shape::Diurnal, 24_000..26_000, 0..2_000);
-        assert!((8.5..11.5).contains(&day), "{day}");
-    }
-
-    #[test]
-    fn hottest_block_has_its_share_and_the_rest_theirs() {
-        let mut blocks = vec![0_u32; 1_000];
-        for query in scenario(Shape::Zipf).queries_logged() {
-            let index = u64::from_be_bytes(query.key.0.try_into().unwrap());
-            blocks[(index / 1_000) as usize] += 1;
-        }
-        let sorted = blocks.is_sorted_by(|a, b| a >= b);
-        assert!(!sorted, "blocks are in shuffled order");
-        blocks.sort_unstable_by(|a, b| b.cmp(a));
-        let harmonic: f64 = (1..=1000).map(|rank| f64::from(rank).powf(-0.99)).sum();
-        let all = f64::from(blocks.iter().sum::<u32>());
-        for rank in [1, 2, 10] {
-            let found = f64::from(blocks[rank - 1]) / all;
-            let expected = (rank as f64).powf(-0.99) / harmonic;
-            assert!((found / expected - 1.0).abs() < 0.1, "rank {rank}: {found} of {expected}");
-        }
-    }
-
-    #[test]
-    fn seed_decides() {
-        let some = |seed| {
-            let scenario = Scenario { seed, ..scenario(Shape::MovingHotspot) };
-            scenario.queries_logged().take(50).collect::<Vec<_>>()
-        };
-        assert_eq!(some(1), some(1));
-        assert_ne!(some(1), some(2));
-    }
-
-    #[test]
-    fn functions_agree_with_the_library() {
-        for i in 1..2000 {
-            let x = f64::from(i) * 0.013;
-            assert!((ln(x) - x.ln()).abs() < 1e-13 * (1.0 + x.ln().abs()), "ln {x}");
-            assert!((exp(-x / 3.0) / (-x / 3.0).exp() - 1.0).abs() < 1e-12, "exp {x}");
-            let part = f64::from(i) / 2000.0;
-            let cos = (part * std::f64::consts::TAU).cos();
-            assert!((cos_turn(part) - cos).abs() < 1e-7, "cosine of {part}");
-        }
-        let fewest = 1.0 - (1.0 - f64::EPSILON / 2.0);
-        assert!(ln(fewest).is_finite());
-    }
-
-    #[test]
-    fn names_are_read_back_and_others_refused_with_all_names() {
-        for shape in Shape::ALL {
-            assert_eq!(shape.to_string().parse(), Ok(shape));
-        }
-        let refused = "zip".parse::<Shape>().unwrap_err().to_string();
-        assert!(
-            refused.contains("\"zip\"") && refused.contains("zipf, moving-hotspot"),
-            "{refused}"
-        );
-    }
-}
+mod tests;

@@ -44,13 +44,21 @@ fn topics_that_break_a_promise_are_refused_with_the_remedy() {
     let settings = [
         ("node_capacity", "min.compaction.lag.ms", "1000"),
         ("query_log", "message.timestamp.type", "CreateTime"),
+        ("assignment", "partitions", "2"),
     ];
     let Some(world) = World::create("unmet", &settings) else { return };
     let planner = world.planner("unmet", None);
     planner.await_log("isotherm::planner::topics", 1);
     let log = planner.log().replace(['\n', '│'], " ");
     assert_eq!(planner.ended().code(), Some(1), "{log}");
-    let named = ["node_capacity", "min.compaction.lag.ms", "kafka-configs.sh", "LogAppendTime"];
+    let named = [
+        "node_capacity",
+        "min.compaction.lag.ms",
+        "kafka-configs.sh",
+        "LogAppendTime",
+        "assignment: it has 2 partitions",
+        "delete it, and run",
+    ];
     assert!(named.iter().all(|it| log.contains(it)), "{log}");
 }
 
@@ -116,7 +124,9 @@ fn planner_waits_for_a_broker_that_is_away_and_loses_nothing() {
     broker.start();
     let nodes = Nodes::start(&world.connection);
     let begin = await_that("a tick", || world.last_tick());
-    let tick = planner.await_tick(&world, begin + 40);
+    planner.await_tick(&world, begin + 40);
+    await_that("a move", || (!world.records("migrate_range").is_empty()).then_some(()));
+    let tick = world.last_tick().unwrap();
     broker.stop();
     let since = Instant::now();
     await_that("ten seconds", || (Duration::from_secs(10) < since.elapsed()).then_some(()));

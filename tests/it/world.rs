@@ -65,7 +65,7 @@ pub struct World {
 
 impl World {
     /// Creates the topics, or says that the test is skipped. `settings` are by topic, on top of the
-    /// declared ones.
+    /// declared ones; `partitions` is how many.
     pub fn create(name: &str, settings: &[(&str, &str, &str)]) -> Option<Self> {
         let Ok(bootstrap_servers) = std::env::var("ISOTHERM_TEST_KAFKA") else {
             say(&format!(
@@ -81,7 +81,10 @@ impl World {
             let mut topic =
                 Topic { partitions: it.partitions, replication: 1, settings: it.settings };
             for (_, key, value) in settings.iter().filter(|(topic, _, _)| *topic == it.name) {
-                topic.settings.insert((*key).to_owned(), (*value).to_owned());
+                match *key {
+                    "partitions" => topic.partitions = value.parse().unwrap(),
+                    _ => _ = topic.settings.insert((*key).to_owned(), (*value).to_owned()),
+                }
             }
             topics.insert(it.name.to_owned(), topic);
         }
@@ -182,9 +185,9 @@ impl World {
     /// Returns the last tick that is committed.
     pub fn last_tick(&self) -> Option<u64> {
         // Between ticks there may be as many chunks of a snapshot.
-        // Nor has a topic that was just created its leader at once.
-        let last = tail(&self.connection, Progress::TOPIC, 12).ok()?;
-        let last = last.iter().filter_map(|it| decode::<Progress>(it.value.as_deref()?).ok()?.tick);
+        let last = tail(&self.connection, Progress::TOPIC, 12).unwrap();
+        let progress = last.iter().map(|it| decode::<Progress>(it.value.as_deref().unwrap()));
+        let last = progress.filter_map(|it| it.unwrap().tick);
         last.map(|it| it.tick).max()
     }
 

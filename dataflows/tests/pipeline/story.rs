@@ -13,6 +13,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use schemas::query_log::Op;
+use schemas::wire::DecodeError;
 use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId};
 
 pub const TICK_MS: u64 = 100;
@@ -482,14 +483,15 @@ pub fn write(logged: &Logged) -> Vec<u8> {
     value
 }
 
-pub fn read(mut value: &[u8], each: &mut dyn FnMut(Query<'_>)) -> Result<usize, String> {
+pub fn read(mut value: &[u8], each: &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> {
+    let broken = || DecodeError::Malformed("it breaks off".to_owned());
     let mut entries = 0;
     while !value.is_empty() {
-        let (head, rest) = value.split_at_checked(48).ok_or("breaks off")?;
+        let (head, rest) = value.split_at_checked(48).ok_or_else(broken)?;
         let number = |at: usize| {
             u64::from_le_bytes(head[8 * at..8 * at + 8].try_into().expect("eight bytes"))
         };
-        let (key, rest) = rest.split_at_checked(number(5) as usize).ok_or("breaks off")?;
+        let (key, rest) = rest.split_at_checked(number(5) as usize).ok_or_else(broken)?;
         each(Query {
             time: Millis(number(0)),
             key,

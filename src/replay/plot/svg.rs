@@ -1,6 +1,6 @@
 //! Writes the few shapes of SVG that a picture needs.
 //!
-//! plotters writes an element of some hundred bytes for each rectangle; here all rectangles of a
+//! A drawing library writes an element of some hundred bytes for each rectangle; here all rectangles of a
 //! colour are one path, of a dozen bytes each, so that heat over many ticks stays below a megabyte.
 
 use std::fmt::Write as _;
