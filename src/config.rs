@@ -297,7 +297,7 @@ pub fn key_of(text: &str) -> Result<Key, String> {
 }
 
 /// Writes a key as [`key_of`] reads it.
-fn text_of_key(key: &Key) -> String {
+pub fn text_of_key(key: &Key) -> String {
     match str::from_utf8(&key.0) {
         Ok(text) if !text.starts_with("0x") && !text.chars().any(char::is_control) => text.into(),
         Ok(_) | Err(_) => {

@@ -12,6 +12,8 @@
 //! Served by a thread of its own, so that a long tick does not make the process look dead. Nothing
 //! here changes anything; still it listens on loopback only, unless configured otherwise.
 
+pub mod reads;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;

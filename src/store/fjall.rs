@@ -1,0 +1,274 @@
+//! Stores on disk, in a log-structured merge tree.
+//!
+//! ```text
+//!  entries   composite key ──> version, payload       ┐
+//!  aside     composite key ──> version, payload       │ one database: a batch over all of them is
+//!  rows      scan, primary key ──> index keys         │ stored whole or not at all
+//!  states    name ──> state                           ┘
+//!  identity  node, store id, inbox                    written once, before anything else
+//! ```
+//!
+//! * **One node's.** A folder that another node has written is refused.
+//! * **What memory it takes is bounded** by a budget, though not what reads of it hold.
+//! * **A full disk is seen before it is full**, by a reserve: nothing is half written, reads go on,
+//!   and so do writes, once there is room. If the disk is full all the same, or broken, the store takes
+//!   no more writes until it is opened again.
+
+mod merge;
+mod space;
+mod staging;
+
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use schemas::range_segment::Entry;
+use schemas::{Inbox, KeySpan, NodeId};
+use serde::{Deserialize, Serialize};
+
+use self::space::Space;
+use self::staging::Staged;
+use super::{
+    EntryKey, Limit, Outcome, Page, Snapshot, State, Store, StoreError, Write, key, value,
+};
+
+/// Of the budget, the block cache has one part in so many; the write buffers of entries one, each of up to
+/// five at a time: one that is written, four that go to disk; those of what is aside half as much.
+const CACHE_PART: u64 = 4;
+const BUFFER_PART: u64 = 20;
+
+/// The write buffers of what is small.
+const SMALL_BUFFER_BYTES: u64 = 1 << 20;
+
+/// Files that are held open.
+const FILES_MAX: usize = 512;
+
+/// Where and how to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub dir: PathBuf,
+    /// Of memory: for the cache and the write buffers.
+    pub memory_bytes_max: u64,
+    /// So much of the disk stays free.
+    pub reserve_bytes: u64,
+}
+
+/// Whose store it is; written when it is first used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub node: NodeId,
+    /// Random: tells a node that lost its disk from one that started again.
+    pub store_id: String,
+    /// The partition of its inboxes, fixed from then on.
+    pub inbox: Inbox,
+}
+
+/// A store in a folder; one thread has it, and gives readers to others.
+pub struct FjallStore {
+    tables: Tables,
+    identity: Option<Identity>,
+    staged: Staged,
+    space: Space,
+}
+
+#[derive(Clone)]
+struct Tables {
+    db: Database,
+    entries: Keyspace,
+    aside: Keyspace,
+    rows: Keyspace,
+    states: Keyspace,
+    identity: Keyspace,
+}
+
+/// Takes snapshots of a store from any thread.
+#[derive(Clone)]
+pub struct Reader {
+    db: Database,
+    entries: Keyspace,
+}
+
+/// The entries as of one moment.
+#[derive(Clone)]
+pub struct FjallSnapshot {
+    entries: Keyspace,
+    as_of: fjall::Snapshot,
+}
+
+impl FjallStore {
+    /// Opens the store of a node, or makes an empty one, which has no identity yet.
+    pub fn open(options: &Options, node: &NodeId) -> Result<Self, StoreError> {
+        let Options { dir, memory_bytes_max, reserve_bytes } = options;
+        let space = Space::new(dir, *reserve_bytes);
+        std::fs::create_dir_all(dir).map_err(|err| io(&err))?;
+        let tables = Tables::open(dir, *memory_bytes_max).map_err(|err| match err {
+            fjall::Error::Locked => StoreError::InUse { path: dir.display().to_string() },
+            err => failed(&err),
+        })?;
+        let identity = tables.identity.get(IDENTITY).map_err(|err| failed(&err))?;
+        let identity = identity.map(|it| serde_json::from_slice::<Identity>(&it));
+        let identity = identity.transpose().map_err(|it| StoreError::Broken(it.to_string()))?;
+        if let Some(of) = &identity
+            && of.node != *node
+        {
+            return Err(StoreError::OtherNode {
+                path: dir.display().to_string(),
+                found: of.node.0.clone(),
+                expected: node.0.clone(),
+            });
+        }
+        Ok(Self { tables, identity, staged: Staged::default(), space })
+    }
+
+    /// Returns whose store it is; `None`: it is new.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// Says whose store it is from now on, with the states that it begins with, and syncs.
+    pub fn begin(&mut self, identity: Identity, states: Vec<State>) -> Result<(), StoreError> {
+        assert!(self.identity.is_none(), "a store is begun once");
+        let json = serde_json::to_vec(&identity).expect("an identity has a JSON form");
+        self.space.check(json.len() as u64)?;
+        let mut batch = self.tables.db.batch();
+        batch.insert(&self.tables.identity, IDENTITY, json);
+        self.tables.add_states(&mut batch, states);
+        batch.commit().map_err(|err| failed(&err))?;
+        self.sync()?;
+        self.identity = Some(identity);
+        Ok(())
+    }
+
+    pub fn reader(&self) -> Reader {
+        Reader { db: self.tables.db.clone(), entries: self.tables.entries.clone() }
+    }
+
+    /// Returns what the store takes of the disk.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.tables.db.disk_space().map_err(|err| failed(&err))
+    }
+}
+
+const IDENTITY: &str = "identity";
+
+impl Tables {
+    fn open(dir: &Path, memory_bytes_max: u64) -> fjall::Result<Self> {
+        let db = Database::builder(dir)
+            .cache_size(memory_bytes_max / CACHE_PART)
+            .max_cached_files(Some(FILES_MAX))
+            // One that writes buffers to disk, one that compacts.
+            .worker_threads(2)
+            .open()?;
+        let keyspace = |name: &str, buffer: u64| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer);
+            db.keyspace(name, options)
+        };
+        let buffer = (memory_bytes_max / BUFFER_PART).clamp(SMALL_BUFFER_BYTES, 64 << 20);
+        Ok(Self {
+            entries: keyspace("entries", buffer)?,
+            aside: keyspace("aside", (buffer / 2).max(SMALL_BUFFER_BYTES))?,
+            rows: keyspace("rows", (buffer / 2).max(SMALL_BUFFER_BYTES))?,
+            states: keyspace("states", SMALL_BUFFER_BYTES)?,
+            identity: keyspace(IDENTITY, SMALL_BUFFER_BYTES)?,
+            db,
+        })
+    }
+
+    fn add_states(&self, batch: &mut fjall::OwnedWriteBatch, states: Vec<State>) -> u64 {
+        let mut bytes = 0;
+        for (name, state) in states {
+            bytes += name.len() + state.as_ref().map_or(0, Vec::len);
+            match state {
+                Some(state) => batch.insert(&self.states, name, state),
+                None => batch.remove(&self.states, name),
+            }
+        }
+        bytes as u64
+    }
+}
+
+impl Store for FjallStore {
+    type Snapshot = FjallSnapshot;
+
+    fn states(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let states = self.tables.states.iter().map(|it| {
+            let (name, state) = it.into_inner().map_err(|err| failed(&err))?;
+            Ok((name.to_vec(), state.to_vec()))
+        });
+        states.collect()
+    }
+
+    fn stage(&mut self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
+        self.staged = Staged::default();
+        writes.into_iter().map(|it| self.staged.write(&self.tables, it)).collect()
+    }
+
+    fn commit(&mut self, states: Vec<State>) -> Result<(), StoreError> {
+        // What fails keeps its stage, so that it can be tried again.
+        let mut batch = self.tables.db.batch();
+        let bytes = self.staged.add_to(&self.tables, &mut batch)
+            + self.tables.add_states(&mut batch, states);
+        self.space.check(bytes)?;
+        batch.commit().map_err(|err| failed(&err))?;
+        self.staged = Staged::default();
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.tables.db.persist(PersistMode::SyncAll).map_err(|err| failed(&err))
+    }
+
+    fn snapshot(&self) -> FjallSnapshot {
+        self.reader().snapshot()
+    }
+}
+
+impl Reader {
+    /// Returns what is committed, as of now.
+    pub fn snapshot(&self) -> FjallSnapshot {
+        FjallSnapshot { entries: self.entries.clone(), as_of: self.db.snapshot() }
+    }
+}
+
+impl Snapshot for FjallSnapshot {
+    fn page(
+        &self,
+        span: &KeySpan,
+        after: Option<&EntryKey>,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        let Some(bounds) = merge::not_empty(key::bounds(span, after)) else {
+            return Page::of(std::iter::empty(), limit);
+        };
+        let entry = |it: fjall::Guard| -> Result<Entry, StoreError> {
+            let (key, value) = it.into_inner().map_err(|err| failed(&err))?;
+            value::decode(&key, &value)
+        };
+        Page::of(self.as_of.range(&self.entries, bounds).map(entry), limit)
+    }
+}
+
+fn failed(err: &fjall::Error) -> StoreError {
+    let mut source = std::error::Error::source(err);
+    while let Some(err) = source {
+        if let Some(err) = err.downcast_ref() {
+            return io(err);
+        }
+        source = err.source();
+    }
+    match err {
+        fjall::Error::Poisoned => StoreError::NoSpace(
+            "a write failed before, so none is taken until the process is started again".into(),
+        ),
+        err => StoreError::Broken(err.to_string()),
+    }
+}
+
+fn io(err: &std::io::Error) -> StoreError {
+    use std::io::ErrorKind;
+    match err.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::NoSpace(err.to_string())
+        }
+        _ => StoreError::Broken(err.to_string()),
+    }
+}

@@ -1,0 +1,260 @@
+//! Decides what writes change, on top of what is stored, and keeps that until it is committed.
+
+use fjall::{Keyspace, OwnedWriteBatch, UserKey, UserValue};
+use schemas::range_segment::{Entry, Floor};
+use schemas::{Key, KeySpan};
+
+use super::merge::{Bounds, Overlay, merged};
+use super::{Tables, failed};
+use crate::store::{Aside, EntryKey, Outcome, Scan, StoreError, Write, is_below, key, value};
+
+/// The step that is staged.
+#[derive(Default)]
+pub(super) struct Staged {
+    entries: Overlay,
+    aside: Overlay,
+    rows: Overlay,
+    /// Where keys and values are written before they are known to be needed.
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Staged {
+    pub(super) fn write(&mut self, tables: &Tables, write: Write) -> Result<Outcome, StoreError> {
+        Ok(match write {
+            Write::Put(entry) => match self.put(&tables.entries, &entry)? {
+                Some(replaced) => Outcome::Changed { replaced },
+                None => Outcome::Superseded,
+            },
+            Write::Forget(EntryKey { index_key, primary_key }) => {
+                Outcome::Forgotten { was: self.forget(&tables.entries, index_key, primary_key)? }
+            }
+            Write::Aside(entry) => {
+                self.encode_key(&entry);
+                let held = get(&tables.aside, &self.aside, &self.key)?;
+                if held.is_none_or(|it| value::offset(&it).is_none_or(|it| it < entry.offset)) {
+                    self.value.clear();
+                    value::encode(&entry, &mut self.value);
+                    self.aside.insert(key_of(&self.key), Some(value_of(&self.value)));
+                }
+                Outcome::Kept
+            }
+            Write::PutAside { span, below, max } => self.put_aside(tables, &span, &below, max)?,
+            Write::Erase { span, aside, max } => self.erase(tables, &span, aside, max)?,
+            Write::Collect { span, below, after, max } => {
+                self.collect(&tables.entries, &span, &below, after, max)?
+            }
+            Write::Row { scan, primary_key, entries } => {
+                self.row(tables, scan, primary_key, entries)?
+            }
+            Write::EndScan { scan, max: mut left } => {
+                let done = erase(&tables.rows, &mut self.rows, of_scan(scan), &mut left)?;
+                Outcome::Ended { done }
+            }
+        })
+    }
+
+    /// Adds the step to a batch, and returns how many bytes it is.
+    pub(super) fn add_to(&self, tables: &Tables, batch: &mut OwnedWriteBatch) -> u64 {
+        let mut bytes = 0;
+        let overlays =
+            [(&tables.entries, &self.entries), (&tables.aside, &self.aside), (&tables.rows, &self.rows)];
+        for (table, overlay) in overlays {
+            for (key, value) in overlay {
+                bytes += key.len() + value.as_ref().map_or(0, |it| it.len());
+                match value {
+                    Some(value) => batch.insert(table, key.clone(), value.clone()),
+                    None => batch.remove(table, key.clone()),
+                }
+            }
+        }
+        bytes as u64
+    }
+
+    /// The later version wins; returns what it replaces, or `None` if it changes nothing.
+    fn put(
+        &mut self,
+        table: &Keyspace,
+        entry: &Entry,
+    ) -> Result<Option<Option<Entry>>, StoreError> {
+        self.encode_key(entry);
+        let held = get(table, &self.entries, &self.key)?;
+        let held_offset = held.as_ref().and_then(|it| value::offset(it));
+        if held_offset.is_some_and(|it| entry.offset <= it) {
+            return Ok(None);
+        }
+        let replaced = held.map(|it| {
+            let (index_key, primary_key) = (entry.index_key.clone(), entry.primary_key.clone());
+            value::decode_under(index_key, primary_key, &it)
+                .ok_or_else(|| StoreError::Broken(format!("no entry is stored under {:02x?}", self.key)))
+        });
+        let replaced = replaced.transpose()?;
+        self.value.clear();
+        value::encode(entry, &mut self.value);
+        self.entries.insert(key_of(&self.key), Some(value_of(&self.value)));
+        Ok(Some(replaced))
+    }
+
+    fn forget(
+        &mut self,
+        table: &Keyspace,
+        index_key: Key,
+        primary_key: Key,
+    ) -> Result<Option<Entry>, StoreError> {
+        self.key.clear();
+        key::encode(&index_key, &primary_key, &mut self.key);
+        let Some(held) = get(table, &self.entries, &self.key)? else { return Ok(None) };
+        self.entries.insert(key_of(&self.key), None);
+        value::decode(&self.key, &held).map(Some)
+    }
+
+    fn put_aside(
+        &mut self,
+        tables: &Tables,
+        span: &KeySpan,
+        below: &[Floor],
+        max: usize,
+    ) -> Result<Outcome, StoreError> {
+        let all = merged(&tables.aside, &self.aside, key::bounds(span, None));
+        let (found, is_more) = first(all, max)?;
+        let mut changed = Vec::new();
+        for (key, value) in found {
+            let entry = value::decode(&key, &value)?;
+            self.aside.insert(key, None);
+            if !is_below(below, &entry)
+                && let Some(replaced) = self.put(&tables.entries, &entry)?
+            {
+                changed.push((entry, replaced));
+            }
+        }
+        Ok(Outcome::Drained { changed, done: !is_more })
+    }
+
+    fn erase(
+        &mut self,
+        tables: &Tables,
+        span: &KeySpan,
+        aside: Aside,
+        max: usize,
+    ) -> Result<Outcome, StoreError> {
+        let mut left = max;
+        let bounds = || key::bounds(span, None);
+        let mut done = erase(&tables.entries, &mut self.entries, bounds(), &mut left)?;
+        match aside {
+            Aside::Stays => (),
+            Aside::Goes => done &= erase(&tables.aside, &mut self.aside, bounds(), &mut left)?,
+        }
+        Ok(Outcome::Erased { done })
+    }
+
+    fn collect(
+        &mut self,
+        table: &Keyspace,
+        span: &KeySpan,
+        below: &[Floor],
+        after: Option<EntryKey>,
+        max: usize,
+    ) -> Result<Outcome, StoreError> {
+        let all = merged(table, &self.entries, key::bounds(span, after.as_ref()));
+        let (found, is_more) = first(all, max)?;
+        let mut went = Vec::new();
+        let mut last = after;
+        for (key, value) in found {
+            let entry = value::decode(&key, &value)?;
+            last = Some(EntryKey::of(&entry));
+            if entry.payload.is_none() && is_below(below, &entry) {
+                self.entries.insert(key, None);
+                went.push(entry);
+            }
+        }
+        Ok(Outcome::Collected { went, after: last.filter(|_| is_more) })
+    }
+
+    fn row(
+        &mut self,
+        tables: &Tables,
+        scan: Scan,
+        primary_key: Key,
+        entries: Vec<Entry>,
+    ) -> Result<Outcome, StoreError> {
+        let keys: Vec<_> = entries.iter().map(|it| &it.index_key).collect();
+        let mut row = scan.0.0.to_be_bytes().to_vec();
+        row.extend(&primary_key.0);
+        let before = get(&tables.rows, &self.rows, &row)?;
+        let before: Vec<Key> = match &before {
+            Some(it) => postcard::from_bytes(it).map_err(|it| StoreError::Broken(it.to_string()))?,
+            None => Vec::new(),
+        };
+        if !(keys.is_empty() && before.is_empty()) {
+            let names = postcard::to_stdvec(&keys).expect("keys have a plain form");
+            let value = (!keys.is_empty()).then(|| value_of(&names));
+            self.rows.insert(key_of(&row), value);
+        }
+        let mut went = Vec::new();
+        for index_key in before.into_iter().filter(|it| !keys.contains(&it)) {
+            went.extend(self.forget(&tables.entries, index_key, primary_key.clone())?);
+        }
+        let mut changed = Vec::new();
+        for entry in entries {
+            if let Some(replaced) = self.put(&tables.entries, &entry)? {
+                changed.push((entry, replaced));
+            }
+        }
+        Ok(Outcome::Read { went, changed })
+    }
+
+    fn encode_key(&mut self, entry: &Entry) {
+        self.key.clear();
+        key::encode(&entry.index_key, &entry.primary_key, &mut self.key);
+    }
+}
+
+fn of_scan(scan: Scan) -> Bounds {
+    use std::ops::Bound::{Excluded, Included};
+    let Scan(generation) = scan;
+    let bytes = |it: u64| it.to_be_bytes().to_vec();
+    (Included(bytes(generation.0)), Excluded(bytes(generation.0 + 1)))
+}
+
+fn get(
+    table: &Keyspace,
+    overlay: &Overlay,
+    key: &[u8],
+) -> Result<Option<UserValue>, StoreError> {
+    match overlay.get(key) {
+        Some(staged) => Ok(staged.clone()),
+        None => table.get(key).map_err(|err| failed(&err)),
+    }
+}
+
+/// Removes what an interval holds, at most so much as is left; tells whether it is empty then.
+fn erase(
+    table: &Keyspace,
+    overlay: &mut Overlay,
+    bounds: Bounds,
+    left: &mut usize,
+) -> Result<bool, StoreError> {
+    let (found, is_more) = first(merged(table, overlay, bounds), *left)?;
+    *left -= found.len();
+    overlay.extend(found.into_iter().map(|it| (it.0, None)));
+    Ok(!is_more)
+}
+
+type Found = Vec<(UserKey, UserValue)>;
+
+/// Returns so many of them, and whether there are more.
+fn first(
+    mut all: impl Iterator<Item = Result<(UserKey, UserValue), StoreError>>,
+    max: usize,
+) -> Result<(Found, bool), StoreError> {
+    let found = all.by_ref().take(max).collect::<Result<_, _>>()?;
+    Ok((found, all.next().transpose()?.is_some()))
+}
+
+fn key_of(bytes: &[u8]) -> UserKey {
+    UserKey::from(bytes)
+}
+
+fn value_of(bytes: &[u8]) -> UserValue {
+    UserValue::from(bytes)
+}

@@ -1,0 +1,229 @@
+//! Stores in memory what the store on disk does, and can lose what was not synced: for simulation.
+//!
+//! ```text
+//!  commit ──> image, image, image     crash(1) leaves the synced one and the first behind it
+//!  sync   ──────────────────> image
+//! ```
+//!
+//! * **The same outcomes**, step by step, as the store on disk: a test holds them equal.
+//! * **Lost from the end.** A crash leaves a chosen number of the commits behind the last sync, in order.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use schemas::range_segment::{Entry, Floor};
+use schemas::{Key, KeySpan};
+
+use super::{
+    Aside, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, Store, StoreError, Write, is_below,
+};
+
+/// A store whose disk is a list of images.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    synced: Arc<Image>,
+    /// What was committed since, oldest first.
+    unsynced: Vec<Arc<Image>>,
+    staged: Option<Image>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Image {
+    entries: BTreeMap<EntryKey, Entry>,
+    aside: BTreeMap<EntryKey, Entry>,
+    /// The index keys that a scan has put of a row.
+    rows: BTreeMap<(Scan, Key), Vec<Key>>,
+    states: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The entries as of one moment.
+#[derive(Clone, Debug)]
+pub struct MemorySnapshot(Arc<Image>);
+
+impl MemoryStore {
+    /// Loses what is staged, and of the commits since the last sync all but the first `keep`.
+    pub fn crash(&mut self, keep: usize) {
+        self.staged = None;
+        self.unsynced.truncate(keep);
+        self.synced = self.committed().clone();
+        self.unsynced.clear();
+    }
+
+    /// Returns how many commits a crash may lose.
+    pub fn unsynced(&self) -> usize {
+        self.unsynced.len()
+    }
+
+    fn committed(&self) -> &Arc<Image> {
+        self.unsynced.last().unwrap_or(&self.synced)
+    }
+}
+
+impl Store for MemoryStore {
+    type Snapshot = MemorySnapshot;
+
+    fn states(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        Ok(self.committed().states.clone().into_iter().collect())
+    }
+
+    fn stage(&mut self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
+        let mut image = Image::clone(self.committed());
+        let outcomes = writes.into_iter().map(|it| image.write(it)).collect();
+        self.staged = Some(image);
+        Ok(outcomes)
+    }
+
+    fn commit(&mut self, states: Vec<State>) -> Result<(), StoreError> {
+        let staged = self.staged.take();
+        let mut image = staged.unwrap_or_else(|| Image::clone(self.committed()));
+        for (name, state) in states {
+            match state {
+                Some(state) => _ = image.states.insert(name, state),
+                None => _ = image.states.remove(&name),
+            }
+        }
+        self.unsynced.push(Arc::new(image));
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.synced = self.committed().clone();
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    fn snapshot(&self) -> MemorySnapshot {
+        MemorySnapshot(self.committed().clone())
+    }
+}
+
+impl Image {
+    fn write(&mut self, write: Write) -> Outcome {
+        match write {
+            Write::Put(entry) => match put(&mut self.entries, entry) {
+                Some(replaced) => Outcome::Changed { replaced },
+                None => Outcome::Superseded,
+            },
+            Write::Forget(key) => Outcome::Forgotten { was: self.entries.remove(&key) },
+            Write::Aside(entry) => {
+                put(&mut self.aside, entry);
+                Outcome::Kept
+            }
+            Write::PutAside { span, below, max } => self.put_aside(&span, &below, max),
+            Write::Erase { span, aside, max } => self.erase(&span, aside, max),
+            Write::Collect { span, below, after, max } => {
+                self.collect(&span, &below, after.as_ref(), max)
+            }
+            Write::Row { scan, primary_key, entries } => self.row(scan, primary_key, entries),
+            Write::EndScan { scan, max } => {
+                let rows: Vec<_> =
+                    self.rows.keys().filter(|it| it.0 == scan).take(max).cloned().collect();
+                for row in &rows {
+                    self.rows.remove(row);
+                }
+                Outcome::Ended { done: !self.rows.keys().any(|it| it.0 == scan) }
+            }
+        }
+    }
+
+    fn put_aside(&mut self, span: &KeySpan, below: &[Floor], max: usize) -> Outcome {
+        let keys: Vec<_> = within(&self.aside, span, None).take(max).map(EntryKey::of).collect();
+        let mut changed = Vec::new();
+        for key in keys {
+            let entry = self.aside.remove(&key).expect("it was found there");
+            if !is_below(below, &entry)
+                && let Some(replaced) = put(&mut self.entries, entry.clone())
+            {
+                changed.push((entry, replaced));
+            }
+        }
+        Outcome::Drained { changed, done: within(&self.aside, span, None).next().is_none() }
+    }
+
+    fn erase(&mut self, span: &KeySpan, aside: Aside, max: usize) -> Outcome {
+        let tables = match aside {
+            Aside::Stays => vec![&mut self.entries],
+            Aside::Goes => vec![&mut self.entries, &mut self.aside],
+        };
+        let mut left = max;
+        let mut done = true;
+        for table in tables {
+            let keys: Vec<_> = within(table, span, None).take(left).map(EntryKey::of).collect();
+            left -= keys.len();
+            for key in keys {
+                table.remove(&key);
+            }
+            done &= within(table, span, None).next().is_none();
+        }
+        Outcome::Erased { done }
+    }
+
+    fn collect(
+        &mut self,
+        span: &KeySpan,
+        below: &[Floor],
+        after: Option<&EntryKey>,
+        max: usize,
+    ) -> Outcome {
+        let looked: Vec<_> = within(&self.entries, span, after).take(max).cloned().collect();
+        let last = looked.last().map(EntryKey::of).or(after.cloned());
+        let goes = |it: &Entry| it.payload.is_none() && is_below(below, it);
+        let went: Vec<_> = looked.into_iter().filter(goes).collect();
+        for entry in &went {
+            self.entries.remove(&EntryKey::of(entry));
+        }
+        let is_more = within(&self.entries, span, last.as_ref()).next().is_some();
+        Outcome::Collected { went, after: last.filter(|_| is_more) }
+    }
+
+    fn row(&mut self, scan: Scan, primary_key: Key, entries: Vec<Entry>) -> Outcome {
+        let keys: Vec<_> = entries.iter().map(|it| it.index_key.clone()).collect();
+        let row = (scan, primary_key.clone());
+        let before = match keys.is_empty() {
+            true => self.rows.remove(&row),
+            false => self.rows.insert(row, keys.clone()),
+        };
+        let gone = before.unwrap_or_default().into_iter().filter(|it| !keys.contains(it));
+        let went = gone.filter_map(|index_key| {
+            self.entries.remove(&EntryKey { index_key, primary_key: primary_key.clone() })
+        });
+        let went = went.collect();
+        let put = |entry: Entry| Some((entry.clone(), put(&mut self.entries, entry)?));
+        Outcome::Read { went, changed: entries.into_iter().filter_map(put).collect() }
+    }
+}
+
+/// The later version wins; returns what it replaces, or `None` if it changes nothing.
+fn put(table: &mut BTreeMap<EntryKey, Entry>, entry: Entry) -> Option<Option<Entry>> {
+    let key = EntryKey::of(&entry);
+    if table.get(&key).is_some_and(|held| entry.offset <= held.offset) {
+        return None;
+    }
+    Some(table.insert(key, entry))
+}
+
+fn within<'a>(
+    table: &'a BTreeMap<EntryKey, Entry>,
+    span: &'a KeySpan,
+    after: Option<&EntryKey>,
+) -> impl Iterator<Item = &'a Entry> {
+    let start = EntryKey { index_key: span.start.clone(), primary_key: Key::default() };
+    let start = match after.filter(|it| start <= **it) {
+        Some(after) => Bound::Excluded(after.clone()),
+        None => Bound::Included(start),
+    };
+    let range = table.range((start, Bound::Unbounded)).map(|it| it.1);
+    range.take_while(|it| span.contains(&it.index_key.0))
+}
+
+impl Snapshot for MemorySnapshot {
+    fn page(
+        &self,
+        span: &KeySpan,
+        after: Option<&EntryKey>,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        Page::of(within(&self.0.entries, span, after).cloned().map(Ok), limit)
+    }
+}
