@@ -11,6 +11,7 @@ pub mod assignment;
 pub mod migration;
 pub mod planner;
 pub mod channel;
+pub mod store;
 pub mod replay;
 pub mod config;
 pub mod telemetry;

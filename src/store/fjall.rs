@@ -21,6 +21,8 @@ mod staging;
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use rand::rngs::OsRng;
+use rand::{Rng, TryRngCore};
 use schemas::range_segment::Entry;
 use schemas::{Inbox, KeySpan, NodeId};
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use self::space::Space;
 use self::staging::Staged;
 use super::{
-    EntryKey, Limit, Outcome, Page, Snapshot, State, Store, StoreError, Write, key, value,
+    EntryKey, Limit, Outcome, Page, Snapshot, State, States, Store, StoreError, Write, key, value,
 };
 
 /// Of the budget, the block cache has one part in so many; the write buffers of entries one, each of up to
@@ -94,15 +96,25 @@ pub struct FjallSnapshot {
     as_of: fjall::Snapshot,
 }
 
+impl Identity {
+    /// Returns one with a store id of its own.
+    pub fn new(node: NodeId, inbox: Inbox) -> Self {
+        let store_id = OsRng.unwrap_err().random::<u128>();
+        Self { node, store_id: format!("{store_id:032x}"), inbox }
+    }
+}
+
 impl FjallStore {
     /// Opens the store of a node, or makes an empty one, which has no identity yet.
     pub fn open(options: &Options, node: &NodeId) -> Result<Self, StoreError> {
         let Options { dir, memory_bytes_max, reserve_bytes } = options;
-        let space = Space::new(dir, *reserve_bytes);
         std::fs::create_dir_all(dir).map_err(|err| io(&err))?;
-        let tables = Tables::open(dir, *memory_bytes_max).map_err(|err| match err {
-            fjall::Error::Locked => StoreError::InUse { path: dir.display().to_string() },
-            err => failed(&err),
+        let space = Space::new(dir, *reserve_bytes);
+        let tables = Tables::open(dir, *memory_bytes_max).map_err(|err| {
+            if matches!(err, fjall::Error::Locked) {
+                return StoreError::InUse { path: dir.display().to_string() };
+            }
+            failed(&err)
         })?;
         let identity = tables.identity.get(IDENTITY).map_err(|err| failed(&err))?;
         let identity = identity.map(|it| serde_json::from_slice::<Identity>(&it));
@@ -189,7 +201,7 @@ impl Tables {
 impl Store for FjallStore {
     type Snapshot = FjallSnapshot;
 
-    fn states(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn states(&self) -> Result<States, StoreError> {
         let states = self.tables.states.iter().map(|it| {
             let (name, state) = it.into_inner().map_err(|err| failed(&err))?;
             Ok((name.to_vec(), state.to_vec()))
@@ -198,8 +210,13 @@ impl Store for FjallStore {
     }
 
     fn stage(&mut self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
+        // What fails leaves nothing staged.
         self.staged = Staged::default();
-        writes.into_iter().map(|it| self.staged.write(&self.tables, it)).collect()
+        let mut staged = Staged::default();
+        let outcomes = writes.into_iter().map(|it| staged.write(&self.tables, it));
+        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        self.staged = staged;
+        Ok(outcomes)
     }
 
     fn commit(&mut self, states: Vec<State>) -> Result<(), StoreError> {
@@ -255,20 +272,16 @@ fn failed(err: &fjall::Error) -> StoreError {
         }
         source = err.source();
     }
-    match err {
-        fjall::Error::Poisoned => StoreError::NoSpace(
-            "a write failed before, so none is taken until the process is started again".into(),
-        ),
-        err => StoreError::Broken(err.to_string()),
+    if matches!(err, fjall::Error::Poisoned) {
+        return StoreError::Stopped;
     }
+    StoreError::Broken(err.to_string())
 }
 
 fn io(err: &std::io::Error) -> StoreError {
-    use std::io::ErrorKind;
-    match err.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
-            StoreError::NoSpace(err.to_string())
-        }
-        _ => StoreError::Broken(err.to_string()),
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    if matches!(err.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem) {
+        return StoreError::NoSpace(err.to_string());
     }
+    StoreError::Broken(err.to_string())
 }

@@ -43,10 +43,7 @@ pub(super) fn decode(composite: &[u8]) -> Option<EntryKey> {
 }
 
 /// Returns the interval of composite keys that an interval of index keys is, behind an entry.
-pub(super) fn bounds(
-    span: &KeySpan,
-    after: Option<&EntryKey>,
-) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+pub(super) fn bounds(span: &KeySpan, after: Option<&EntryKey>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let mut start = Vec::new();
     escape(&span.start.0, &mut start);
     let mut start = Bound::Included(start);
@@ -86,9 +83,9 @@ mod tests {
         let bytes = [0, 1, 0xfe, 0xff];
         let mut res = vec![vec![]];
         for from in [0, 1, 5] {
-            for prefix in res[from..].to_vec() {
-                res.extend(bytes.map(|it| [prefix.clone(), vec![it]].concat()));
-            }
+            let longer = |it: &Vec<u8>| bytes.map(|byte| [&it[..], &[byte]].concat());
+            let longer: Vec<_> = res[from..].iter().flat_map(longer).collect();
+            res.extend(longer);
         }
         res.sort();
         res.dedup();
@@ -109,8 +106,7 @@ mod tests {
         let composites: Vec<_> = pairs.map(|(a, b)| (composite(a, b), a, b)).collect();
         assert!(composites.is_sorted_by(|a, b| a.0 < b.0));
         for (bytes, index_key, primary_key) in composites {
-            let key =
-                EntryKey { index_key: index_key.clone(), primary_key: primary_key.clone() };
+            let key = EntryKey { index_key: index_key.clone(), primary_key: primary_key.clone() };
             assert_eq!(decode(&bytes), Some(key));
         }
     }
@@ -118,8 +114,10 @@ mod tests {
     #[test]
     fn interval_of_composite_keys_holds_what_the_interval_of_keys_does() {
         let strings = strings();
-        let probes: Vec<_> =
-            strings.iter().flat_map(|it| [(it, Key::default()), (it, Key(vec![0xff; 3]))]).collect();
+        let probes: Vec<_> = strings
+            .iter()
+            .flat_map(|it| [(it, Key::default()), (it, Key(vec![0xff; 3]))])
+            .collect();
         for start in &strings {
             for end in &strings {
                 let span = KeySpan { start: start.clone(), end: end.clone() };
@@ -142,7 +140,8 @@ mod tests {
         };
         let inside = |bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>)| {
             let entries = [("a", "1"), ("b", "1"), ("b", "2"), ("c", ""), ("d", "")];
-            let entries = entries.iter().filter(|(a, b)| bounds.contains(&composite(&key(a), &key(b))));
+            let entries =
+                entries.iter().filter(|(a, b)| bounds.contains(&composite(&key(a), &key(b))));
             entries.map(|(a, b)| format!("{a}{b}")).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(inside(&after("b", "1")), "b2 c");

@@ -16,7 +16,8 @@ use schemas::range_segment::{Entry, Floor};
 use schemas::{Key, KeySpan};
 
 use super::{
-    Aside, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, Store, StoreError, Write, is_below,
+    Aside, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, States, Store, StoreError, Write,
+    is_below,
 };
 
 /// A store whose disk is a list of images.
@@ -34,7 +35,7 @@ struct Image {
     aside: BTreeMap<EntryKey, Entry>,
     /// The index keys that a scan has put of a row.
     rows: BTreeMap<(Scan, Key), Vec<Key>>,
-    states: BTreeMap<Vec<u8>, Vec<u8>>,
+    states: States,
 }
 
 /// The entries as of one moment.
@@ -63,8 +64,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     type Snapshot = MemorySnapshot;
 
-    fn states(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        Ok(self.committed().states.clone().into_iter().collect())
+    fn states(&self) -> Result<States, StoreError> {
+        Ok(self.committed().states.clone())
     }
 
     fn stage(&mut self, writes: Vec<Write>) -> Result<Vec<Outcome>, StoreError> {
@@ -110,25 +111,28 @@ impl Image {
                 put(&mut self.aside, entry);
                 Outcome::Kept
             }
-            Write::PutAside { span, below, max } => self.put_aside(&span, &below, max),
-            Write::Erase { span, aside, max } => self.erase(&span, aside, max),
+            Write::PutAside { span, below, after, max } => {
+                self.put_aside(&span, &below, after.as_ref(), max)
+            }
+            Write::Erase { span, aside, after, max } => {
+                self.erase(&span, aside, after.as_ref(), max)
+            }
             Write::Collect { span, below, after, max } => {
                 self.collect(&span, &below, after.as_ref(), max)
             }
             Write::Row { scan, primary_key, entries } => self.row(scan, primary_key, entries),
-            Write::EndScan { scan, max } => {
-                let rows: Vec<_> =
-                    self.rows.keys().filter(|it| it.0 == scan).take(max).cloned().collect();
-                for row in &rows {
-                    self.rows.remove(row);
-                }
-                Outcome::Ended { done: !self.rows.keys().any(|it| it.0 == scan) }
-            }
+            Write::EndScan { scan, after, max } => self.end_scan(scan, after.as_ref(), max),
         }
     }
 
-    fn put_aside(&mut self, span: &KeySpan, below: &[Floor], max: usize) -> Outcome {
-        let keys: Vec<_> = within(&self.aside, span, None).take(max).map(EntryKey::of).collect();
+    fn put_aside(
+        &mut self,
+        span: &KeySpan,
+        below: &[Floor],
+        after: Option<&EntryKey>,
+        max: usize,
+    ) -> Outcome {
+        let (keys, after) = first(keys(&self.aside, span, after), max);
         let mut changed = Vec::new();
         for key in keys {
             let entry = self.aside.remove(&key).expect("it was found there");
@@ -138,25 +142,30 @@ impl Image {
                 changed.push((entry, replaced));
             }
         }
-        Outcome::Drained { changed, done: within(&self.aside, span, None).next().is_none() }
+        Outcome::Drained { changed, after }
     }
 
-    fn erase(&mut self, span: &KeySpan, aside: Aside, max: usize) -> Outcome {
+    fn erase(
+        &mut self,
+        span: &KeySpan,
+        aside: Aside,
+        after: Option<&EntryKey>,
+        max: usize,
+    ) -> Outcome {
         let tables = match aside {
             Aside::Stays => vec![&mut self.entries],
             Aside::Goes => vec![&mut self.entries, &mut self.aside],
         };
-        let mut left = max;
-        let mut done = true;
-        for table in tables {
-            let keys: Vec<_> = within(table, span, None).take(left).map(EntryKey::of).collect();
-            left -= keys.len();
-            for key in keys {
-                table.remove(&key);
+        let found = tables.iter().map(|it| first(keys(it, span, after), max));
+        let (found, ends): (Vec<_>, Vec<_>) = found.unzip();
+        // Up to where both were looked at.
+        let end = ends.into_iter().flatten().min();
+        for (table, keys) in tables.into_iter().zip(found) {
+            for key in keys.iter().filter(|it| end.as_ref().is_none_or(|end| *it <= end)) {
+                table.remove(key);
             }
-            done &= within(table, span, None).next().is_none();
         }
-        Outcome::Erased { done }
+        Outcome::Erased { after: end }
     }
 
     fn collect(
@@ -166,15 +175,29 @@ impl Image {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Outcome {
-        let looked: Vec<_> = within(&self.entries, span, after).take(max).cloned().collect();
-        let last = looked.last().map(EntryKey::of).or(after.cloned());
-        let goes = |it: &Entry| it.payload.is_none() && is_below(below, it);
-        let went: Vec<_> = looked.into_iter().filter(goes).collect();
-        for entry in &went {
-            self.entries.remove(&EntryKey::of(entry));
+        let (looked, after) = first(keys(&self.entries, span, after), max);
+        let mut went = Vec::new();
+        for key in looked {
+            let goes = |it: &mut Entry| it.payload.is_none() && is_below(below, it);
+            let entry = self.entries.get_mut(&key).expect("it was found there");
+            if goes(entry) {
+                went.extend(self.entries.remove(&key));
+            }
         }
-        let is_more = within(&self.entries, span, last.as_ref()).next().is_some();
-        Outcome::Collected { went, after: last.filter(|_| is_more) }
+        Outcome::Collected { went, after }
+    }
+
+    fn end_scan(&mut self, scan: Scan, after: Option<&Key>, max: usize) -> Outcome {
+        let start = match after {
+            Some(after) => Bound::Excluded((scan, after.clone())),
+            None => Bound::Included((scan, Key::default())),
+        };
+        let rows = self.rows.range((start, Bound::Unbounded)).map(|it| it.0.clone());
+        let (rows, after) = first(rows.take_while(|it| it.0 == scan), max);
+        for row in &rows {
+            self.rows.remove(row);
+        }
+        Outcome::Ended { after: after.map(|it| it.1) }
     }
 
     fn row(&mut self, scan: Scan, primary_key: Key, entries: Vec<Entry>) -> Outcome {
@@ -207,7 +230,7 @@ fn within<'a>(
     table: &'a BTreeMap<EntryKey, Entry>,
     span: &'a KeySpan,
     after: Option<&EntryKey>,
-) -> impl Iterator<Item = &'a Entry> {
+) -> impl Iterator<Item = &'a Entry> + use<'a> {
     let start = EntryKey { index_key: span.start.clone(), primary_key: Key::default() };
     let start = match after.filter(|it| start <= **it) {
         Some(after) => Bound::Excluded(after.clone()),
@@ -215,6 +238,23 @@ fn within<'a>(
     };
     let range = table.range((start, Bound::Unbounded)).map(|it| it.1);
     range.take_while(|it| span.contains(&it.index_key.0))
+}
+
+fn keys<'a>(
+    table: &'a BTreeMap<EntryKey, Entry>,
+    span: &'a KeySpan,
+    after: Option<&EntryKey>,
+) -> impl Iterator<Item = EntryKey> + use<'a> {
+    within(table, span, after).map(EntryKey::of)
+}
+
+/// Returns so many of them, and the last one, if there are more behind it.
+fn first<T: Clone>(mut all: impl Iterator<Item = T>, max: usize) -> (Vec<T>, Option<T>) {
+    assert!(max > 0, "a cursor moves");
+    let found: Vec<_> = all.by_ref().take(max).collect();
+    let is_more = all.next().is_some();
+    let last = found.last().filter(|_| is_more).cloned();
+    (found, last)
 }
 
 impl Snapshot for MemorySnapshot {

@@ -1,7 +1,7 @@
 //! Holds the store in memory and the one on disk equal, over random steps.
 
-use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
 use schemas::{Inbox, NodeId};
 
 use super::fjall::{FjallStore, Identity, Options};
@@ -62,7 +62,7 @@ impl Twins {
 }
 
 /// Draws writes over a few keys, so that they meet.
-struct Draw(StdRng);
+struct Draw(Pcg64);
 
 impl Draw {
     fn key(&mut self) -> Key {
@@ -96,6 +96,10 @@ impl Draw {
         EntryKey::of(&self.entry())
     }
 
+    fn cursor(&mut self) -> Option<EntryKey> {
+        self.0.random_bool(0.5).then(|| self.entry_key())
+    }
+
     fn write(&mut self) -> Write {
         let max = self.0.random_range(1..6);
         let scan = Scan(Generation(self.0.random_range(1..3)));
@@ -103,11 +107,20 @@ impl Draw {
             0..6 => Write::Put(self.entry()),
             6..8 => Write::Aside(self.entry()),
             8 => Write::Forget(self.entry_key()),
-            9 | 10 => Write::PutAside { span: self.span(), below: self.floors(), max },
-            11 => Write::Erase { span: self.span(), aside: Aside::Stays, max },
-            12 => Write::Erase { span: self.span(), aside: Aside::Goes, max },
+            9 | 10 => {
+                let after = self.cursor();
+                Write::PutAside { span: self.span(), below: self.floors(), after, max }
+            }
+            11 => {
+                let after = self.cursor();
+                Write::Erase { span: self.span(), aside: Aside::Stays, after, max }
+            }
+            12 => {
+                let after = self.cursor();
+                Write::Erase { span: self.span(), aside: Aside::Goes, after, max }
+            }
             13 | 14 => {
-                let after = self.0.random_bool(0.5).then(|| self.entry_key());
+                let after = self.cursor();
                 Write::Collect { span: self.span(), below: self.floors(), after, max }
             }
             15 | 16 => {
@@ -116,34 +129,41 @@ impl Draw {
                 let entries = (0..number).map(|_| self.entry_of(primary_key.clone())).collect();
                 Write::Row { scan, primary_key, entries }
             }
-            _ => Write::EndScan { scan, max },
+            _ => {
+                let after = self.0.random_bool(0.5).then(|| Key(vec![self.0.random_range(0..4)]));
+                Write::EndScan { scan, after, max }
+            }
         }
     }
 
     fn states(&mut self) -> Vec<State> {
         let number = self.0.random_range(0..3);
-        let state = |_| (vec![self.0.random_range(0..5)], self.0.random_bool(0.7).then(|| vec![1, 2]));
+        let state =
+            |_| (vec![self.0.random_range(0..5)], self.0.random_bool(0.7).then(|| vec![1, 2]));
         (0..number).map(state).collect()
     }
 }
 
 #[test]
 fn store_on_disk_and_its_twin_in_memory_are_equal_after_every_step() {
-    let seed = rand::rng().random();
-    println!("seed {seed}");
-    let mut draw = Draw(StdRng::seed_from_u64(seed));
-    let mut twins = Twins::new();
-    for step in 0..600 {
-        let writes = (0..draw.0.random_range(0..6)).map(|_| draw.write()).collect();
-        let states = draw.states();
-        twins.step(writes, states);
-        let limit = Limit { entries: draw.0.random_range(0..5), bytes: draw.0.random_range(0..90) };
-        twins.assert_equal(&draw.span(), limit);
-        if step % 100 == 99 {
-            twins = twins.reopened();
-        }
-        if step % 20 == 19 {
-            twins.assert_equal(&KeySpan::all(), limit);
+    for seed in 0..4 {
+        // Shown when the test fails.
+        println!("seed {seed}");
+        let mut draw = Draw(Pcg64::seed_from_u64(seed));
+        let mut twins = Twins::new();
+        for step in 0..300 {
+            let writes = (0..draw.0.random_range(0..6)).map(|_| draw.write()).collect();
+            let states = draw.states();
+            twins.step(writes, states);
+            let limit =
+                Limit { entries: draw.0.random_range(0..5), bytes: draw.0.random_range(0..90) };
+            twins.assert_equal(&draw.span(), limit);
+            if step % 100 == 99 {
+                twins = twins.reopened();
+            }
+            if step % 20 == 19 {
+                twins.assert_equal(&KeySpan::all(), limit);
+            }
         }
     }
 }
@@ -181,7 +201,10 @@ fn snapshot_does_not_change_any_more() {
     let mut twins = Twins::new();
     twins.step(vec![Write::Put(entry("a", "1", 1, Some("x")))], vec![]);
     let (disk, memory) = (twins.disk.snapshot(), twins.memory.snapshot());
-    twins.step(vec![Write::Erase { span: KeySpan::all(), aside: Aside::Goes, max: 9 }], vec![]);
+    twins.step(
+        vec![Write::Erase { span: KeySpan::all(), aside: Aside::Goes, after: None, max: 9 }],
+        vec![],
+    );
     let limit = Limit { entries: 9, bytes: 99 };
     let then = disk.page(&KeySpan::all(), None, limit).unwrap();
     assert_eq!(then.entries, [entry("a", "1", 1, Some("x"))]);
@@ -202,10 +225,14 @@ fn crash_loses_commits_from_the_end_and_none_that_was_synced() {
     for (keep, position, entries) in [(2, 3, 1), (1, 2, 0), (0, 1, 0)] {
         let mut store = store.clone();
         store.crash(keep);
-        assert_eq!(store.states().unwrap(), [(b"position".to_vec(), vec![position])]);
+        assert_eq!(store.states().unwrap(), States::from([(b"position".to_vec(), vec![position])]));
         assert_eq!(all(&store).len(), entries);
         store.crash(0);
-        assert_eq!(store.states().unwrap()[0].1, [position], "what is left is on disk");
+        assert_eq!(
+            store.states().unwrap()[&b"position"[..]],
+            [position],
+            "what is left is on disk"
+        );
     }
 }
 
@@ -222,7 +249,7 @@ fn scan_of_the_table_keeps_no_entry_of_a_row_that_moved_on() {
     assert_eq!(outcomes.unwrap(), [Outcome::Read { went, changed }]);
     twins.step(vec![row(vec![entry("c", "1", 5, Some("z"))])], vec![]);
     assert_eq!(all(&twins.disk), [entry("c", "1", 5, Some("z"))]);
-    twins.step(vec![Write::EndScan { scan, max: 9 }, row(vec![])], vec![]);
+    twins.step(vec![Write::EndScan { scan, after: None, max: 9 }, row(vec![])], vec![]);
     assert_eq!(all(&twins.disk).len(), 1, "the end of a scan leaves its entries");
 }
 
@@ -231,8 +258,7 @@ fn store_is_of_one_node_and_of_one_process() {
     let twins = Twins::new();
     let Twins { mut disk, options, .. } = twins;
     assert_eq!(disk.identity(), None);
-    let identity =
-        Identity { node: node("n1"), store_id: "s-1".into(), inbox: Inbox(3) };
+    let identity = Identity { node: node("n1"), store_id: "s-1".into(), inbox: Inbox(3) };
     disk.begin(identity.clone(), vec![(b"position".to_vec(), Some(vec![9]))]).unwrap();
     let told = |node: &str| match FjallStore::open(&options, &NodeId(node.into())) {
         Ok(store) => format!("{:?}", store.identity()),
@@ -246,7 +272,7 @@ fn store_is_of_one_node_and_of_one_process() {
     );
     assert_eq!(told("n1"), format!("{:?}", Some(identity)));
     let disk = FjallStore::open(&options, &node("n1")).unwrap();
-    assert_eq!(disk.states().unwrap(), [(b"position".to_vec(), vec![9])]);
+    assert_eq!(disk.states().unwrap(), States::from([(b"position".to_vec(), vec![9])]));
 }
 
 #[test]
@@ -263,5 +289,5 @@ fn disk_without_room_takes_no_write_and_answers_reads() {
     let error = store.commit(vec![(b"position".to_vec(), Some(vec![9]))]).unwrap_err();
     assert!(matches!(error, StoreError::NoSpace(_)), "{error}");
     assert_eq!(all(&store), [entry("a", "1", 1, Some("x"))]);
-    assert_eq!(store.states().unwrap(), []);
+    assert_eq!(store.states().unwrap(), States::new());
 }

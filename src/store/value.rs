@@ -22,9 +22,14 @@ pub(super) fn encode(entry: &Entry, into: &mut Vec<u8>) {
 
 /// Returns the entry that is stored under a composite key.
 pub(super) fn decode(composite: &[u8], value: &[u8]) -> Result<Entry, StoreError> {
-    let broken = || StoreError::Broken(format!("no entry is stored under {composite:02x?}"));
+    let broken = || no_entry(composite);
     let EntryKey { index_key, primary_key } = key::decode(composite).ok_or_else(broken)?;
     decode_under(index_key, primary_key, value).ok_or_else(broken)
+}
+
+/// What is stored under a composite key is no entry.
+pub(super) fn no_entry(composite: &[u8]) -> StoreError {
+    StoreError::Broken(format!("no entry is stored under {composite:02x?}"))
 }
 
 /// Returns the entry of these keys; `None` if the value is none.

@@ -1,8 +1,9 @@
 //! Watches how much room the disk has, so that writes stop before it has none.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sysinfo::Disks;
+use sysinfo::{Disk, DiskRefreshKind, Disks};
 
 use super::StoreError;
 
@@ -11,28 +12,32 @@ const LOOK_PART: u64 = 16;
 
 pub(super) struct Space {
     dir: PathBuf,
+    /// `None`: the system does not list the one that holds the folder, and it is not watched.
+    disk: Option<Disk>,
     reserve_bytes: u64,
     /// Written since the disk was looked at; `None`: it had too little.
     since: Option<u64>,
 }
 
 impl Space {
+    /// The folder must be there.
     pub(super) fn new(dir: &Path, reserve_bytes: u64) -> Self {
-        let dir = std::path::absolute(dir).unwrap_or(dir.to_owned());
-        Self { dir, reserve_bytes, since: None }
+        let disk = if reserve_bytes == 0 { None } else { disk_of(dir) };
+        Self { dir: dir.to_owned(), disk, reserve_bytes, since: None }
     }
 
     /// Refuses to write so many bytes, if the disk has no more than its reserve.
     pub(super) fn check(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
         let since = self.since.map(|it| it + bytes);
         if since.is_some_and(|it| it < self.reserve_bytes / LOOK_PART) {
             self.since = since;
             return Ok(());
         }
         self.since = None;
-        // A disk that the system does not list is not watched.
-        let free = self.free_bytes();
-        if let Some(free) = free.filter(|it| *it < self.reserve_bytes.saturating_add(bytes)) {
+        disk.refresh_specifics(storage());
+        let free = disk.available_space();
+        if free < self.reserve_bytes.saturating_add(bytes) {
             let Self { dir, reserve_bytes, .. } = self;
             return Err(StoreError::NoSpace(format!(
                 "{free} bytes are free for {}, and {reserve_bytes} are kept in reserve",
@@ -42,11 +47,17 @@ impl Space {
         self.since = Some(0);
         Ok(())
     }
+}
 
-    fn free_bytes(&self) -> Option<u64> {
-        let disks = Disks::new_with_refreshed_list();
-        let holds = disks.list().iter().filter(|it| self.dir.starts_with(it.mount_point()));
-        let disk = holds.max_by_key(|it| it.mount_point().as_os_str().len())?;
-        Some(disk.available_space())
-    }
+/// Returns the disk that holds a folder. Its path does not tell: it may go through links, and some
+/// file systems are not listed.
+fn disk_of(dir: &Path) -> Option<Disk> {
+    let device = |path: &Path| path.metadata().ok().map(|it| it.dev());
+    let of_dir = device(dir)?;
+    let disks = Vec::from(Disks::new_with_refreshed_list_specifics(storage()).ok()?);
+    disks.into_iter().find(|it| device(it.mount_point()) == Some(of_dir))
+}
+
+fn storage() -> DiskRefreshKind {
+    DiskRefreshKind::nothing().with_storage()
 }

@@ -1,8 +1,10 @@
 //! Decides what writes change, on top of what is stored, and keeps that until it is committed.
 
+use std::ops::Bound;
+
 use fjall::{Keyspace, OwnedWriteBatch, UserKey, UserValue};
 use schemas::range_segment::{Entry, Floor};
-use schemas::{Key, KeySpan};
+use schemas::{Generation, Key, KeySpan};
 
 use super::merge::{Bounds, Overlay, merged};
 use super::{Tables, failed};
@@ -39,17 +41,24 @@ impl Staged {
                 }
                 Outcome::Kept
             }
-            Write::PutAside { span, below, max } => self.put_aside(tables, &span, &below, max)?,
-            Write::Erase { span, aside, max } => self.erase(tables, &span, aside, max)?,
+            Write::PutAside { span, below, after, max } => {
+                self.put_aside(tables, &span, &below, after.as_ref(), max)?
+            }
+            Write::Erase { span, aside, after, max } => {
+                self.erase(tables, &span, aside, after.as_ref(), max)?
+            }
             Write::Collect { span, below, after, max } => {
-                self.collect(&tables.entries, &span, &below, after, max)?
+                self.collect(&tables.entries, &span, &below, after.as_ref(), max)?
             }
             Write::Row { scan, primary_key, entries } => {
                 self.row(tables, scan, primary_key, entries)?
             }
-            Write::EndScan { scan, max: mut left } => {
-                let done = erase(&tables.rows, &mut self.rows, of_scan(scan), &mut left)?;
-                Outcome::Ended { done }
+            Write::EndScan { scan, after, max } => {
+                let rows = merged(&tables.rows, &self.rows, rows_of(scan, after.as_ref()));
+                let (found, end) = first(rows, max)?;
+                self.rows.extend(found.into_iter().map(|it| (it.0, None)));
+                let primary_key = |it: UserKey| Key(it[SCAN_BYTES..].to_vec());
+                Outcome::Ended { after: end.map(primary_key) }
             }
         })
     }
@@ -57,8 +66,11 @@ impl Staged {
     /// Adds the step to a batch, and returns how many bytes it is.
     pub(super) fn add_to(&self, tables: &Tables, batch: &mut OwnedWriteBatch) -> u64 {
         let mut bytes = 0;
-        let overlays =
-            [(&tables.entries, &self.entries), (&tables.aside, &self.aside), (&tables.rows, &self.rows)];
+        let overlays = [
+            (&tables.entries, &self.entries),
+            (&tables.aside, &self.aside),
+            (&tables.rows, &self.rows),
+        ];
         for (table, overlay) in overlays {
             for (key, value) in overlay {
                 bytes += key.len() + value.as_ref().map_or(0, |it| it.len());
@@ -86,7 +98,7 @@ impl Staged {
         let replaced = held.map(|it| {
             let (index_key, primary_key) = (entry.index_key.clone(), entry.primary_key.clone());
             value::decode_under(index_key, primary_key, &it)
-                .ok_or_else(|| StoreError::Broken(format!("no entry is stored under {:02x?}", self.key)))
+                .ok_or_else(|| value::no_entry(&self.key))
         });
         let replaced = replaced.transpose()?;
         self.value.clear();
@@ -113,10 +125,11 @@ impl Staged {
         tables: &Tables,
         span: &KeySpan,
         below: &[Floor],
+        after: Option<&EntryKey>,
         max: usize,
     ) -> Result<Outcome, StoreError> {
-        let all = merged(&tables.aside, &self.aside, key::bounds(span, None));
-        let (found, is_more) = first(all, max)?;
+        let all = merged(&tables.aside, &self.aside, key::bounds(span, after));
+        let (found, end) = first(all, max)?;
         let mut changed = Vec::new();
         for (key, value) in found {
             let entry = value::decode(&key, &value)?;
@@ -127,7 +140,7 @@ impl Staged {
                 changed.push((entry, replaced));
             }
         }
-        Ok(Outcome::Drained { changed, done: !is_more })
+        Ok(Outcome::Drained { changed, after: cursor(end)? })
     }
 
     fn erase(
@@ -135,16 +148,23 @@ impl Staged {
         tables: &Tables,
         span: &KeySpan,
         aside: Aside,
+        after: Option<&EntryKey>,
         max: usize,
     ) -> Result<Outcome, StoreError> {
-        let mut left = max;
-        let bounds = || key::bounds(span, None);
-        let mut done = erase(&tables.entries, &mut self.entries, bounds(), &mut left)?;
-        match aside {
-            Aside::Stays => (),
-            Aside::Goes => done &= erase(&tables.aside, &mut self.aside, bounds(), &mut left)?,
-        }
-        Ok(Outcome::Erased { done })
+        let bounds = || key::bounds(span, after);
+        let entries = first(merged(&tables.entries, &self.entries, bounds()), max)?;
+        let aside = match aside {
+            Aside::Stays => (Vec::new(), None),
+            Aside::Goes => first(merged(&tables.aside, &self.aside, bounds()), max)?,
+        };
+        // Up to where both were looked at.
+        let end = [entries.1, aside.1].into_iter().flatten().min();
+        let goes = |(key, _): (UserKey, UserValue)| {
+            end.as_ref().is_none_or(|end| key <= *end).then_some((key, None))
+        };
+        self.entries.extend(entries.0.into_iter().filter_map(goes));
+        self.aside.extend(aside.0.into_iter().filter_map(goes));
+        Ok(Outcome::Erased { after: cursor(end)? })
     }
 
     fn collect(
@@ -152,22 +172,20 @@ impl Staged {
         table: &Keyspace,
         span: &KeySpan,
         below: &[Floor],
-        after: Option<EntryKey>,
+        after: Option<&EntryKey>,
         max: usize,
     ) -> Result<Outcome, StoreError> {
-        let all = merged(table, &self.entries, key::bounds(span, after.as_ref()));
-        let (found, is_more) = first(all, max)?;
+        let all = merged(table, &self.entries, key::bounds(span, after));
+        let (found, end) = first(all, max)?;
         let mut went = Vec::new();
-        let mut last = after;
         for (key, value) in found {
             let entry = value::decode(&key, &value)?;
-            last = Some(EntryKey::of(&entry));
             if entry.payload.is_none() && is_below(below, &entry) {
                 self.entries.insert(key, None);
                 went.push(entry);
             }
         }
-        Ok(Outcome::Collected { went, after: last.filter(|_| is_more) })
+        Ok(Outcome::Collected { went, after: cursor(end)? })
     }
 
     fn row(
@@ -178,11 +196,12 @@ impl Staged {
         entries: Vec<Entry>,
     ) -> Result<Outcome, StoreError> {
         let keys: Vec<_> = entries.iter().map(|it| &it.index_key).collect();
-        let mut row = scan.0.0.to_be_bytes().to_vec();
-        row.extend(&primary_key.0);
+        let row = row_key(scan, &primary_key);
         let before = get(&tables.rows, &self.rows, &row)?;
         let before: Vec<Key> = match &before {
-            Some(it) => postcard::from_bytes(it).map_err(|it| StoreError::Broken(it.to_string()))?,
+            Some(it) => {
+                postcard::from_bytes(it).map_err(|it| StoreError::Broken(it.to_string()))?
+            }
             None => Vec::new(),
         };
         if !(keys.is_empty() && before.is_empty()) {
@@ -209,46 +228,49 @@ impl Staged {
     }
 }
 
-fn of_scan(scan: Scan) -> Bounds {
-    use std::ops::Bound::{Excluded, Included};
-    let Scan(generation) = scan;
-    let bytes = |it: u64| it.to_be_bytes().to_vec();
-    (Included(bytes(generation.0)), Excluded(bytes(generation.0 + 1)))
+/// The generation, before the primary key in the key of a row.
+const SCAN_BYTES: usize = 8;
+
+fn row_key(Scan(Generation(generation)): Scan, primary_key: &Key) -> Vec<u8> {
+    let mut res = Vec::with_capacity(SCAN_BYTES + primary_key.0.len());
+    res.extend(generation.to_be_bytes());
+    res.extend(&primary_key.0);
+    res
 }
 
-fn get(
-    table: &Keyspace,
-    overlay: &Overlay,
-    key: &[u8],
-) -> Result<Option<UserValue>, StoreError> {
+fn rows_of(scan: Scan, after: Option<&Key>) -> Bounds {
+    let start = match after {
+        Some(after) => Bound::Excluded(row_key(scan, after)),
+        None => Bound::Included(row_key(scan, &Key::default())),
+    };
+    let Scan(Generation(generation)) = scan;
+    let next = generation.checked_add(1).map(|it| Scan(Generation(it)));
+    (start, next.map_or(Bound::Unbounded, |it| Bound::Excluded(row_key(it, &Key::default()))))
+}
+
+fn get(table: &Keyspace, overlay: &Overlay, key: &[u8]) -> Result<Option<UserValue>, StoreError> {
     match overlay.get(key) {
         Some(staged) => Ok(staged.clone()),
         None => table.get(key).map_err(|err| failed(&err)),
     }
 }
 
-/// Removes what an interval holds, at most so much as is left; tells whether it is empty then.
-fn erase(
-    table: &Keyspace,
-    overlay: &mut Overlay,
-    bounds: Bounds,
-    left: &mut usize,
-) -> Result<bool, StoreError> {
-    let (found, is_more) = first(merged(table, overlay, bounds), *left)?;
-    *left -= found.len();
-    overlay.extend(found.into_iter().map(|it| (it.0, None)));
-    Ok(!is_more)
-}
-
-type Found = Vec<(UserKey, UserValue)>;
-
-/// Returns so many of them, and whether there are more.
+/// Returns so many of them, and the key of the last one, if there are more behind it.
+#[expect(clippy::type_complexity, reason = "both are taken apart at once")]
 fn first(
     mut all: impl Iterator<Item = Result<(UserKey, UserValue), StoreError>>,
     max: usize,
-) -> Result<(Found, bool), StoreError> {
-    let found = all.by_ref().take(max).collect::<Result<_, _>>()?;
-    Ok((found, all.next().transpose()?.is_some()))
+) -> Result<(Vec<(UserKey, UserValue)>, Option<UserKey>), StoreError> {
+    assert!(max > 0, "a cursor moves");
+    let found: Vec<(UserKey, UserValue)> = all.by_ref().take(max).collect::<Result<_, _>>()?;
+    let is_more = all.next().transpose()?.is_some();
+    let last = found.last().filter(|_| is_more).map(|it| it.0.clone());
+    Ok((found, last))
+}
+
+fn cursor(end: Option<UserKey>) -> Result<Option<EntryKey>, StoreError> {
+    let decode = |it: UserKey| key::decode(&it).ok_or_else(|| value::no_entry(&it));
+    end.map(decode).transpose()
 }
 
 fn key_of(bytes: &[u8]) -> UserKey {
