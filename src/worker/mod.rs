@@ -1,0 +1,3 @@
+//! Holds ranges of the index, and serves reads of them.
+
+pub mod serving;
