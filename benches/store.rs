@@ -1,0 +1,230 @@
+//! Measures how fast the store of a worker applies entries, against a bare loop over the same tree, and
+//! what memory it takes.
+//!
+//! `cargo bench --bench store`. Both apply the same entries in steps of the same size, on top of what
+//! is stored already; the bare loop asks for each key and inserts its value, ready-made, in one batch a
+//! step. It knows no versions, decides nothing, and stores no state.
+
+use std::path::Path;
+use std::time::Instant;
+
+use cpu_time::ProcessTime;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use isotherm::store::fjall::{FjallStore, Options};
+use isotherm::store::{Limit, Outcome, Snapshot, Store, Write};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+use schemas::range_segment::Entry;
+use schemas::{Key, KeySpan, NodeId};
+
+const STORED: u64 = 300_000;
+const APPLIED: usize = 100_000;
+const STEP: usize = 500;
+const REPEATS: usize = 5;
+const MEMORY_BYTES: u64 = 256 << 20;
+
+fn main() {
+    // `cargo test --benches` runs this, too: it is no test.
+    if !std::env::args().any(|it| it == "--bench") {
+        return;
+    }
+    // First, as the peak is that of the process.
+    memory();
+    println!(
+        "\n{APPLIED} entries onto {STORED}, half of them new, steps of {STEP} \
+         (median of {REPEATS}; thousand entries a second)"
+    );
+    println!(
+        "{:>8} {:>12} {:>12} {:>12} {:>12} {:>18} {:>18}",
+        "payload", "bare, CPU", "store, CPU", "bare, wall", "store, wall", "CPU", "wall"
+    );
+    for payload in [100, 1024] {
+        of(payload);
+    }
+}
+
+/// How long something took, in seconds.
+#[derive(Clone, Copy)]
+struct Took {
+    cpu: f64,
+    wall: f64,
+}
+
+fn of(payload: usize) {
+    let rounds: Vec<[Took; 2]> = (0..REPEATS).map(|it| round(payload, it)).collect();
+    let sorted = |of: &dyn Fn(&[Took; 2]) -> f64| {
+        let mut all: Vec<_> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all
+    };
+    let rate = |of: &dyn Fn(&[Took; 2]) -> f64| APPLIED as f64 / sorted(of)[REPEATS / 2] / 1e3;
+    let ratio = |of: &dyn Fn(&[Took; 2]) -> f64| {
+        let all = sorted(of);
+        format!("{:.2} ({:.2}-{:.2})", all[REPEATS / 2], all[0], all[REPEATS - 1])
+    };
+    println!(
+        "{payload:>8} {:>12.0} {:>12.0} {:>12.0} {:>12.0} {:>18} {:>18}",
+        rate(&|it| it[0].cpu),
+        rate(&|it| it[1].cpu),
+        rate(&|it| it[0].wall),
+        rate(&|it| it[1].wall),
+        ratio(&|it| it[0].cpu / it[1].cpu),
+        ratio(&|it| it[0].wall / it[1].wall),
+    );
+}
+
+/// Measures both, in turns the one and the other first.
+fn round(payload: usize, number: usize) -> [Took; 2] {
+    let mut rng = Pcg64::seed_from_u64(number as u64);
+    let stored: Vec<_> = (0..STORED).map(|it| entry(&mut rng, 2 * it, it, payload)).collect();
+    let applied: Vec<_> = (0..APPLIED as u64)
+        .map(|it| {
+            let row = rng.random_range(0..2 * STORED);
+            entry(&mut rng, row, STORED + it, payload)
+        })
+        .collect();
+    let bare = || bare(&stored, &applied);
+    let store = || store(&stored, &applied);
+    if number.is_multiple_of(2) {
+        let first = bare();
+        [first, store()]
+    } else {
+        let first = store();
+        [bare(), first]
+    }
+}
+
+/// The entry of a row: rows with near numbers lie apart.
+fn entry(rng: &mut Pcg64, row: u64, offset: u64, payload: usize) -> Entry {
+    let index_key = format!("user/{:016x}", row.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut bytes = vec![0; payload];
+    rng.fill(&mut bytes[..]);
+    Entry {
+        index_key: Key(index_key.into_bytes()),
+        primary_key: Key(row.to_be_bytes().to_vec()),
+        partition: 0,
+        offset,
+        payload: Some(bytes),
+    }
+}
+
+fn bare(stored: &[Entry], applied: &[Entry]) -> Took {
+    let dir = tempfile::tempdir().expect("a folder for a benchmark");
+    let (db, entries) = open_bare(dir.path()).expect("an empty folder can be opened");
+    let ready = |it: &Entry| {
+        let key = [&it.index_key.0[..], &[0, 0], &it.primary_key.0].concat();
+        let payload = it.payload.as_deref().unwrap_or_default();
+        let value = [&[1][..], &it.partition.to_le_bytes(), &it.offset.to_le_bytes(), payload];
+        (key, value.concat())
+    };
+    let apply = |steps: Vec<Vec<(Vec<u8>, Vec<u8>)>>| {
+        let mut found = 0;
+        for step in steps {
+            let mut batch = db.batch();
+            for (key, value) in step {
+                found += usize::from(entries.get(&key).expect("keys can be read").is_some());
+                batch.insert(&entries, key, value);
+            }
+            batch.commit().expect("there is room");
+        }
+        found
+    };
+    apply(steps(stored, ready));
+    let steps = steps(applied, ready);
+    timed(|| assert!(apply(steps) > APPLIED / 3))
+}
+
+/// Stores ten times a budget of memory and reads it again, and tells the peak.
+fn memory() {
+    const BUDGET_BYTES: u64 = 64 << 20;
+    const PAYLOAD: usize = 1024;
+    let dir = tempfile::tempdir().expect("a folder for a benchmark");
+    let options = Options {
+        dir: dir.path().join("store"),
+        memory_bytes_max: BUDGET_BYTES,
+        reserve_bytes: 64 << 20,
+    };
+    let before = resident_bytes("VmRSS:");
+    let mut store =
+        FjallStore::open(&options, &NodeId("n1".into())).expect("an empty folder can be opened");
+    let mut rng = Pcg64::seed_from_u64(7);
+    let rows = 10 * BUDGET_BYTES / PAYLOAD as u64;
+    for from in (0..rows).step_by(STEP) {
+        let step = from..rows.min(from + STEP as u64);
+        let writes = step.map(|it| Write::Put(entry(&mut rng, it, it, PAYLOAD))).collect();
+        store.stage(writes).expect("keys can be read");
+        store.commit(vec![]).expect("there is room");
+    }
+    let written = resident_bytes("VmHWM:");
+    let snapshot = store.snapshot();
+    let limit = Limit { entries: usize::MAX, bytes: 512 << 10 };
+    let (mut after, mut read) = (None, 0);
+    loop {
+        let page = snapshot.page(&KeySpan::all(), after.as_ref(), limit).expect("can be read");
+        read += page.entries.len() as u64;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(read, rows, "all that was stored is read");
+    let peak = |it: u64| it.saturating_sub(before) >> 20;
+    println!(
+        "\nmemory at a budget of {} MiB, entries of {} MiB: peak {} MiB when written, {} when read",
+        BUDGET_BYTES >> 20,
+        rows * PAYLOAD as u64 >> 20,
+        peak(written),
+        peak(resident_bytes("VmHWM:")),
+    );
+}
+
+fn resident_bytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of processes");
+    let line = status.lines().find_map(|it| it.strip_prefix(name)).expect("it is always there");
+    let kib = line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number");
+    kib << 10
+}
+
+fn open_bare(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
+    // As the store shares out its memory.
+    let db = Database::builder(dir).cache_size(MEMORY_BYTES / 4).worker_threads(2).open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 20);
+    let entries = db.keyspace("entries", options)?;
+    Ok((db, entries))
+}
+
+fn store(stored: &[Entry], applied: &[Entry]) -> Took {
+    let dir = tempfile::tempdir().expect("a folder for a benchmark");
+    let options = Options {
+        dir: dir.path().join("store"),
+        memory_bytes_max: MEMORY_BYTES,
+        reserve_bytes: 64 << 20,
+    };
+    let mut store =
+        FjallStore::open(&options, &NodeId("n1".into())).expect("an empty folder can be opened");
+    let mut apply = |steps: Vec<Vec<Write>>| {
+        let mut found = 0;
+        for step in steps {
+            let outcomes = store.stage(step).expect("keys can be read");
+            let replaces = |it: &&Outcome| matches!(it, Outcome::Changed { replaced: Some(_) });
+            found += outcomes.iter().filter(replaces).count();
+            let position = (b"position".to_vec(), Some(found.to_le_bytes().to_vec()));
+            store.commit(vec![position]).expect("there is room");
+        }
+        found
+    };
+    let ready = |it: &Entry| Write::Put(it.clone());
+    apply(steps(stored, ready));
+    let steps = steps(applied, ready);
+    timed(|| assert!(apply(steps) > APPLIED / 3))
+}
+
+fn steps<T>(entries: &[Entry], ready: impl Fn(&Entry) -> T) -> Vec<Vec<T>> {
+    entries.chunks(STEP).map(|it| it.iter().map(&ready).collect()).collect()
+}
+
+fn timed(run: impl FnOnce()) -> Took {
+    let (cpu, wall) = (ProcessTime::now(), Instant::now());
+    run();
+    Took { cpu: cpu.elapsed().as_secs_f64(), wall: wall.elapsed().as_secs_f64() }
+}
