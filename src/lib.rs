@@ -12,6 +12,7 @@ pub mod migration;
 pub mod planner;
 pub mod channel;
 pub mod store;
+pub mod transfer;
 pub mod worker;
 pub mod replay;
 pub mod config;

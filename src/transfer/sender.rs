@@ -1,0 +1,223 @@
+//! Decides what the source sends next of a stream: the snapshot page by page, and beside it what changes.
+//!
+//! ```text
+//!            opened                    scanned, nothing waits            frozen, nothing waits
+//!  Opening ─────────> Scanning ──────────────────────────────> Following ────────> Handed
+//!   OPEN               DATA of pages and of changes   END        DATA of changes    HANDOVER
+//! ```
+//!
+//! * **The sum of all that was sent.** What END and HANDOVER say is the sum over the snapshot and all
+//!   changes since, in whatever order the two went out: of an entry that both have, the later wins.
+//! * **Bounded.** Beyond the credit, and faster than the bandwidth, nothing is sent; changes that wait
+//!   are counted, and whoever owns the sender gives the stream up when they are too many.
+
+use std::collections::VecDeque;
+
+use schemas::range_segment::{Entry, RangeSegment};
+use schemas::{Generation, Millis};
+
+use super::digest::{Floors, Sums, is_below};
+use super::segment::{Content, SEGMENT_BYTES_MAX, StreamId, entry_bytes, seal};
+use crate::store::{EntryKey, Page};
+
+/// What a segment without entries counts.
+const BARE_BYTES: u64 = 128;
+
+/// The source's side of one stream.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    stream: StreamId,
+    floors: Floors,
+    sums: Sums,
+    state: State,
+    scan: Scan,
+    /// Changes to be sent.
+    waiting: VecDeque<Entry>,
+    waiting_bytes: usize,
+    next_seq: u64,
+    /// Sent and not acknowledged: `(seq, bytes)`.
+    unacked: VecDeque<(u64, u64)>,
+    unacked_bytes: u64,
+    credit_bytes: u64,
+    bandwidth_bytes_per_s: u64,
+    /// By bandwidth, nothing before.
+    due: Millis,
+    frozen: Option<(Floors, Generation)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Opening,
+    Scanning,
+    Following,
+    Handed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scan {
+    At(Option<EntryKey>),
+    /// A page was asked for.
+    Asked(Option<EntryKey>),
+    Ended,
+}
+
+/// What is next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Segment(RangeSegment),
+    /// A page of the snapshot is wanted.
+    Scan {
+        after: Option<EntryKey>,
+    },
+}
+
+impl Sender {
+    pub fn new(
+        stream: StreamId,
+        floors: Floors,
+        credit_bytes: u64,
+        bandwidth_bytes_per_s: u64,
+    ) -> Self {
+        Self {
+            stream,
+            floors,
+            sums: Sums::default(),
+            state: State::Opening,
+            scan: Scan::At(None),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            next_seq: 0,
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            credit_bytes,
+            bandwidth_bytes_per_s,
+            due: Millis(0),
+            frozen: None,
+        }
+    }
+
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// The floors of the opening: below them tombstones may be dropped while the stream is open.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// How many bytes of changes wait to be sent.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Takes in a change of the store since the snapshot.
+    pub fn changed(&mut self, entry: &Entry, replaced: Option<&Entry>) {
+        self.sums.change(entry, replaced, &self.floors);
+        self.waiting_bytes += entry_bytes(entry);
+        self.waiting.push_back(entry.clone());
+    }
+
+    /// Takes in a page of the snapshot. Tombstones below the floors are not sent.
+    pub fn scanned(&mut self, now: Millis, page: Page) -> Option<RangeSegment> {
+        assert!(matches!(self.scan, Scan::Asked(_)), "a page answers what was asked");
+        self.scan = page.next.map_or(Scan::Ended, |it| Scan::At(Some(it)));
+        let mut entries = page.entries;
+        entries.retain(|it| it.payload.is_some() || !is_below(&self.floors, it));
+        entries.iter().for_each(|it| self.sums.add(it, &self.floors));
+        (!entries.is_empty()).then(|| self.send(now, Content::Data(entries)))
+    }
+
+    /// Takes in an acknowledgement of this stream.
+    pub fn granted(&mut self, next_seq: u64, credit_bytes: u64) {
+        while let Some((_, bytes)) = self.unacked.pop_front_if(|it| it.0 < next_seq) {
+            self.unacked_bytes -= bytes;
+        }
+        self.credit_bytes = credit_bytes;
+    }
+
+    /// Takes in that nothing will change any more: the commit was read.
+    pub fn freeze(&mut self, floors: Floors, generation: Generation) {
+        self.frozen = Some((floors, generation));
+    }
+
+    pub fn is_handed(&self) -> bool {
+        self.state == State::Handed
+    }
+
+    /// Tells whether nothing will change any more.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some() || self.is_handed()
+    }
+
+    /// Returns what is to be done next, if anything can be.
+    pub fn poll(&mut self, now: Millis) -> Option<Next> {
+        if self.state == State::Opening {
+            self.state = State::Scanning;
+            return Some(Next::Segment(self.send(now, Content::Open(self.floors.clone()))));
+        }
+        if self.state == State::Handed {
+            return None;
+        }
+        let can_send = self.unacked_bytes < self.credit_bytes && self.due <= now;
+        if !self.waiting.is_empty() {
+            let entries = can_send.then(|| self.first_waiting())?;
+            return Some(Next::Segment(self.send(now, Content::Data(entries))));
+        }
+        match &self.scan {
+            Scan::Asked(_) => return None,
+            Scan::At(after) => {
+                let after = after.clone();
+                return can_send.then(|| {
+                    self.scan = Scan::Asked(after.clone());
+                    Next::Scan { after }
+                });
+            }
+            Scan::Ended => (),
+        }
+        if let Some((floors, generation)) = self.frozen.take() {
+            self.state = State::Handed;
+            let content = Content::Handover { sums: self.sums, floors, generation };
+            return Some(Next::Segment(self.send(now, content)));
+        }
+        if self.state == State::Scanning {
+            self.state = State::Following;
+            return Some(Next::Segment(self.send(now, Content::End(self.sums))));
+        }
+        None
+    }
+
+    /// Returns when something can be sent that bandwidth holds back.
+    pub fn poll_deadline(&self, now: Millis) -> Option<Millis> {
+        let has_more = !self.waiting.is_empty() || matches!(self.scan, Scan::At(_));
+        (has_more && self.unacked_bytes < self.credit_bytes && now < self.due).then_some(self.due)
+    }
+
+    fn first_waiting(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(entry) = self.waiting.pop_front() {
+            let of_entry = entry_bytes(&entry);
+            if !entries.is_empty() && SEGMENT_BYTES_MAX < bytes + of_entry {
+                self.waiting.push_front(entry);
+                break;
+            }
+            bytes += of_entry;
+            entries.push(entry);
+        }
+        self.waiting_bytes -= bytes;
+        entries
+    }
+
+    fn send(&mut self, now: Millis, content: Content) -> RangeSegment {
+        let segment = seal(self.stream, self.next_seq, content);
+        let entries = segment.entries.iter().map(|it| entry_bytes(it) as u64);
+        let bytes = BARE_BYTES + entries.sum::<u64>();
+        self.unacked.push_back((self.next_seq, bytes));
+        self.unacked_bytes += bytes;
+        self.next_seq += 1;
+        if let Some(ms) = (bytes * 1000).checked_div(self.bandwidth_bytes_per_s) {
+            self.due = Millis(self.due.max(now).0 + ms);
+        }
+        segment
+    }
+}
