@@ -398,3 +398,6 @@ impl Size {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,701 @@
+//! Workers around logs in memory, with a planner and a channel that do what they are told to.
+//!
+//! Every process reads every log from a position of its own, so it may be late in one and not in another.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemas::assignment::{Assignment, Source as From};
+use schemas::index_update::{EntryUpdate, IndexUpdate, Watermark};
+use schemas::migrate_range::{Command, MigrateRange};
+use schemas::migration_status::{MigrationStatus, Phase, Status};
+use schemas::range_segment::{Entry, Floor};
+use schemas::{Epoch, Generation, Inbox, Key, KeySpan, MigrationId, Millis, NodeId};
+
+use crate::assignment::map::{Map, Row, span_of};
+use crate::store::memory::{MemorySnapshot, MemoryStore};
+use crate::store::{Limit, Scan, Snapshot, Store};
+use crate::web::reads::{Answer, Asked, Read, What};
+use crate::worker::events::{Event, Output, Record, Settings, Source};
+use crate::worker::machine::Worker;
+use crate::worker::serving::{Limits, Served, Serving};
+use crate::worker::step::{Halted, Runner, World as Outside};
+
+pub const PARTITIONS: u32 = 2;
+
+/// A row of `table`: its primary key, and where it stands in the index with what.
+#[derive(Clone, Debug)]
+pub struct TableRow {
+    pub primary: u8,
+    pub before: Option<String>,
+    pub after: Option<(String, u64)>,
+}
+
+/// What is read in `assignment` order by all.
+pub struct World {
+    pub now: u64,
+    pub table: Vec<Vec<TableRow>>,
+    pub assignment: Vec<Assignment>,
+    pub map: Map,
+    pub commands: Vec<MigrateRange>,
+    pub statuses: Vec<MigrationStatus>,
+    pub inboxes: BTreeMap<(NodeId, Source), Vec<Record>>,
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub dead: Vec<Source>,
+    pub channel: Channel,
+    /// Migrations in flight: where they go.
+    pub flights: BTreeMap<MigrationId, MigrateRange>,
+    /// How each ended.
+    pub ended: BTreeMap<MigrationId, Status>,
+    statuses_read: usize,
+    migrations: u64,
+}
+
+/// One process.
+pub struct Node {
+    pub runner: Runner<MemoryStore>,
+    pub settings: Settings,
+    map_read: usize,
+    maps_asked: usize,
+    read: BTreeMap<Source, usize>,
+    scans: BTreeMap<(Scan, u32), u64>,
+    updates_end: usize,
+    is_begun: bool,
+    /// What is not read for now.
+    pub late: BTreeSet<Source>,
+    pub late_map: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Channel {
+    pub map_read: usize,
+    pub next: Vec<usize>,
+}
+
+#[derive(Debug)]
+pub struct Crashed;
+
+/// What a node has sent, and when it dies.
+#[derive(Default)]
+pub struct Outbox {
+    buffer: Vec<Output>,
+    flushed: Vec<Output>,
+    map_asked: usize,
+    scans: Vec<(Scan, u32, Option<u64>)>,
+    /// So many flushes from now it dies, before or behind it.
+    pub dies: Option<(usize, bool)>,
+}
+
+impl Outside for Outbox {
+    type Error = Crashed;
+
+    fn send(&mut self, output: Output) -> Result<(), Crashed> {
+        self.buffer.push(output);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Crashed> {
+        let dies = match &mut self.dies {
+            Some((0, behind)) => Some(*behind),
+            Some((left, _)) => {
+                *left -= 1;
+                None
+            }
+            None => None,
+        };
+        match dies {
+            Some(false) => {
+                // A part of it is there.
+                let half = self.buffer.len() / 2;
+                self.flushed.extend(self.buffer.drain(..half));
+                Err(Crashed)
+            }
+            Some(true) => {
+                self.flushed.append(&mut self.buffer);
+                Err(Crashed)
+            }
+            None => {
+                self.flushed.append(&mut self.buffer);
+                Ok(())
+            }
+        }
+    }
+
+    fn read_map(&mut self) {
+        self.map_asked += 1;
+    }
+
+    fn scan_table(&mut self, scan: Scan, partition: u32, from: u64) {
+        self.scans.push((scan, partition, Some(from)));
+    }
+
+    fn end_table(&mut self, scan: Scan, partition: u32) {
+        self.scans.push((scan, partition, None));
+    }
+}
+
+pub fn node(name: &str) -> NodeId {
+    NodeId(name.into())
+}
+
+pub fn key(text: &str) -> Key {
+    Key(text.into())
+}
+
+pub fn span(start: &str, end: &str) -> KeySpan {
+    KeySpan { start: key(start), end: key(end) }
+}
+
+pub fn settings(name: &str) -> Settings {
+    Settings {
+        node: node(name),
+        inbox: Inbox(name.as_bytes()[0].into()),
+        partitions: PARTITIONS,
+        records_max: 8,
+        cursor_max: 2,
+        stream_credit_bytes: 400,
+        inbox_credit_bytes: 1000,
+        backlog_bytes_max: 300,
+        backlogs_max: 100,
+        repeat_ms: 1_000,
+        grace_ms: 0,
+        collect_ms: 500,
+    }
+}
+
+/// Entries of a row, as the channel and a scan have them (R16).
+pub fn entries(row: &TableRow, partition: u32, offset: u64) -> Vec<Entry> {
+    let entry = |index: &str, payload: Option<u64>| Entry {
+        index_key: key(index),
+        primary_key: Key(vec![row.primary]),
+        partition,
+        offset,
+        payload: payload.map(|it| it.to_le_bytes().to_vec()),
+    };
+    let after = row.after.as_ref().map(|(index, payload)| entry(index, Some(*payload)));
+    let gone =
+        row.before.as_ref().filter(|it| row.after.as_ref().is_none_or(|after| after.0 != **it));
+    gone.map(|it| entry(it, None)).into_iter().chain(after).collect()
+}
+
+impl World {
+    pub fn new(names: &[&str]) -> Self {
+        let mut world = Self {
+            now: 10_000,
+            table: vec![Vec::new(); PARTITIONS as usize],
+            assignment: Vec::new(),
+            map: Map::default(),
+            commands: Vec::new(),
+            statuses: Vec::new(),
+            inboxes: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            dead: Vec::new(),
+            channel: Channel { map_read: 0, next: vec![0; PARTITIONS as usize] },
+            flights: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            statuses_read: 0,
+            migrations: 0,
+        };
+        for name in names {
+            let node = world.begin(settings(name), MemoryStore::default());
+            world.nodes.insert(self::node(name), node);
+        }
+        world
+    }
+
+    /// Starts a process on a store.
+    pub fn begin(&self, settings: Settings, store: MemoryStore) -> Node {
+        let worker = Worker::new(settings.clone(), &store.states().unwrap()).unwrap();
+        let mut runner = Runner::new(worker, store);
+        let sources =
+            [Source::Status(0), Source::Command, Source::Ack, Source::Segment, Source::Update];
+        let is_new = runner.worker().position(Source::Update).is_none();
+        let end = |source| self.log_len(&settings.node, source);
+        if is_new {
+            let positions = sources.map(|it| (it, end(it) as u64)).to_vec();
+            runner.handle(Millis(self.now), Event::Begun { positions });
+        }
+        let read = sources.map(|it| (it, runner.worker().position(it).unwrap() as usize));
+        Node {
+            runner,
+            map_read: 0,
+            maps_asked: 1,
+            read: read.into(),
+            scans: BTreeMap::new(),
+            updates_end: end(Source::Update),
+            is_begun: false,
+            late: BTreeSet::new(),
+            late_map: false,
+            settings,
+        }
+    }
+
+    fn log_len(&self, node: &NodeId, source: Source) -> usize {
+        match source {
+            Source::Status(_) => self.statuses.len(),
+            Source::Command => self.commands.len(),
+            Source::Ack | Source::Segment | Source::Update => {
+                self.inboxes.get(&(node.clone(), source)).map_or(0, Vec::len)
+            }
+        }
+    }
+
+    fn record(&self, node: &NodeId, source: Source, at: usize) -> Option<Record> {
+        match source {
+            Source::Status(_) => self.statuses.get(at).cloned().map(Record::Status),
+            Source::Command => self.commands.get(at).cloned().map(Record::Command),
+            Source::Ack | Source::Segment | Source::Update => {
+                self.inboxes.get(&(node.clone(), source))?.get(at).cloned()
+            }
+        }
+    }
+
+    /// Reads the next record of a log into a node; tells whether there was one.
+    pub fn read(&mut self, name: &NodeId, source: Source) -> bool {
+        let node = &self.nodes[name];
+        let at = node.read[&source];
+        if node.late.contains(&source) || !node.runner.worker().wants(source) {
+            return false;
+        }
+        let Some(record) = self.record(name, source, at) else { return false };
+        let now = Millis(self.now);
+        let node = self.nodes.get_mut(name).unwrap();
+        node.runner.handle(now, Event::Record { source, offset: at as u64, record });
+        node.read.insert(source, at + 1);
+        true
+    }
+
+    /// Reads the next row of the map, or says that there is none.
+    pub fn read_map(&mut self, name: &NodeId) -> bool {
+        let now = Millis(self.now);
+        let node = self.nodes.get_mut(name).unwrap();
+        if node.late_map {
+            return false;
+        }
+        if let Some(row) = self.assignment.get(node.map_read) {
+            node.map_read += 1;
+            let row = Row { start: row.range_start.clone(), assignment: Some(row.clone()) };
+            node.runner.handle(now, Event::MapRead(row));
+            return true;
+        }
+        if node.maps_asked > 0 {
+            node.maps_asked -= 1;
+            node.runner.handle(now, Event::MapReached);
+            return true;
+        }
+        if !node.is_begun && node.read[&Source::Update] >= node.updates_end {
+            node.is_begun = true;
+            node.runner.handle(now, Event::UpdatesReached);
+            return true;
+        }
+        false
+    }
+
+    /// Reads rows of scans.
+    pub fn read_rows(&mut self, name: &NodeId) -> bool {
+        let now = Millis(self.now);
+        let node = self.nodes.get_mut(name).unwrap();
+        let mut is_read = false;
+        for ((scan, partition), at) in &mut node.scans {
+            let (scan, partition) = (*scan, *partition);
+            let rows = &self.table[partition as usize];
+            if let Some(row) = rows.get(*at as usize) {
+                let entries = entries(row, partition, *at);
+                let (offset, primary_key) = (*at, Key(vec![row.primary]));
+                // As a scan has it: what the row is now, nothing of what it was.
+                let entries = entries.into_iter().filter(|it| it.payload.is_some()).collect();
+                let event = Event::RowScanned { scan, partition, offset, primary_key, entries };
+                node.runner.handle(now, event);
+                *at += 1;
+                is_read = true;
+                if *at as usize == rows.len() {
+                    let event = Event::EndScanned { scan, partition, position: *at };
+                    node.runner.handle(now, event);
+                }
+            }
+        }
+        is_read
+    }
+
+    /// Runs steps of a node to the last, or until it dies; tells whether there were any.
+    pub fn run(&mut self, name: &NodeId, dies: Option<(usize, bool)>) -> bool {
+        let now = Millis(self.now);
+        let mut outbox = Outbox { dies, ..Outbox::default() };
+        let mut steps = 0;
+        let node = self.nodes.get_mut(name).unwrap();
+        let res = loop {
+            match node.runner.step(now, &mut outbox) {
+                Ok(true) => steps += 1,
+                Ok(false) => break Ok(()),
+                Err(Halted::World(Crashed)) => break Err(Crashed),
+                Err(Halted::Store(err)) => panic!("{err}"),
+            }
+            assert!(steps < 10_000, "{name} does not come to rest");
+            let states = node.runner.store().states().unwrap();
+            let stored = crate::worker::states::Remembered::read(&states).unwrap();
+            assert_eq!(stored, *node.runner.worker().remembered(), "what is stored is all of it");
+        };
+        node.maps_asked += outbox.map_asked;
+        for (scan, partition, from) in outbox.scans {
+            match from {
+                Some(from) => {
+                    node.scans.insert((scan, partition), from);
+                    if from as usize == self.table[partition as usize].len() {
+                        let event = Event::EndScanned { scan, partition, position: from };
+                        node.runner.handle(now, event);
+                    }
+                }
+                None => _ = node.scans.remove(&(scan, partition)),
+            }
+        }
+        for output in outbox.flushed {
+            self.write(output);
+        }
+        if res.is_err() {
+            self.crash(name, usize::MAX);
+            return true;
+        }
+        steps > 0
+    }
+
+    /// Ends a process and starts it again; of what was not synced, so much is left.
+    pub fn crash(&mut self, name: &NodeId, keep: usize) {
+        let node = self.nodes.remove(name).unwrap();
+        let mut store = node.runner.into_store();
+        store.crash(keep.min(store.unsynced()));
+        let mut new = self.begin(node.settings, store);
+        (new.late, new.late_map) = (node.late, node.late_map);
+        self.nodes.insert(name.clone(), new);
+    }
+
+    pub fn unsynced(&self, name: &NodeId) -> usize {
+        self.nodes[name].runner.store().unsynced()
+    }
+
+    fn write(&mut self, output: Output) {
+        let (node, source, record) = match output {
+            Output::Update { node, update, .. } => (node, Source::Update, Record::Update(update)),
+            Output::Segment { node, segment, .. } => {
+                (node, Source::Segment, Record::Segment(segment))
+            }
+            Output::Ack { node, ack, .. } => (node, Source::Ack, Record::Ack(ack)),
+            Output::Status(status) => return self.statuses.push(status),
+            Output::Dead { source, .. } => return self.dead.push(source),
+        };
+        self.inboxes.entry((node, source)).or_default().push(record);
+    }
+
+    /// Lets everybody read and do everything, until nothing happens any more.
+    pub fn settle(&mut self) {
+        let names: Vec<_> = self.nodes.keys().cloned().collect();
+        for round in 0.. {
+            assert!(round < 3_000, "it does not come to rest: {}", self.told());
+            let mut is_busy = false;
+            for name in &names {
+                while self.read_map(name) {
+                    is_busy = true;
+                }
+                for source in self.nodes[name].read.clone().into_keys() {
+                    while self.read(name, source) {
+                        is_busy = true;
+                    }
+                }
+                is_busy |= self.read_rows(name);
+                is_busy |= self.run(name, None);
+            }
+            is_busy |= self.plan();
+            if !is_busy {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass, a second at a time, with all that a channel does.
+    pub fn live(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.channel.map_read = self.assignment.len();
+            self.send_rows(usize::MAX);
+            self.send_marks();
+            self.tick(1_000);
+            self.settle();
+        }
+    }
+
+    pub fn tick(&mut self, ms: u64) {
+        self.now += ms;
+        for node in self.nodes.values_mut() {
+            node.runner.handle(Millis(self.now), Event::Tick);
+        }
+    }
+
+    // The planner.
+
+    /// The first assignment, or one after the loss of a node: from the table.
+    pub fn assign(&mut self, ranges: &[(&str, &str, &str, From)]) {
+        let ranges = ranges.iter().map(|(start, end, to, source)| {
+            let span = span(start, end);
+            let epoch = self.map.overlapping(&span).map(|it| it.epoch.0).max().unwrap_or_default();
+            Assignment {
+                range_start: span.start,
+                range_end: span.end,
+                node: node(to),
+                inbox: settings(to).inbox,
+                epoch: Epoch(epoch + 1),
+                generation: Generation(0),
+                last: false,
+                migration: None,
+                source: *source,
+                source_node: None,
+                source_epoch: Epoch(epoch),
+            }
+        });
+        let ranges = ranges.collect();
+        self.publish(ranges);
+    }
+
+    fn publish(&mut self, mut ranges: Vec<Assignment>) {
+        let generation = self.map.next_generation();
+        let count = ranges.len();
+        for (at, range) in ranges.iter_mut().enumerate() {
+            range.generation = generation;
+            range.last = at + 1 == count;
+            let row = Row { start: range.range_start.clone(), assignment: Some(range.clone()) };
+            self.map.apply(&row).unwrap();
+        }
+        self.assignment.extend(ranges);
+    }
+
+    pub fn start(&mut self, span: KeySpan, to: &str) -> MigrationId {
+        self.migrations += 1;
+        let migration = MigrationId(self.migrations);
+        let range = self.map.range(&span).expect("a range");
+        let start = MigrateRange {
+            command: Command::Start,
+            migration,
+            range_start: span.start,
+            range_end: span.end,
+            source_node: range.node.clone(),
+            source_epoch: range.epoch,
+            source_inbox: range.inbox,
+            destination_node: node(to),
+            destination_inbox: settings(to).inbox,
+            generation: self.map.generation(),
+            bandwidth_bytes_per_s: 0,
+            deadline: Millis(u64::MAX),
+            plan: None,
+            reason: None,
+        };
+        self.flights.insert(migration, start.clone());
+        self.commands.push(start);
+        migration
+    }
+
+    pub fn cancel(&mut self, migration: MigrationId) {
+        let cancel = MigrateRange {
+            command: Command::Cancel,
+            generation: self.map.generation(),
+            ..self.flights[&migration].clone()
+        };
+        self.commands.push(cancel);
+    }
+
+    /// Reads statuses, and commits what is ready.
+    pub fn plan(&mut self) -> bool {
+        let Some(status) = self.statuses.get(self.statuses_read).cloned() else { return false };
+        self.statuses_read += 1;
+        let migration = status.migration;
+        let Some(start) = self.flights.get(&migration).cloned() else { return true };
+        let is_cancelled =
+            |it: &MigrateRange| it.migration == migration && it.command == Command::Cancel;
+        let is_cancelled = self.commands.iter().any(is_cancelled);
+        let committed = |it: &Assignment| it.migration == Some(migration);
+        let is_committed = self.assignment.iter().any(committed);
+        match (status.status, status.phase) {
+            (Status::InProgress, Some(Phase::Ready)) if !is_cancelled && !is_committed => {
+                self.publish(vec![Assignment {
+                    range_start: start.range_start,
+                    range_end: start.range_end,
+                    node: start.destination_node,
+                    inbox: start.destination_inbox,
+                    epoch: Epoch(start.source_epoch.0 + 1),
+                    generation: Generation(0),
+                    last: false,
+                    migration: Some(migration),
+                    source: From::Node,
+                    source_node: Some(start.source_node),
+                    source_epoch: start.source_epoch,
+                }]);
+            }
+            (end @ (Status::Complete | Status::Failed), _) => {
+                assert_eq!(end == Status::Complete, is_committed, "{status:?}");
+                self.flights.remove(&migration);
+                self.ended.insert(migration, end);
+            }
+            _ => (),
+        }
+        true
+    }
+
+    // The channel.
+
+    pub fn channel_map(&self) -> (Map, Generation) {
+        let mut map = Map::default();
+        for range in &self.assignment[..self.channel.map_read] {
+            let row = Row { start: range.range_start.clone(), assignment: Some(range.clone()) };
+            map.apply(&row).unwrap();
+        }
+        let generation = map.generation();
+        (map, generation)
+    }
+
+    /// Sends up to so many rows of each partition.
+    pub fn send_rows(&mut self, max: usize) {
+        let (map, generation) = self.channel_map();
+        if generation == Generation(0) {
+            return;
+        }
+        for partition in 0..PARTITIONS {
+            let next = &mut self.channel.next[partition as usize];
+            let rows = self.table[partition as usize].iter().enumerate().skip(*next).take(max);
+            for (offset, row) in rows {
+                for entry in entries(row, partition, offset as u64) {
+                    let owner = map.owner(&entry.index_key.0).unwrap().node.clone();
+                    let entry = Some(EntryUpdate { entry, hops: 0 });
+                    let update = IndexUpdate { generation, entry, watermark: None };
+                    let inbox = self.inboxes.entry((owner, Source::Update)).or_default();
+                    inbox.push(Record::Update(update));
+                }
+                *next = offset + 1;
+            }
+        }
+    }
+
+    pub fn send_marks(&mut self) {
+        let (map, generation) = self.channel_map();
+        let nodes = map.iter().flat_map(|it| [Some(it.node.clone()), it.source_node.clone()]);
+        let nodes: BTreeSet<_> = nodes.flatten().collect();
+        let floors = (0..PARTITIONS).map(|partition| Floor {
+            partition,
+            offset: self.channel.next[partition as usize] as u64,
+        });
+        let watermark = Some(Watermark { floors: floors.collect(), via: None });
+        for node in nodes {
+            let update = IndexUpdate { generation, entry: None, watermark: watermark.clone() };
+            self.inboxes.entry((node, Source::Update)).or_default().push(Record::Update(update));
+        }
+    }
+
+    // The table.
+
+    /// Writes a row: where it stands in the index, or nowhere.
+    pub fn row(&mut self, primary: u8, after: Option<&str>) {
+        let rows = &mut self.table[primary as usize % PARTITIONS as usize];
+        let before = rows.iter().rev().find(|it| it.primary == primary);
+        let before = before.and_then(|it| Some(it.after.as_ref()?.0.clone()));
+        let payload = rows.len() as u64;
+        rows.push(TableRow { primary, before, after: after.map(|it| (it.to_owned(), payload)) });
+    }
+
+    /// What the index is to be: `(index key, primary key)` with its version.
+    pub fn fold(&self) -> BTreeMap<(Key, Key), u64> {
+        let mut rows = BTreeMap::new();
+        for table in &self.table {
+            for (offset, row) in table.iter().enumerate() {
+                rows.insert(row.primary, (row.after.clone(), offset as u64));
+            }
+        }
+        let some = rows.into_iter().filter_map(|(primary, (after, offset))| {
+            Some(((key(&after?.0), Key(vec![primary])), offset))
+        });
+        some.collect()
+    }
+
+    /// What the owners hold, all together.
+    pub fn held(&self) -> BTreeMap<(Key, Key), u64> {
+        let mut res = BTreeMap::new();
+        for range in self.map.iter() {
+            let snapshot = self.nodes[&range.node].runner.store().snapshot();
+            for entry in all(&snapshot, &span_of(range)) {
+                if entry.payload.is_some() {
+                    res.insert((entry.index_key, entry.primary_key), entry.offset);
+                }
+            }
+        }
+        res
+    }
+
+    pub fn serving(&self, name: &NodeId) -> Option<Serving<MemorySnapshot>> {
+        self.nodes[name].runner.serving()
+    }
+
+    /// Reads a key as a router does; `None`: it is to be asked again.
+    pub fn get(&self, index: &str, map: &Map) -> Option<Vec<Entry>> {
+        let range = map.owner(index.as_bytes())?;
+        let (mut name, mut epoch, mut asked_as) = (range.node.clone(), range.epoch, Asked::Owner);
+        for _ in 0..2 {
+            let limits = Limits {
+                reads_max: 1,
+                key_bytes_max: 100,
+                entries_max: 100,
+                looked_at_max: 100,
+                answer_bytes_max: 10_000,
+            };
+            let read = Read { what: What::Key(key(index)), epoch: Some(epoch), asked_as };
+            let mut budget = limits.budget(1).unwrap();
+            match self.serving(&name)?.read(&read, &limits, &mut budget).unwrap() {
+                Served::Found { entries, .. } => return Some(entries),
+                Served::Not(Answer::AskSource { node, epoch: at }) => {
+                    (name, epoch, asked_as) = (node, at, Asked::Source);
+                }
+                Served::Not(_) => return None,
+            }
+        }
+        None
+    }
+
+    pub fn roles(&self, name: &str) -> Vec<String> {
+        let roles = &self.nodes[&node(name)].runner.worker().remembered().roles;
+        let told = roles.values().map(|it| {
+            let role = format!("{:?}", it.role);
+            format!("{} {}", it.span, role.split(['(', ' ']).next().unwrap_or_default())
+        });
+        told.collect()
+    }
+
+    /// Checks that the index is the fold of the table, and every migration is over.
+    pub fn check(&self) {
+        assert_eq!(self.held(), self.fold(), "{}", self.told());
+        assert!(self.flights.is_empty(), "{}", self.told());
+        assert_eq!(self.dead, [], "nothing is unusable");
+        for range in self.map.iter() {
+            let start = &range.range_start.0;
+            let found = self.get(str::from_utf8(start).unwrap(), &self.map);
+            assert!(found.is_some(), "{} is served: {}", span_of(range), self.told());
+        }
+    }
+
+    pub fn told(&self) -> String {
+        let mut res = format!("\nflights {:?}\n", self.flights.keys().collect::<Vec<_>>());
+        for (name, node) in &self.nodes {
+            let worker = node.runner.worker();
+            res += &format!(
+                "{name}: generation {}, started {}, waiting {:?}, ignored {:?}\n",
+                worker.generation().0,
+                worker.is_started(),
+                worker.waiting().collect::<Vec<_>>(),
+                worker.ignored()
+            );
+            for held in worker.remembered().roles.values() {
+                res += &format!("  {} {:?}\n", held.span, held.role);
+            }
+            res += &format!("  outgoing {:?}\n", worker.remembered().outgoing);
+            res += &format!("  marks {:?}\n", worker.remembered().marks);
+        }
+        let statuses: Vec<_> = self.statuses.iter().rev().take(8).collect();
+        res += &format!("statuses {statuses:?}\n");
+        res
+    }
+}
+
+fn all(snapshot: &MemorySnapshot, span: &KeySpan) -> Vec<Entry> {
+    snapshot.page(span, None, Limit { entries: usize::MAX, bytes: usize::MAX }).unwrap().entries
+}
