@@ -290,15 +290,15 @@ impl Worker {
 
     /// Ends the start, if all of it is read.
     fn end_start(&mut self) {
-        let Start::Reading { updates_reached: true } = self.start else { return };
+        let Start::Reading { updates_reached } = self.start else { return };
         let generation = self.remembered.generation;
         let next = self.queues.get(&Source::Update).and_then(|it| it.front()?.record.as_ref());
         let waits = |record: &Record| match record {
             Record::Update(update) => generation < update.generation,
             Record::Status(_) | Record::Command(_) | Record::Ack(_) | Record::Segment(_) => false,
         };
-        let has_more = self.queues.get(&Source::Update).is_some_and(|it| !it.is_empty());
-        if !has_more || next.is_some_and(waits) {
+        let is_empty = self.queues.get(&Source::Update).is_none_or(|it| it.is_empty());
+        if updates_reached && is_empty || next.is_some_and(waits) {
             self.start = Start::Over;
             self.step.view = true;
             self.tell_again();

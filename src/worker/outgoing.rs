@@ -178,7 +178,6 @@ impl Worker {
     pub(super) fn leave(&mut self, span: KeySpan, leaving: Leaving) {
         let Leaving { migration, commit, .. } = leaving;
         let floors = leaving.floors.clone();
-        self.step.sync = true;
         self.hold(Held { span, role: Role::Leaving(leaving) });
         if let Some(sender) = self.senders.get_mut(&migration) {
             sender.freeze(floors, commit);

@@ -3,11 +3,12 @@
 use schemas::assignment::Source as From;
 use schemas::migration_status::Status;
 
-use super::*;
+use schemas::{Key, NodeId};
 
 mod world;
+mod walk;
 
-use world::{World, node, span};
+use world::{World, span};
 
 #[test]
 fn r25_birth_with_an_empty_table_is_active_at_once_and_applies() {
