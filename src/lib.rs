@@ -4,6 +4,7 @@
 pub mod topics;
 pub mod keys;
 pub mod table;
+pub mod queries;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;
