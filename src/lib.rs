@@ -4,6 +4,7 @@
 pub mod topics;
 pub mod keys;
 pub mod table;
+pub mod counts;
 pub mod queries;
 pub mod tick;
 pub mod kafka;
@@ -14,6 +15,7 @@ pub mod planner;
 pub mod channel;
 pub mod store;
 pub mod worker;
+pub mod router;
 pub mod replay;
 pub mod config;
 pub mod telemetry;
