@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use cpu_time::ThreadTime;
 use isotherm::assignment::map::{Map, Row};
 use isotherm::router::lookup::Lookup;
-use isotherm::router::maps::Maps;
+use isotherm::router::maps::{Maps, Offered};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use schemas::assignment::{Assignment, Source};
@@ -60,7 +60,7 @@ fn of(
     let mut rng = Pcg64::seed_from_u64(7);
     let keys: Vec<_> = (0..KEYS).map(|_| key(rng.random())).collect();
     let maps = Maps::default();
-    assert!(maps.offer(first));
+    assert_eq!(maps.offer(first), Offered::Taken);
     let (ended, mut offered) = (AtomicBool::new(false), 0);
     let rate = thread::scope(|scope| {
         let offering = next.map(|next| {
@@ -69,7 +69,7 @@ fn of(
                 let mut due = Instant::now();
                 let mut count = 0;
                 while !ended.load(Ordering::Relaxed) {
-                    assert!(maps.offer(next(count + 2)));
+                    assert_eq!(maps.offer(next(count + 2)), Offered::Taken);
                     count += 1;
                     due += EVERY;
                     thread::park_timeout(due.saturating_duration_since(Instant::now()));

@@ -50,7 +50,7 @@ pub fn run(config: &Config, _args: &RouterArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
     let signals = Signals::begin()?;
     let health = Health::new(&CONDITIONS);
-    let router = Router::begin(&options(config), &health)?;
+    let router = Router::begin(config.router.listen, &options(config), &health)?;
     info!(address = %router.address(), "serves reads, /livez and /readyz");
 
     health.waiting(TOPICS, "waits for Kafka");
@@ -69,7 +69,6 @@ pub fn options(config: &Config) -> Options {
     let router = &config.router;
     Options {
         connection: config.kafka.clone(),
-        listen: router.listen,
         settings: Settings {
             limits: reading::Limits {
                 key_bytes_max: KEY_BYTES_MAX,
@@ -80,7 +79,6 @@ pub fn options(config: &Config) -> Options {
             pause_ms: 5,
             pause_max_ms: 500,
             hint_after_ms: 500,
-            silent_ms: 10_000,
             moved_silent_ms: 1_000,
         },
         front: front::Limits {

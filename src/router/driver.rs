@@ -28,26 +28,29 @@ use schemas::{Generation, Key, NodeId};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
 use tracing::warn;
 
 use super::log::Means;
 use super::lookup::Lookup;
-use super::machine::{Action, Ask, AskId, Batch, Event, Failure, Settings};
-use super::maps::Maps;
+use super::machine::{Action, Ask, AskId, Batch, Event, Failure};
+use super::maps::{Maps, Offered};
 use crate::assignment::map::Row;
 use crate::assignment::whole::WholeMap;
 use crate::counts::Counts;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::logger::{Logged, Logger};
-use crate::kafka::{Connection, Output, Record};
+use crate::kafka::{Output, Record, TopicPartition};
+use crate::tick::tick_box::Offset;
 use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
 use crate::web::listener::Bounded;
 use crate::web::reads::{Answer, Reads};
-use crate::web::workers::{self, Unanswered, Workers};
+use crate::web::workers::{Unanswered, Workers};
 use crate::web::{self, Health};
+
+pub use super::options::{Options, Status, Watch};
 
 /// How long is waited for a record before everything else is looked at.
 const RECORD_WAIT: Duration = Duration::from_millis(20);
@@ -57,46 +60,6 @@ const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// Requests that are under way when the router is to end have this much longer than their deadline.
 const DRAIN_EXTRA: Duration = Duration::from_secs(1);
-
-/// What a router is told at its start.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub connection: Connection,
-    pub listen: SocketAddr,
-    pub settings: Settings,
-    pub front: front::Limits,
-    pub workers: workers::Limits,
-    /// So many clients may be connected, each as long as anything passes.
-    pub connections_max: usize,
-    pub idle_max: Duration,
-    /// So many reads may wait for an answer.
-    pub waiting_max: usize,
-    /// What a query counts before one of its kind was answered.
-    pub read_cost_us: u64,
-    pub scan_cost_us: u64,
-}
-
-/// How a router does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// Of the map that reads go by; 0: there is none yet.
-    pub generation: Generation,
-    pub ranges: usize,
-    /// Nodes that have said where they serve reads.
-    pub endpoints: usize,
-    pub waiting: usize,
-    /// Since the start.
-    pub counts: BTreeMap<&'static str, u64>,
-}
-
-/// Looks on while a router runs.
-pub trait Watch {
-    /// Now and then.
-    fn told(&mut self, status: &Status);
-
-    /// Tells whether the router is to end, in order.
-    fn is_stopping(&self) -> bool;
-}
 
 /// A router that takes requests. Without [`Router::run`], they wait.
 pub struct Router {
@@ -124,8 +87,8 @@ struct Shared {
 
 impl Router {
     /// Begins to listen.
-    pub fn begin(options: &Options, health: &Health) -> anyhow::Result<Self> {
-        let listener = web::bind(options.listen)?;
+    pub fn begin(listen: SocketAddr, options: &Options, health: &Health) -> anyhow::Result<Self> {
+        let listener = web::bind(listen)?;
         let address = listener.local_addr().context("ask for the address that is listened on")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -194,7 +157,12 @@ struct Following<'a> {
     map: WholeMap,
     map_reached: bool,
     endpoints: BTreeMap<NodeId, String>,
+    /// The newest map waits for one of this generation, which a hint was of; and where its topics ended
+    /// after that.
+    held: Option<(Generation, Option<Ends>)>,
 }
+
+type Ends = BTreeMap<TopicPartition, Offset>;
 
 impl<'a> Following<'a> {
     fn open(shared: &'a Shared) -> anyhow::Result<Self> {
@@ -203,7 +171,7 @@ impl<'a> Following<'a> {
         ids.extend(follower.partitions("node_capacity")?);
         follower.add(ids.into_iter().map(|at| (at, From::Beginning)))?;
         let (map, endpoints) = (WholeMap::default(), BTreeMap::new());
-        Ok(Self { shared, follower, map, map_reached: false, endpoints })
+        Ok(Self { shared, follower, map, map_reached: false, endpoints, held: None })
     }
 
     fn follow(mut self, watch: &mut impl Watch) -> anyhow::Result<()> {
@@ -225,6 +193,7 @@ impl<'a> Following<'a> {
             }
             if TOLD_EVERY <= told.elapsed() {
                 told = Instant::now();
+                self.check_held()?;
                 watch.told(&self.shared.status());
             }
         }
@@ -252,11 +221,33 @@ impl<'a> Following<'a> {
         }
     }
 
-    fn offer(&self) {
+    fn offer(&mut self) {
         let map = Lookup::new(self.map.map(), self.map.generation());
-        if self.shared.maps.offer(map) {
-            self.shared.map_changed.send_replace(());
+        match self.shared.maps.offer(map) {
+            Offered::Known => (),
+            Offered::Taken => {
+                self.held = None;
+                self.shared.map_changed.send_replace(());
+            }
+            Offered::Held { trusted } => self.held = Some((trusted, None)),
         }
+    }
+
+    /// A hint was given after its generation was written; so a map that is read to the end that it has
+    /// now, and is older, will not come to it.
+    fn check_held(&mut self) -> anyhow::Result<()> {
+        let Some((trusted, ends)) = self.held.take() else { return Ok(()) };
+        let ends = if ends.is_some() { ends } else { self.follower.ends()? };
+        match ends {
+            Some(ends) if self.follower.has_reached(&ends)? => {
+                warn!(generation = trusted.0, "a worker has told of a map that does not exist");
+                self.shared.counts.add("hints_bogus");
+                self.shared.maps.distrust(trusted);
+                self.offer();
+            }
+            ends => self.held = Some((trusted, ends)),
+        }
+        Ok(())
     }
 
     fn take_report(&mut self, record: &Record) {
@@ -316,14 +307,20 @@ impl Shared {
         let mut map_changed = self.map_changed.subscribe();
         let deadline = (self.clock.at(deadline), deadline);
         let map = self.maps.load_full();
-        let now = self.clock.now();
-        let mut batch = Batch::new(self.options.settings, map, (now, deadline.0), reads);
-        let mut asks = JoinSet::new();
+        let mut batch = Batch::new(self.options.settings, map, deadline.0, reads);
+        let (mut asks, mut under_way) = (JoinSet::new(), BTreeMap::new());
         let mut queries = Vec::new();
         loop {
             while let Some(action) = batch.poll_action() {
                 match action {
-                    Action::Ask(ask) => _ = asks.spawn(self.clone().ask(ask, deadline.1)),
+                    Action::Ask(ask) => {
+                        let id = ask.id;
+                        let task = asks.spawn(self.clone().ask(ask, deadline.1));
+                        under_way.insert(id, task);
+                    }
+                    Action::GiveUp(ask) => {
+                        under_way.remove(&ask).inspect(AbortHandle::abort);
+                    }
                     Action::Log(query) => queries.push(query),
                     Action::Count(retry) => self.counts.add(retry.code()),
                 }
@@ -337,6 +334,8 @@ impl Shared {
                     Ok((ask, Err(why))) => {
                         batch.handle(self.clock.now(), Event::Failed { ask, why });
                     }
+                    // It was given up.
+                    Err(err) if err.is_cancelled() => (),
                     Err(err) => warn!(%err, "a request has ended early"),
                 },
                 Ok(()) = map_changed.changed() => {

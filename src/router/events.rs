@@ -30,6 +30,8 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     Ask(Ask),
+    /// Nobody waits for this request any more.
+    GiveUp(AskId),
     Log(Query),
     Count(Retry),
 }
@@ -93,7 +95,7 @@ pub enum Failure {
     Refused,
     #[error("the answer is not one to the request")]
     Garbage,
-    #[error("the node does not answer")]
+    #[error("the node does not answer, and is not the owner any more")]
     Silent,
     #[error("there is a newer map than the one that the hint is for")]
     HintOld,

@@ -6,8 +6,8 @@
 //!  Open ─────────────────────────> Asked ──────────────> Done, or Open for the next piece
 //!   ^ ^    of the source, once       │
 //!   │ │    by the hint, once         │ ask the source
-//!   │ ├──────────────────────────────┤ the answer is full
-//!   │ │           in a moment        │ not yet, failed, silent
+//!   │ ├──────────────────────────────┤ the answer is full, or the owner another
+//!   │ │           in a moment        │ not yet, failed
 //!   │ └───────── Pausing <───────────┤
 //!   │                                │ moved, by a newer map than ours
 //!   └──────── WaitingForMap <────────┘
@@ -51,9 +51,8 @@ pub struct Settings {
     pub pause_max_ms: u64,
     /// A newer map is waited for so long before its hint is followed.
     pub hint_after_ms: u64,
-    /// A request that is not answered for so long counts as failed.
-    pub silent_ms: u64,
-    /// The same, once the map says that another node is the owner.
+    /// A request to a node that is not the owner any more is given up after so long. Any other is
+    /// waited for: to ask a slow node again makes it slower.
     pub moved_silent_ms: u64,
 }
 
@@ -76,12 +75,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(
-        settings: Settings,
-        map: Arc<Lookup>,
-        (now, deadline): (Millis, Millis),
-        reads: Vec<What>,
-    ) -> Self {
+    pub fn new(settings: Settings, map: Arc<Lookup>, deadline: Millis, reads: Vec<What>) -> Self {
         let mut res = Self {
             settings,
             map,
@@ -93,7 +87,7 @@ impl Batch {
             bytes: 0,
             actions: VecDeque::new(),
         };
-        res.go_on(now);
+        res.go_on();
         res
     }
 
@@ -104,7 +98,7 @@ impl Batch {
             Event::MapChanged(map) => self.change_map(now, map),
             Event::Tick => self.pass_time(now),
         }
-        self.go_on(now);
+        self.go_on();
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -245,16 +239,27 @@ impl Batch {
         }
     }
 
+    /// A read does not wait for a request any more; perhaps none does.
+    fn give_up(&mut self, ask: AskId) {
+        self.count(Retry::Failed(Failure::Silent));
+        let legs = self.asks.get(&ask).into_iter().flatten();
+        if legs.filter(|leg| self.legs[**leg].waits_for(ask)).count() == 0 {
+            self.asks.remove(&ask);
+            self.actions.push_back(Action::GiveUp(ask));
+        }
+    }
+
     fn failed(&mut self, now: Millis, ask: AskId, why: Failure) {
         for leg in self.asks.remove(&ask).into_iter().flatten() {
             let it = &mut self.legs[leg];
             if it.waits_for(ask) {
                 match why {
-                    // Time has passed already, or there is a better way.
-                    Failure::Silent | Failure::HintOld => it.state = State::Open(Aim::Owner),
+                    // There is a better way.
+                    Failure::HintOld => it.state = State::Open(Aim::Owner),
                     Failure::NoEndpoint
                     | Failure::Unreachable
                     | Failure::Lost
+                    | Failure::Silent
                     | Failure::Overloaded
                     | Failure::Refused
                     | Failure::Garbage => self.pause(now, leg),
@@ -285,9 +290,10 @@ impl Batch {
                         self.count(Retry::HintFollowed);
                     }
                 }
-                State::Asked { ask, until, .. } if *until <= now => {
+                State::Asked { ask, until: Some(until), .. } if *until <= now => {
                     let ask = *ask;
-                    self.failed(now, ask, Failure::Silent);
+                    it.state = State::Open(Aim::Owner);
+                    self.give_up(ask);
                 }
                 State::Pausing { .. } | State::Asked { .. } | State::Open(_) | State::Done(_) => (),
             }
@@ -298,11 +304,10 @@ impl Batch {
     }
 
     /// Asks what can be asked.
-    fn go_on(&mut self, now: Millis) {
-        let until = Millis(now.0 + self.settings.silent_ms);
+    fn go_on(&mut self) {
         let mut by_node: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (number, leg) in self.legs.iter_mut().enumerate() {
-            match leg.ask(&self.map, until) {
+            match leg.ask(&self.map) {
                 Ok(None) => (),
                 Ok(Some((whom, read))) => by_node.entry(whom).or_default().push((number, read)),
                 Err(()) => self.actions.push_back(Action::Count(Retry::NoOwner)),

@@ -20,6 +20,18 @@ use schemas::Generation;
 
 use super::lookup::Lookup;
 
+/// What became of a map that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    Taken,
+    /// One of its generation, or a greater one, is there.
+    Known,
+    /// A hint of this generation was followed.
+    Held {
+        trusted: Generation,
+    },
+}
+
 #[derive(Debug, Default)]
 pub struct Maps {
     map: ArcSwap<Lookup>,
@@ -37,15 +49,25 @@ impl Maps {
         self.map.load_full()
     }
 
-    /// Takes the map if it may take the place of the one before; tells whether it did.
-    pub fn offer(&self, map: Lookup) -> bool {
+    /// Takes the map if it may take the place of the one before.
+    pub fn offer(&self, map: Lookup) -> Offered {
         let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = map.generation();
-        let is_newer = self.map.load().generation() < generation && *trusted <= generation;
-        if is_newer {
-            self.map.store(Arc::new(map));
+        if map.generation() <= self.map.load().generation() {
+            return Offered::Known;
         }
-        is_newer
+        if map.generation() < *trusted {
+            return Offered::Held { trusted: *trusted };
+        }
+        self.map.store(Arc::new(map));
+        Offered::Taken
+    }
+
+    /// There is no map of a generation of which a hint was: it holds nothing up any more.
+    pub fn distrust(&self, hint: Generation) {
+        let mut trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
+        if *trusted == hint {
+            *trusted = Generation(0);
+        }
     }
 
     /// Tells whether a hint of a generation may be followed by who goes by the map of another: only
@@ -62,6 +84,7 @@ impl Maps {
 
 #[cfg(test)]
 mod tests {
+    use super::Offered::{Held, Known, Taken};
     use super::*;
     use crate::assignment::map::Map;
 
@@ -73,7 +96,7 @@ mod tests {
     fn map_is_never_replaced_by_an_older_one() {
         let maps = Maps::default();
         let offers = [3, 3, 2, 5, 4].map(|it| maps.offer(map(it)));
-        assert_eq!(offers, [true, false, false, true, false]);
+        assert_eq!(offers, [Taken, Known, Known, Taken, Known]);
         assert_eq!(maps.load().generation(), Generation(5));
     }
 
@@ -83,7 +106,8 @@ mod tests {
         maps.offer(map(3));
         assert!(maps.trust(Generation(3), Generation(6)));
         assert!(maps.trust(Generation(3), Generation(5)), "it is as good, and lowers nothing");
-        assert_eq!([4, 5, 6].map(|it| maps.offer(map(it))), [false, false, true]);
+        let held = Held { trusted: Generation(6) };
+        assert_eq!([4, 5, 6].map(|it| maps.offer(map(it))), [held, held, Taken]);
     }
 
     #[test]
@@ -91,6 +115,16 @@ mod tests {
         let maps = Maps::default();
         maps.offer(map(4));
         assert!(!maps.trust(Generation(3), Generation(6)));
-        assert!(maps.offer(map(5)), "what was not followed holds nothing up");
+        assert_eq!(maps.offer(map(5)), Taken, "what was not followed holds nothing up");
+    }
+
+    #[test]
+    fn hint_of_a_map_that_does_not_exist_holds_nothing_up_for_ever() {
+        let maps = Maps::default();
+        assert!(maps.trust(Generation(0), Generation(900)));
+        maps.distrust(Generation(800));
+        assert_eq!(maps.offer(map(1)), Held { trusted: Generation(900) });
+        maps.distrust(Generation(900));
+        assert_eq!(maps.offer(map(1)), Taken);
     }
 }

@@ -12,4 +12,5 @@ pub mod events;
 pub mod reading;
 pub mod machine;
 pub mod log;
+pub mod options;
 pub mod driver;

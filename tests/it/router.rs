@@ -3,13 +3,14 @@
 
 pub mod standin;
 pub mod process;
+pub mod bad_input;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isotherm::config::Config;
 use isotherm::kafka::source::Start;
@@ -18,7 +19,8 @@ use isotherm::kafka::writer::Writer;
 use isotherm::kafka::{Connection, Output};
 use isotherm::router::driver::{Options, Router, Status, Watch};
 use isotherm::web::Health;
-use isotherm::web::reads::{Answer, Answers, Found};
+use isotherm::web::reads::{Answer, Answers, Asked, Found, Read, Reads, What};
+use isotherm::web::workers;
 use isotherm::worker::serving::Serves;
 use schemas::assignment::Assignment;
 use schemas::node_capacity::{NodeCapacity, NodeState};
@@ -28,7 +30,7 @@ use schemas::{Epoch, Inbox, Key, NodeId};
 
 use crate::channel::range;
 use crate::kafka::broker;
-use crate::kafka::real::real;
+use crate::kafka::real::{Broker, real};
 use crate::world::await_that;
 use standin::{COST_US, Mood, Standin};
 
@@ -169,21 +171,28 @@ fn r18_read_by_a_stale_map_waits_for_the_newer_one() {
 }
 
 #[test]
-fn r18_hint_is_followed_when_the_map_does_not_come_and_older_maps_are_passed_over() {
+fn r18_hint_is_followed_when_the_map_does_not_come() {
     let pair = Pair::start(|it| it.settings.hint_after_ms = 1);
     let source = Serves::ReadsAsSource { frozen: Epoch(1) };
     pair.a.serve(5, &[("", "", "b", 5, source)], &["fig"]);
     pair.b.serve(5, &[("", "", "b", 5, Serves::Reads)], &["fig"]);
     assert_eq!(pair.fig(), "200 fig of b");
-    // By generation 3 alone, a would be the owner, and what it holds is older.
-    pair.planner.assign(&[range("", "m", "a", 3)]);
-    pair.planner.write(&Output::new("assignment", b"k".to_vec(), b"what?".to_vec()));
-    pair.until_counted("not_single_object", 1);
-    assert_eq!(pair.router.status.lock().unwrap().generation.0, 1);
-    assert_eq!(pair.fig(), "200 fig of b");
     pair.planner.assign(&[range("", "", "b", 5)]);
     pair.router.until("the map is newer", |it| it.generation.0 == 5);
     assert_eq!(pair.fig(), "200 fig of b");
+    pair.router.end();
+}
+
+#[test]
+fn hint_of_a_map_that_does_not_exist_holds_newer_maps_up_only_until_that_shows() {
+    let pair = Pair::start(|it| it.settings.hint_after_ms = 1);
+    let source = Serves::ReadsAsSource { frozen: Epoch(1) };
+    pair.a.serve(900, &[("", "", "b", 5, source)], &["fig"]);
+    pair.b.serve(900, &[("", "", "b", 5, Serves::Reads)], &["fig"]);
+    assert_eq!(pair.fig(), "200 fig of b");
+    pair.planner.assign(&[range("", "m", "b", 5)]);
+    pair.router.until("the map is newer", |it| it.generation.0 == 5);
+    pair.until_counted("hints_bogus", 1);
     pair.router.end();
 }
 
@@ -251,28 +260,6 @@ fn read_past_its_deadline_is_late_and_logged_as_an_estimate() {
 }
 
 #[test]
-fn more_reads_than_may_wait_are_refused_and_logged() {
-    let pair = Pair::start(|it| it.waiting_max = 3);
-    pair.b.is(Mood::Hangs);
-    let asked: Vec<_> = (0..2).map(|_| pair.router.asks_later("GET /v1/keys/tea", "")).collect();
-    pair.router.until("two wait", |it| it.waiting == 2);
-    let two = r#"{"reads":[{"what":{"key":"fig"}},{"what":{"range":{"start":"g"}}}]}"#;
-    let busy = pair.router.ask("POST /v1/reads", two);
-    assert_eq!((busy.status, busy.problem()), (503, "urn:isotherm:too_many_waiting".into()));
-    assert!(busy.head.contains("retry-after: 1"), "{}", busy.head);
-    assert_eq!(pair.fig(), "200 fig of a", "there is room for one");
-    pair.b.is(Mood::Serves);
-    for it in asked {
-        assert_eq!(told(&it.join().unwrap()), "200 tea of b");
-    }
-    pair.router.end();
-    let logged = logged(&pair.connection);
-    let estimated = logged.iter().filter(|it| it.estimated).map(|it| (it.op, it.key.to_string()));
-    let expected = [(Op::Read, "fig".to_owned()), (Op::Scan, "g".to_owned())];
-    assert_eq!(estimated.collect::<Vec<_>>(), expected);
-}
-
-#[test]
 fn range_across_owners_comes_in_key_order_and_goes_on_behind_its_limit() {
     let pair = Pair::start(|_| ());
     let keys = |from: char, to: char| (from..=to).map(String::from).collect::<Vec<_>>();
@@ -301,96 +288,62 @@ fn range_across_owners_comes_in_key_order_and_goes_on_behind_its_limit() {
 }
 
 #[test]
-fn requests_that_cannot_be_used_have_an_answer_each_and_stop_nothing() {
-    let pair = Pair::start(|it| (it.front.reads_max, it.front.body_bytes_max) = (2, 1_000));
-    let large = format!(r#"{{"reads":[{{"what":{{"key":"{}"}}}}]}}"#, "k".repeat(1_000));
-    let requests = [
-        ("POST /v1/reads", "what?", 400, "bad_request"),
-        ("POST /v1/reads", "", 400, "bad_request"),
-        ("POST /v1/reads", r#"{"reads":[{"what":{"key":"a"},"epoch":3}]}"#, 400, "bad_request"),
-        ("POST /v1/reads", r#"{"reads":[{"what":{"key":"0xz"}}]}"#, 400, "bad_request"),
-        (
-            "POST /v1/reads",
-            r#"{"reads":[{"what":{"key":"a"}},{"what":{"key":"b"}},{"what":{"key":"c"}}]}"#,
-            413,
-            "batch_too_large",
-        ),
-        ("POST /v1/reads", &large, 413, "request_too_large"),
-        ("GET /v1/keys/0xzz", "", 400, "bad_request"),
-        ("GET /v1/keys/%ff", "", 400, "bad_request"),
-        ("GET /v1/keys/a?deadline=5", "", 400, "bad_request"),
-        ("GET /v1/range?start=b&end=a", "", 400, "bad_request"),
-        ("GET /v1/range?from=a", "", 400, "bad_request"),
-        ("GET /v1/range?limit=0", "", 400, "bad_request"),
-        ("GET /v1/range?after_index_key=b", "", 400, "bad_request"),
-        ("GET /v1/nothing", "", 404, "no_such_path"),
-        ("DELETE /v1/reads", "", 405, "no_such_method"),
-    ];
-    for (request, body, status, code) in requests {
-        let heard = pair.router.ask(request, body);
-        let problem = (heard.status, heard.problem());
-        assert_eq!(problem, (status, format!("urn:isotherm:{code}")), "{request} {body}");
-        assert!(heard.head.contains("content-type: application/problem+json"), "{}", heard.head);
-    }
-    let mut garbage = TcpStream::connect(pair.router.address).unwrap();
-    garbage.write_all(b"\x16\x03\x01what? \r\n\r\n").unwrap();
-    assert_eq!(hear(garbage).status, 400);
-    let none = r#"{"reads":[],"deadline_ms":0}"#;
-    assert_eq!(pair.router.ask("POST /v1/reads", none).answers(), []);
-    let one = r#"{"reads":[{"what":{"key":"fig"}},{"what":{"range":{"start":"b","end":"a"}}}]}"#;
-    let answers = pair.router.ask("POST /v1/reads", one).answers();
-    assert!(matches!(&answers[..], [Answer::Found(_), Answer::Refused { .. }]), "{answers:?}");
-    pair.until_counted("bad_request", 9);
-    pair.router.end();
-}
-
-#[test]
-fn record_of_assignment_that_cannot_be_used_is_a_dead_letter_and_stops_nothing() {
+fn many_reads_share_one_connection_of_http2() {
     let pair = Pair::start(|_| ());
-    pair.planner.write(&Output::new("assignment", b"k".to_vec(), b"what?".to_vec()));
-    pair.planner.write(&Output::new("node_capacity", b"a".to_vec(), b"what?".to_vec()));
-    let mut inverted = range("m", "b", "a", 2);
-    inverted.last = true;
-    pair.planner.assign(&[inverted]);
-    pair.until_counted("reports_not_used", 1);
-    pair.until_counted("map_rows_refused", 1);
-    assert_eq!(pair.fig(), "200 fig of a");
+    let limits = workers::Limits { connections_max: 1, requests_max: 150, answer_bytes_max: 9_999 };
+    let client = Arc::new(workers::Workers::new(limits));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let address = pair.router.address.to_string();
+    let read = |text: &str| Read {
+        what: What::Key(Key(text.into())),
+        epoch: None,
+        asked_as: Asked::Owner,
+    };
+    let reads = Reads { reads: vec![read("fig"), read("tea")], deadline_ms: None };
+    let found = runtime.block_on(async {
+        let deadline = (Instant::now() + Duration::from_secs(60)).into();
+        let mut asks = tokio::task::JoinSet::new();
+        for _ in 0..2_000 {
+            let (client, address, reads) = (client.clone(), address.clone(), reads.clone());
+            asks.spawn(async move { client.ask(&address, &reads, deadline).await.unwrap() });
+        }
+        asks.join_all().await
+    });
+    let is_both = |it: &Answers| match &it.answers[..] {
+        [Answer::Found(fig), Answer::Found(tea)] => {
+            (payloads(fig), payloads(tea)) == ("fig of a".into(), "tea of b".into())
+        }
+        _ => false,
+    };
+    assert_eq!((found.len(), found.iter().all(is_both)), (2_000, true));
+    assert_eq!(pair.a.requests().len(), 2_000, "one for each batch");
     pair.router.end();
-    let mut dead = 0;
-    scan(&pair.connection, "dead_letter", Start::Beginning, |record| {
-        assert_eq!(record.value.as_deref(), Some(&b"what?"[..]));
-        dead += 1;
-        std::ops::ControlFlow::Continue(())
-    })
-    .unwrap();
-    assert_eq!(dead, 1);
 }
 
 #[test]
-fn more_connections_than_may_be_are_told_so_and_those_that_rest_are_let_go() {
-    let pair = Pair::start(|it| it.connections_max = 8);
-    let resting: Vec<_> =
-        (0..8).map(|_| TcpStream::connect(pair.router.address).unwrap()).collect();
-    let mut refused = 0;
-    for _ in 0..100 {
-        let mut one = TcpStream::connect(pair.router.address).unwrap();
-        let mut told = String::new();
-        one.read_to_string(&mut told).unwrap();
-        assert!(told.starts_with("HTTP/1.1 503"), "{told}");
-        let (_, body) = told.split_once("\r\n\r\n").unwrap();
-        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
-        refused += u64::from(problem["type"] == "urn:isotherm:too_many_connections");
+fn p3_broker_that_is_away_holds_no_read_up() {
+    let Some(real) = real("router-away", &TOPICS) else { return };
+    let connection = real.connection.clone();
+    drop(real);
+    let Some(mut kafka) = Broker::alone("router-away") else { return };
+    let planner = Planner::new(&connection);
+    let [a, b] = ["a", "b"].map(Standin::start);
+    a.serve(1, &[("", "", "a", 1, Serves::Reads)], &["fig"]);
+    b.serve(2, &[("", "", "b", 2, Serves::Reads)], &["fig"]);
+    planner.reports(&[&a, &b]);
+    planner.assign(&[range("", "", "a", 1)]);
+    let router = Running::start(&connection, |_| ());
+    router.until("there is a map", |it| it.generation.0 == 1 && it.endpoints == 2);
+    kafka.stop();
+    for _ in 0..300 {
+        assert_eq!(told(&router.ask("GET /v1/keys/fig", "")), "200 fig of a");
     }
-    assert_eq!(refused, 100);
-    pair.until_counted("too_many_connections", 100);
-    drop(resting);
-    await_that("room for another", || pair.try_fig());
-    pair.router.end();
-
-    let pair = Pair::start(|it| it.idle_max = Duration::from_millis(20));
-    let mut resting = TcpStream::connect(pair.router.address).unwrap();
-    assert_eq!(resting.read(&mut [0]).unwrap(), 0, "it is closed");
-    pair.router.end();
+    kafka.start();
+    planner.assign(&[range("", "", "b", 2)]);
+    router.until("the map is newer", |it| it.generation.0 == 2);
+    assert_eq!(told(&router.ask("GET /v1/keys/fig", "")), "200 fig of b");
+    router.end();
+    assert_eq!(logged(&connection).len(), 301, "what was asked meanwhile is logged");
 }
 
 /// A router in this process.
@@ -418,11 +371,11 @@ impl Watch for Looking {
 
 impl Running {
     fn start(connection: &Connection, set: impl FnOnce(&mut Options)) -> Self {
-        let mut config = Config { kafka: connection.clone(), ..Config::default() };
-        config.router.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = Config { kafka: connection.clone(), ..Config::default() };
         let mut options = isotherm::cli::router::options(&config);
         set(&mut options);
-        let router = Router::begin(&options, &Health::new(&[])).unwrap();
+        let router =
+            Router::begin((Ipv4Addr::LOCALHOST, 0).into(), &options, &Health::new(&[])).unwrap();
         let address = router.address();
         let (stop, status) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Status>>::default());
         let mut looking = Looking { stop: stop.clone(), status: status.clone() };

@@ -23,7 +23,7 @@ pub(super) struct Leg {
 #[derive(Debug)]
 pub(super) enum State {
     Open(Aim),
-    Asked { ask: AskId, span: KeySpan, aim: Aim, until: Millis },
+    Asked { ask: AskId, span: KeySpan, aim: Aim, until: Option<Millis> },
     Pausing { until: Millis },
     WaitingForMap { generation: Generation, hint: Option<(Aim, Millis)> },
     Done(Answer),
@@ -53,9 +53,12 @@ impl Leg {
     pub(super) fn due(&self) -> Option<Millis> {
         match &self.state {
             State::Done(_) => None,
-            State::Asked { until, .. } | State::Pausing { until } => Some(*until),
-            State::WaitingForMap { hint: Some((_, until)), .. } => Some(*until),
-            State::WaitingForMap { hint: None, .. } | State::Open(_) => Some(Millis(u64::MAX)),
+            State::Asked { until: Some(until), .. }
+            | State::Pausing { until }
+            | State::WaitingForMap { hint: Some((_, until)), .. } => Some(*until),
+            State::Asked { until: None, .. }
+            | State::WaitingForMap { hint: None, .. }
+            | State::Open(_) => Some(Millis(u64::MAX)),
         }
     }
 
@@ -99,7 +102,7 @@ impl Leg {
             State::Asked { until, .. } => {
                 let node = |it: Option<(NodeId, Epoch)>| it.map(|it| it.0);
                 if node(self.owner.clone()) != node(owner) {
-                    *until = Millis(now.0 + settings.moved_silent_ms).min(*until);
+                    until.get_or_insert(Millis(now.0 + settings.moved_silent_ms));
                 }
             }
             State::Open(_) | State::Done(_) => (),
@@ -109,7 +112,7 @@ impl Leg {
     /// Asks what is open, by a map: returns whom, and what. Which request it is, [`Leg::asked`] says.
     ///
     /// `Err`: nobody owns the key.
-    pub(super) fn ask(&mut self, map: &Lookup, until: Millis) -> Result<Option<(Whom, Read)>, ()> {
+    pub(super) fn ask(&mut self, map: &Lookup) -> Result<Option<(Whom, Read)>, ()> {
         let (State::Open(aim), Some(reading)) = (&self.state, &self.reading) else {
             return Ok(None);
         };
@@ -131,7 +134,7 @@ impl Leg {
         let piece = reading.piece(&owned);
         let read = Read { what: piece.what, epoch: Some(epoch), asked_as };
         let whom = (node.clone(), hint);
-        self.state = State::Asked { ask: AskId::default(), span: piece.span, aim, until };
+        self.state = State::Asked { ask: AskId::default(), span: piece.span, aim, until: None };
         Ok(Some((whom, read)))
     }
 
