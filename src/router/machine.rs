@@ -175,7 +175,8 @@ impl Batch {
             }
             Answer::NotYet { reason: Later::AnswerFull } => {
                 match any_found {
-                    true => it.state = State::Open(aim),
+                    // Of the owner again: by now there may be a newer map than a hint is of.
+                    true => it.state = State::Open(Aim::Owner),
                     false => self.pause(now, leg),
                 }
                 self.count(Retry::AnswerFull);

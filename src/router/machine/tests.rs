@@ -376,6 +376,11 @@ fn reads_that_found_the_answer_full_are_asked_again_at_once_if_others_went_on() 
     let mut tried = Tried::keys(two(), &["a", "b"]);
     tried.answer(vec![Answer::Found(found("a")), later(Later::AnswerFull)]);
     assert_eq!(tried.asks(), ["n1: b@1"]);
+    // But not of a source twice.
+    let mut tried = Tried::keys(two(), &["a", "b"]);
+    tried.answer(vec![source("n3", 7), source("n3", 7)]);
+    tried.answer(vec![Answer::Found(found("a")), later(Later::AnswerFull)]);
+    assert_eq!(tried.asks(), ["n1: b@1"]);
 }
 
 #[test]
