@@ -28,6 +28,7 @@ pub mod heat;
 pub mod quanta;
 pub mod forecast;
 pub mod balance;
+pub mod words;
 pub mod splits;
 pub mod samples;
 pub mod cells;

@@ -14,17 +14,15 @@
 //! * **Stable.** A cell is known by its id, which no cut shifts; a *rank* is its place in key order and
 //!   holds until the next change.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use schemas::{CellId, Key};
 use serde::{Deserialize, Serialize};
 
+use crate::words::{Slots, common_prefix, word_of};
+
 /// More changes than this are merged in one pass; fewer are made in place.
 const IN_PLACE_MAX: usize = 16;
-
-/// The table has at most two to this power slots.
-const SLOT_BITS_MAX: u32 = 18;
 
 /// A change of where cells begin, or of which are sampled.
 ///
@@ -54,7 +52,6 @@ pub struct Splits {
     words: Vec<u64>,
     /// The longest common prefix of all starts but the first, which mostly is the empty key.
     prefix: Vec<u8>,
-    prefix_word: u64,
     slots: Slots,
 }
 
@@ -91,41 +88,8 @@ impl Splits {
         if !first.0.is_empty() && key < first.0.as_slice() {
             return None;
         }
-        match self.compare_prefix(key) {
-            Ordering::Less => Some(0),
-            Ordering::Greater => Some(self.starts.len() - 1),
-            Ordering::Equal => Some(self.rank_by_word(key)),
-        }
-    }
-
-    /// Compares as many leading bytes of a key as the prefix has with the prefix. A short one is
-    /// compared as a number: to call a function for it costs more than all the rest of a look-up.
-    #[inline]
-    fn compare_prefix(&self, key: &[u8]) -> Ordering {
-        let bytes = self.prefix.len();
-        match key.first_chunk::<8>() {
-            _ if bytes == 0 => Ordering::Equal,
-            Some(head) if bytes <= 8 => {
-                let unused = 64 - 8 * bytes as u32;
-                (u64::from_be_bytes(*head) >> unused).cmp(&(self.prefix_word >> unused))
-            }
-            Some(_) | None => key[..key.len().min(bytes)].cmp(self.prefix.as_slice()),
-        }
-    }
-
-    /// Counts the starts but the first that are not greater than a key with their prefix.
-    #[inline]
-    fn rank_by_word(&self, key: &[u8]) -> usize {
-        let word = word_of(&key[self.prefix.len()..]);
-        let words = &self.words[1..];
-        let (low, high) = self.slots.bounds(word, words.len());
-        let count = low + words[low..high].partition_point(|it| *it <= word);
-        if count == low || words[count - 1] != word {
-            return count;
-        }
-        let tied = low + words[low..count].partition_point(|it| *it < word);
-        let starts = &self.starts[1 + tied..1 + count];
-        tied + starts.partition_point(|start| start.0.as_slice() <= key)
+        let words = self.words.get(1..).unwrap_or_default();
+        Some(self.slots.count(&self.prefix, words, key, |it| &self.starts[1 + it].0))
     }
 
     /// Makes the changes of one tick. A start that is not there cannot be removed or watched: that
@@ -203,76 +167,16 @@ impl Splits {
         };
         if self.words.len() != self.starts.len() || prefix != self.prefix.as_slice() {
             self.prefix = prefix.to_vec();
-            self.prefix_word = word_of(&self.prefix);
             self.words = self.starts.iter().map(|start| self.word(start)).collect();
         } else if let [_, second, ..] = self.starts.as_slice() {
             // It may have been the first, without the prefix.
             self.words[1] = self.word(second);
         }
-        self.slots = Slots::new(self.words.get(1..).unwrap_or_default());
+        self.slots = Slots::new(&self.prefix, self.words.get(1..).unwrap_or_default());
     }
 
     fn word(&self, start: &Key) -> u64 {
         word_of(start.0.get(self.prefix.len()..).unwrap_or_default())
-    }
-}
-
-/// The first eight bytes as a number, as if zeros followed: of two keys, the lesser one never has
-/// the greater word.
-#[inline]
-fn word_of(bytes: &[u8]) -> u64 {
-    if let Some(bytes) = bytes.first_chunk() {
-        return u64::from_be_bytes(*bytes);
-    }
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_be_bytes(word)
-}
-
-fn common_prefix<'a>(a: &'a [u8], b: &[u8]) -> &'a [u8] {
-    &a[..a.iter().zip(b).take_while(|(a, b)| a == b).count()]
-}
-
-/// Where the words of each slot begin; a slot is what leading bits, behind those all words share,
-/// have in common.
-#[derive(Clone, Debug, Default)]
-struct Slots {
-    first: u64,
-    last: u64,
-    shift: u32,
-    begins: Vec<u32>,
-}
-
-impl Slots {
-    fn new(words: &[u64]) -> Self {
-        let (Some(&first), Some(&last)) = (words.first(), words.last()) else {
-            return Self::default();
-        };
-        let bits = (usize::BITS - words.len().leading_zeros() + 1).min(SLOT_BITS_MAX);
-        let shift = (u64::BITS - (last - first).leading_zeros()).saturating_sub(bits);
-        let mut begins = vec![0; ((last - first) >> shift) as usize + 2];
-        for word in words {
-            begins[((word - first) >> shift) as usize + 1] += 1;
-        }
-        let mut sum = 0;
-        for count in &mut begins {
-            sum += *count;
-            *count = sum;
-        }
-        Self { first, last, shift, begins }
-    }
-
-    /// Returns between which words a word belongs, if there are any.
-    #[inline]
-    fn bounds(&self, word: u64, words: usize) -> (usize, usize) {
-        if word < self.first || words == 0 {
-            (0, 0)
-        } else if word > self.last {
-            (words, words)
-        } else {
-            let slot = ((word - self.first) >> self.shift) as usize;
-            (self.begins[slot] as usize, self.begins[slot + 1] as usize)
-        }
     }
 }
 

@@ -12,6 +12,7 @@
 
 pub mod layers;
 pub mod channel;
+pub mod router;
 pub mod table;
 mod secrets;
 
@@ -33,6 +34,7 @@ pub struct Config {
     pub kafka: Connection,
     pub planner: Planner,
     pub channel: channel::Channel,
+    pub router: router::Router,
     pub table: table::Table,
     pub costs: Costs,
     pub policy: Policy,
@@ -229,6 +231,7 @@ impl Config {
             "sort them, without duplicates",
         );
         res.extend(self.channel.check());
+        res.extend(self.router.check());
         res.extend(self.table.check());
         res
     }

@@ -4,6 +4,8 @@
 pub mod topics;
 pub mod keys;
 pub mod table;
+pub mod counts;
+pub mod queries;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;
@@ -14,6 +16,7 @@ pub mod channel;
 pub mod store;
 pub mod transfer;
 pub mod worker;
+pub mod router;
 pub mod replay;
 pub mod config;
 pub mod telemetry;

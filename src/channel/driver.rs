@@ -26,13 +26,13 @@ use schemas::wire::{DecodeError, decode, encode};
 use schemas::{Generation, Key, Millis, NodeId};
 use tracing::{debug, warn};
 
-use super::log::Batch;
 use super::machine::{Action, Addressed, Channel, Event, Settings, Waiting};
 use crate::assignment::map::Row;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::group::{self, Claimed, Commit, Group};
 use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output, Record, TopicPartition};
+use crate::queries::Batch;
 use crate::table::rows::Rows;
 use crate::tick::tick_box::Offset;
 

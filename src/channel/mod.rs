@@ -8,5 +8,4 @@
 
 pub mod events;
 pub mod machine;
-pub mod log;
 pub mod driver;

@@ -109,6 +109,17 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
     "#]],
     );
     check(
+        "[router]\nreads_waiting_max = 10\nworker_requests_max = 0\ndeadline = '0s'",
+        expect![[r#"
+            value router.worker_requests_max (isotherm.toml): it must be at least 1
+              leave it out for the default
+            value router.reads_waiting_max (isotherm.toml): a batch of router.batch_reads_max reads could never be taken
+              leave it out for the default
+            value router.deadline (isotherm.toml): every read would be late
+              set it to `30s`
+        "#]],
+    );
+    check(
         "[planner]\ntick = 'soon'",
         expect![[r#"
             type planner.tick (isotherm.toml): `soon` is no duration such as `5s` or `300ms`: expected number at 0

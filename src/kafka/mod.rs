@@ -3,6 +3,7 @@
 //! ```text
 //!  partitions ──> source ──> ticks          ticks ──> sink ──> one transaction each
 //!  a topic, or its end ──> tail             records ──> writer
+//!  queries ──> logger, which holds nobody up
 //!  partitions, by hand ──> follow           a share of a topic's ──> group ──> what is done
 //!  what topics there are <──> admin         whose turn it is <── standby
 //!  embedded: a broker in this process
@@ -20,6 +21,7 @@ mod queues;
 pub mod source;
 pub mod sink;
 pub mod writer;
+pub mod logger;
 pub mod tail;
 pub mod follow;
 pub mod group;

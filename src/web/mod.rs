@@ -13,6 +13,11 @@
 //! here changes anything; still it listens on loopback only, unless configured otherwise.
 
 pub mod reads;
+pub mod clock;
+pub mod problem;
+pub mod listener;
+pub mod front;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -82,20 +87,14 @@ impl Health {
 
 /// Begins to listen, and answers from a thread of its own. Port 0 takes one that is free.
 pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
-    let listener = std::net::TcpListener::bind(listen).with_context(|| {
-        format!("listen on {listen}; if something else does, set `listen` of this process to another port")
-    })?;
-    listener.set_nonblocking(true).context("make the listener non-blocking")?;
+    let listener = bind(listen)?;
     let address = listener.local_addr().context("ask for the address that is listened on")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()
         .context("begin the runtime of the web thread")?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let router = Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(readyz))
-        .with_state(health.conditions.subscribe());
+    let router = routes(health);
     let answer = async move {
         let listener = TcpListener::from_std(listener).context("hand the listener over")?;
         let until = async { stopped.await.unwrap_or(()) };
@@ -109,6 +108,23 @@ pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
     let thread =
         std::thread::Builder::new().name("web".into()).spawn(run).context("begin a thread")?;
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+}
+
+/// Returns a listener that a runtime can take.
+pub fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(listen).with_context(|| {
+        format!("listen on {listen}; if something else does, set `listen` of this process to another port")
+    })?;
+    listener.set_nonblocking(true).context("make the listener non-blocking")?;
+    Ok(listener)
+}
+
+/// Returns what is served of the health, for a process that serves more on the same port.
+pub fn routes(health: &Health) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(health.conditions.subscribe())
 }
 
 impl Server {

@@ -12,3 +12,4 @@ mod planner;
 mod killed;
 mod bad_input;
 mod channel;
+mod router;

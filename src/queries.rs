@@ -1,4 +1,4 @@
-//! Gathers what the channel asks of the index, to be logged in batches.
+//! Gathers what a process asks of the index, to be logged in batches.
 
 use schemas::Millis;
 use schemas::query_log::{QueriesLogged, QueryLogged};

@@ -1,0 +1,132 @@
+//! Measures how fast the router finds who owns a key, while new maps take the place of old ones.
+//!
+//! `cargo bench --bench router`. One thread looks keys up, each by the newest map, as a read does; another
+//! puts a new map there every 10 ms, built from all of its ranges. The rate is by the CPU time of
+//! the thread that looks up.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cpu_time::ThreadTime;
+use isotherm::assignment::map::{Map, Row};
+use isotherm::router::lookup::Lookup;
+use isotherm::router::maps::{Maps, Offered};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+use schemas::assignment::{Assignment, Source};
+use schemas::{Epoch, Generation, Inbox, Key, NodeId};
+
+const RANGES: u64 = 100_000;
+const NODES: u64 = 1_000;
+const KEYS: usize = 1 << 16;
+const EVERY: Duration = Duration::from_millis(10);
+const FOR: Duration = Duration::from_secs(3);
+
+fn main() {
+    // `cargo test --benches` runs this, too: it is no test.
+    if !std::env::args().any(|it| it == "--bench") {
+        return;
+    }
+    println!(
+        "{RANGES} ranges on {NODES} nodes; a map is offered every {} ms\n{:>24} {:>10} {:>24} {:>10}",
+        EVERY.as_millis(),
+        "keys",
+        "maps",
+        "look-ups (million/s CPU)",
+        "new maps"
+    );
+    for (name, key) in [("user/HEX", hex as fn(u64) -> Vec<u8>), ("8 bytes", bytes)] {
+        let map = map(key);
+        let started = Instant::now();
+        let lookup = Lookup::new(&map, Generation(1));
+        let built = started.elapsed();
+        of(name, "none", key, lookup.clone(), None);
+        let mut build = |generation| Lookup::new(&map, Generation(generation));
+        of(name, "built", key, lookup.clone(), Some(&mut build));
+        println!("{name:>24} one is built in {:.1} ms", built.as_secs_f64() * 1e3);
+    }
+}
+
+/// Looks keys up for a while, and tells how fast.
+fn of(
+    name: &str,
+    maps_are: &str,
+    key: fn(u64) -> Vec<u8>,
+    first: Lookup,
+    next: Option<&mut (dyn FnMut(u64) -> Lookup + Send)>,
+) {
+    let mut rng = Pcg64::seed_from_u64(7);
+    let keys: Vec<_> = (0..KEYS).map(|_| key(rng.random())).collect();
+    let maps = Maps::default();
+    assert_eq!(maps.offer(first), Offered::Taken);
+    let (ended, mut offered) = (AtomicBool::new(false), 0);
+    let rate = thread::scope(|scope| {
+        let offering = next.map(|next| {
+            let (maps, ended) = (&maps, &ended);
+            scope.spawn(move || {
+                let mut due = Instant::now();
+                let mut count = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    assert_eq!(maps.offer(next(count + 2)), Offered::Taken);
+                    count += 1;
+                    due += EVERY;
+                    thread::park_timeout(due.saturating_duration_since(Instant::now()));
+                }
+                count
+            })
+        });
+        let (started, cpu) = (Instant::now(), ThreadTime::now());
+        let mut looked_up = 0;
+        let mut epochs = 0;
+        while started.elapsed() < FOR {
+            for key in &keys {
+                let map = maps.load();
+                epochs += map.owner(black_box(key)).map_or(0, |it| it.epoch.0);
+            }
+            looked_up += keys.len();
+        }
+        black_box(epochs);
+        let rate = looked_up as f64 / cpu.elapsed().as_secs_f64() / 1e6;
+        ended.store(true, Ordering::Relaxed);
+        offered = offering.map_or(0, |it| it.join().expect("maps are offered to the end"));
+        rate
+    });
+    println!("{name:>24} {maps_are:>10} {rate:>24.1} {offered:>10}");
+}
+
+fn map(key: fn(u64) -> Vec<u8>) -> Map {
+    let mut rng = Pcg64::seed_from_u64(1);
+    let mut starts: Vec<_> = (1..RANGES).map(|_| Key(key(rng.random()))).collect();
+    starts.push(Key::default());
+    starts.sort_unstable();
+    starts.dedup();
+    let mut map = Map::default();
+    for (n, start) in starts.iter().enumerate() {
+        let assignment = Assignment {
+            range_start: start.clone(),
+            range_end: starts.get(n + 1).cloned().unwrap_or_default(),
+            node: NodeId(format!("node-{}", n as u64 % NODES)),
+            inbox: Inbox(0),
+            epoch: Epoch(1),
+            generation: Generation(1),
+            last: n + 1 == starts.len(),
+            migration: None,
+            source: Source::None,
+            source_node: None,
+            source_epoch: Epoch(0),
+        };
+        let row = Row { start: start.clone(), assignment: Some(assignment) };
+        map.apply(&row).expect("ranges are disjoint");
+    }
+    map
+}
+
+fn hex(number: u64) -> Vec<u8> {
+    format!("user/{number:016x}").into_bytes()
+}
+
+fn bytes(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
