@@ -172,7 +172,7 @@ fn memory() {
     println!(
         "\nmemory at a budget of {} MiB, entries of {} MiB: peak {} MiB when written, {} when read",
         BUDGET_BYTES >> 20,
-        rows * PAYLOAD as u64 >> 20,
+        (rows * PAYLOAD as u64) >> 20,
         peak(written),
         peak(resident_bytes("VmHWM:")),
     );
