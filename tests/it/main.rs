@@ -11,4 +11,5 @@ mod world;
 mod planner;
 mod killed;
 mod bad_input;
+mod moved;
 mod channel;
