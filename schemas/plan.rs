@@ -33,6 +33,9 @@ pub struct Planned {
     pub rests_on: Vec<HeatCited>,
     /// Load that no split can help, in millionths of the total.
     pub unsplittable_ppm: u32,
+    /// Commands of people that were answered in this tick, each of them once.
+    #[serde(default)]
+    pub commands: Vec<CommandAnswered>,
 }
 
 record!(Planned, "plan");
@@ -116,6 +119,26 @@ pub struct Rejected {
     /// The number that decided, and what it was held against.
     pub value: i64,
     pub limit: i64,
+}
+
+/// What became of something that a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandAnswered {
+    pub command: String,
+    /// Such as `MOVE`.
+    pub verb: String,
+    pub actor: String,
+    /// As the person says.
+    pub reason: String,
+    /// What was started; `None` if it is refused.
+    #[serde(default)]
+    pub migration: Option<MigrationId>,
+    /// A stable code, such as `unsettled` or `budget_bytes`; `None` if it is carried out.
+    #[serde(default)]
+    pub refused: Option<String>,
+    /// The same for a person to read, with names and numbers.
+    #[serde(default)]
+    pub detail: String,
 }
 
 /// A published forecast, as it stood when the decision was made.

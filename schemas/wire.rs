@@ -262,7 +262,7 @@ mod tests {
         check_missing::<QueriesLogged>(3);
         check_missing::<crate::node_capacity::NodeCapacity>(10);
         check_missing::<crate::heatmap::RangeHeated>(1);
-        check_missing::<crate::plan::Planned>(3);
+        check_missing::<crate::plan::Planned>(4);
         check_missing::<crate::migrate_range::MigrateRange>(2);
         check_missing::<migration_status::MigrationStatus>(5);
         check_missing::<crate::assignment::Assignment>(2);

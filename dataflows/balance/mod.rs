@@ -55,6 +55,7 @@ use crate::Tick;
 use crate::forecast::RangeForecast;
 use crate::heat::Rolling;
 use board::Board;
+pub use explain::Refusal;
 use explain::Refusals;
 use policy::Policy;
 
@@ -131,12 +132,25 @@ pub struct Budget {
     pub churn_bytes: u64,
 }
 
+/// A move that a person wants, of a range that is settled, to a node that takes ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub span: KeySpan,
+    pub node: NodeId,
+}
+
 /// Decides what is to be done at the end of a tick.
 pub fn decide(situation: &Situation) -> Decision {
+    decide_after(situation, &[])
+}
+
+/// Decides what is to be done after the moves that people want.
+pub fn decide_after(situation: &Situation, wanted: &[Wanted]) -> Decision {
     let mut board = Board::new(situation);
     let mut refusals = Refusals::default();
     let why = explain::pressed(&board);
-    let moves = moves::choose(&mut board, &mut refusals);
+    let (mut moves, refused) = moves::by_hand(&mut board, wanted);
+    moves.extend(moves::choose(&mut board, &mut refusals));
     let splits = splits::choose(&mut board, &mut refusals);
     let joins = joins::choose(&mut board);
     Decision {
@@ -145,8 +159,15 @@ pub fn decide(situation: &Situation) -> Decision {
         moves,
         joins,
         rejected: refusals.told(situation),
+        refused,
         unsplittable_ppm: explain::unsplittable_ppm(&board),
     }
+}
+
+/// Decides on what people want alone, within the same budget.
+pub fn decide_by_hand(situation: &Situation, wanted: &[Wanted]) -> Decision {
+    let (moves, refused) = moves::by_hand(&mut Board::new(situation), wanted);
+    Decision { moves, refused, ..Decision::default() }
 }
 
 /// What is to be done, and what not, with reasons. Ranges are named by their spans.
@@ -157,6 +178,8 @@ pub struct Decision {
     pub moves: Vec<plan::MoveChosen>,
     pub joins: Vec<plan::JoinChosen>,
     pub rejected: Vec<plan::Rejected>,
+    /// What stands against moves that people want, by their place among these.
+    pub refused: Vec<(usize, Refusal)>,
     /// Load that no split can help, in millionths of the total.
     pub unsplittable_ppm: u32,
 }

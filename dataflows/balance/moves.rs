@@ -11,12 +11,13 @@
 
 use std::cmp::Reverse;
 
+use schemas::NodeId;
 use schemas::plan::MoveChosen;
 
-use super::Range;
 use super::board::{Board, Seat};
 use super::explain::{self, Reason, Refusal, Refusals};
 use super::load::{Load, permille};
+use super::{Range, Wanted};
 
 /// A move that may be made, with its numbers.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,43 @@ pub fn choose(board: &mut Board<'_>, refusals: &mut Refusals) -> Vec<MoveChosen>
         }
     }
     moves
+}
+
+/// Takes the moves that people want, in their order, as far as the budget goes; what stands against
+/// the others is told by their place. What they cost is booked before anything else is chosen.
+pub fn by_hand(
+    board: &mut Board<'_>,
+    wanted: &[Wanted],
+) -> (Vec<MoveChosen>, Vec<(usize, Refusal)>) {
+    let (mut moves, mut refused) = (Vec::new(), Vec::new());
+    for (place, it) in wanted.iter().enumerate() {
+        match one_by_hand(board, it) {
+            Ok(chosen) => moves.push(chosen),
+            Err(refusal) => refused.push((place, refusal)),
+        }
+    }
+    (moves, refused)
+}
+
+fn one_by_hand(board: &mut Board<'_>, wanted: &Wanted) -> Result<MoveChosen, Refusal> {
+    let found = board.situation.ranges.iter().position(|it| it.span == wanted.span);
+    let index = found.expect("what is wanted was checked: it is a range");
+    let range = board.range(index);
+    if board.touched[index] {
+        return Err(Refusal::new(Reason::InFlight, 1, 0));
+    }
+    let seat = |node: &NodeId| board.seats.iter().position(|it| it.id == node);
+    let [Some(source), Some(destination)] = [&range.node, &wanted.node].map(seat) else {
+        panic!("what is wanted was checked: both nodes state what they can do")
+    };
+    fits_budget(board, range, source, destination)?;
+    let seats = [source, destination].map(|place| &board.seats[place]);
+    let transfer_ms = transfer_ms(board, range.bytes, seats);
+    let copying_ms = copying_ms(board, range.bytes, seats);
+    let cost_ms =
+        transfer_ms.saturating_add(copying_ms).saturating_add(board.situation.policy.disruption_ms);
+    let chosen = carry_out(board, source, Offer { index, destination, benefit_ms: 0, cost_ms });
+    Ok(MoveChosen { reason: "by_hand".to_owned(), ..chosen })
 }
 
 fn most_pressed(board: &Board<'_>, given_up: &[bool]) -> Option<usize> {

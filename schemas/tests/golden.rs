@@ -17,7 +17,7 @@ use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::node_capacity::{NodeCapacity, NodeState, RangeHeld};
 use schemas::operator_command::{self, OperatorCommand};
 use schemas::plan::{
-    HeatCited, JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen,
+    CommandAnswered, HeatCited, JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen,
 };
 use schemas::planner_progress::{Progress, RecordAt, SnapshotChunk, Span, TickDone, TotalForecast};
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
@@ -182,7 +182,30 @@ fn plan() {
             writes: forecast(0),
         }],
         unsplittable_ppm: 42,
+        commands: commands(),
     }]);
+}
+
+fn commands() -> Vec<CommandAnswered> {
+    let done = CommandAnswered {
+        command: "c-1".to_owned(),
+        verb: "MOVE".to_owned(),
+        actor: "ops@nü".to_owned(),
+        reason: "make room".to_owned(),
+        migration: Some(MigrationId(7)),
+        refused: None,
+        detail: String::new(),
+    };
+    let refused = CommandAnswered {
+        command: "c-2".to_owned(),
+        verb: "DRAIN".to_owned(),
+        actor: "ops".to_owned(),
+        reason: String::new(),
+        migration: None,
+        refused: Some("not_supported".to_owned()),
+        detail: "DRAIN is not supported yet".to_owned(),
+    };
+    vec![done, refused]
 }
 
 fn nodes_pressed() -> Vec<NodePressed> {

@@ -27,6 +27,10 @@ pub mod values;
 pub mod columns;
 pub mod plan;
 pub mod told;
+pub mod index;
+pub mod range;
+pub mod node;
+pub mod move_range;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -87,6 +91,14 @@ pub enum Command {
     /// Read plans: what was decided, and why
     #[command(subcommand)]
     Plan(plan::PlanCommand),
+    /// See who owns which range
+    #[command(subcommand)]
+    Range(range::RangeCommand),
+    /// See the nodes, as they report
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Move a range to a node by hand
+    Move(move_range::MoveArgs),
     /// Read the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -127,6 +139,9 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),
         Command::Tail(args) => tail::run(&shared.settled(Vec::new())?, &args),
         Command::Plan(command) => plan::run(&shared.settled(Vec::new())?, &command),
+        Command::Range(command) => range::run(&shared.settled(Vec::new())?, &command),
+        Command::Node(command) => node::run(&shared.settled(Vec::new())?, &command),
+        Command::Move(args) => move_range::run(&shared.settled(Vec::new())?, &args),
         Command::Config(command) => config::run(&shared.load(Vec::new())?, &command),
         Command::Completions(args) => completions::run(&args),
     }

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!  plan p-212 · tick 41 (… to …) · auto · digest 5f1c…
+//!  asked     what people asked, and what became of it
 //!  why       which node, when, how warm
 //!  chosen    what moves, is split, is joined; what it brings and costs
 //!  rejected  what was considered, and the number that decided
 //!  rests on  which heatmap, inputs and policy
 //! ```
 
-use schemas::plan::{JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen};
+use schemas::plan::{
+    CommandAnswered, JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen,
+};
 
 use super::keys::KeyFormat;
 
@@ -18,6 +21,7 @@ const DIGEST_SHOWN: usize = 8;
 /// Returns the plan as text, with a newline at its end.
 pub fn told(plan: &Planned, keys: KeyFormat) -> String {
     let mut res = format!("{}\n", title(plan));
+    section(&mut res, "asked", plan.commands.iter().map(answered).collect());
     section(&mut res, "why", plan.why.iter().map(why).collect());
     let mut chosen: Vec<String> = plan.moves.iter().flat_map(|it| moved(it, keys)).collect();
     chosen.extend(plan.splits.iter().map(|it| split(it, keys)));
@@ -57,7 +61,10 @@ pub fn phrase(plan: &Planned) -> String {
     let splits = plan.splits.iter().map(|it| &it.reason);
     let joins = plan.joins.iter().map(|it| &it.reason);
     match plan.why.as_slice() {
-        [] => moves.chain(splits).chain(joins).next().map_or("-".into(), |it| words(it)),
+        [] => {
+            let asked = plan.commands.first().map(|it| &it.verb);
+            moves.chain(splits).chain(joins).chain(asked).next().map_or("-".into(), |it| words(it))
+        }
         [one] => warmth(one),
         [first, more @ ..] => format!("{}, and {} more", warmth(first), more.len()),
     }
@@ -160,6 +167,20 @@ fn warmth(it: &NodePressed) -> String {
     format!("{} {when}", it.node)
 }
 
+/// What became of what a person asked.
+pub fn answered(it: &CommandAnswered) -> String {
+    let reason = match it.reason.as_str() {
+        "" => String::new(),
+        reason => format!(", because {reason:?}"),
+    };
+    let what = match (&it.refused, it.migration) {
+        (Some(code), _) => format!("refused, {}: {}", words(code), it.detail),
+        (None, Some(id)) => format!("begun as {id}"),
+        (None, None) => "done".into(),
+    };
+    format!("{} {} by {:?}{reason}: {what}", it.verb, it.command, it.actor)
+}
+
 fn moved(it: &MoveChosen, keys: KeyFormat) -> [String; 2] {
     let span = keys.span(&it.range_start, &it.range_end);
     let id = it.migration.map_or(String::new(), |id| format!("   {id}"));
@@ -171,7 +192,7 @@ fn moved(it: &MoveChosen, keys: KeyFormat) -> [String; 2] {
         node_seconds(it.cost_ms),
         bytes_told(it.bytes),
         percent(it.share_ppm),
-        it.reason,
+        words(&it.reason),
     );
     let second = format!(
         "  {} {} → {}, {} {} → {} (mean-30 at .9)",

@@ -6,7 +6,8 @@
 //!                     └─ an assignment stands ──── it is adopted ┘
 //! ```
 //!
-//! Reads: query_log, node_capacity, migration_status, assignment, planner_progress.
+//! Reads: query_log, node_capacity, migration_status, operator_command, assignment,
+//! planner_progress.
 //! Writes: heatmap, plan, migrate_range, migration_status, assignment, planner_progress, dead_letter.
 //!
 //! A restart takes the newest valid snapshot, runs the boxes that were recorded since, drops what

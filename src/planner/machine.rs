@@ -15,6 +15,7 @@
 //! * **One generation a tick**: what is committed, relabelled or given away in a tick goes together.
 
 mod take;
+mod operate;
 mod decide;
 mod settle;
 mod tell;
@@ -36,11 +37,12 @@ use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
-use schemas::plan::{HeatCited, Planned};
+use schemas::plan::{CommandAnswered, HeatCited, Planned};
 use schemas::planner_progress::TickDone;
 use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId, dead_letter};
 use serde::{Deserialize, Serialize};
 
+use super::commands::Commands;
 use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::ranges::{RangeState, Ranges};
@@ -78,6 +80,8 @@ pub struct State {
     pub total: RangeForecast,
     pub published: BTreeMap<Key, RangeHeated>,
     pub ledger: Ledger,
+    /// What people ask, until it is answered.
+    pub commands: Commands,
     /// Of the settings that were written to progress last.
     pub policy_digest: String,
     /// Of the last plan that only said why nothing is done, so that it is said once.
@@ -187,6 +191,10 @@ struct Turn {
     queries: u64,
     late: u64,
     decision: Decision,
+    /// To people, in the order in which they asked.
+    answers: Vec<CommandAnswered>,
+    /// The ranges that they want to be moved, with the place of the answer.
+    wanted: Vec<(KeySpan, usize)>,
     /// The published forecasts that the decision rests on.
     rests_on: Vec<HeatCited>,
     /// Ranges whose published heat may have changed.
@@ -347,6 +355,7 @@ fn begin(settings: Settings, ranges: Ranges, cells: Cells) -> State {
         total: RangeForecast::default(),
         published: BTreeMap::new(),
         ledger: Ledger::default(),
+        commands: Commands::default(),
         policy_digest: String::new(),
         last_refusal: String::new(),
         settings,

@@ -4,6 +4,7 @@ pub mod settings;
 pub mod fleet;
 pub mod ranges;
 pub mod ledger;
+pub mod commands;
 pub mod publish;
 pub mod snapshot;
 pub mod machine;

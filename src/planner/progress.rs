@@ -27,7 +27,8 @@ use crate::kafka::tail::{Start, scan};
 use crate::tick::tick_box::TickBox;
 
 /// The topics that a planner reads tick by tick.
-pub const INPUTS: [&str; 3] = ["query_log", "node_capacity", "migration_status"];
+pub const INPUTS: [&str; 4] =
+    ["query_log", "node_capacity", "migration_status", "operator_command"];
 
 /// What a planner of some id has left behind.
 #[derive(Default)]

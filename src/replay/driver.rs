@@ -6,8 +6,8 @@
 //!  a topic of any cluster ──────┘   twice: isotherm, reactive └─> recount          └──> planner
 //! ```
 //!
-//! Reads: assignment, heatmap, migrate_range, migration_status, node_capacity, plan, planner_progress,
-//! query_log.
+//! Reads: assignment, heatmap, migrate_range, migration_status, node_capacity, operator_command,
+//! plan, planner_progress, query_log.
 //! Writes: nothing.
 //!
 //! That is what replay as a whole may ask of a cluster. What is run here reads a log of queries and

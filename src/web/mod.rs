@@ -13,6 +13,7 @@
 //! here changes anything; still it listens on loopback only, unless configured otherwise.
 
 pub mod reads;
+pub mod held;
 pub mod clock;
 pub mod problem;
 pub mod listener;

@@ -174,17 +174,17 @@ pub struct FoundEntry {
     pub payload: Vec<u8>,
 }
 
-mod text {
+pub(super) mod text {
     use schemas::Key;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     use crate::config::{key_of, text_of_key};
 
-    pub(super) fn serialize<S: Serializer>(key: &Key, to: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::web) fn serialize<S: Serializer>(key: &Key, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&text_of_key(key))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Key, D::Error> {
+    pub(in crate::web) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Key, D::Error> {
         key_of(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

@@ -11,5 +11,6 @@ mod world;
 mod planner;
 mod killed;
 mod bad_input;
+mod moved;
 mod channel;
 mod router;

@@ -60,6 +60,8 @@ const STAY: u64 = 60;
 pub struct World {
     pub connection: Connection,
     pub folder: tempfile::TempDir,
+    /// Of the planners that are started from now on.
+    pub mode: &'static str,
     _here: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -90,7 +92,7 @@ impl World {
         }
         Admin::open(&connection).unwrap().create(&topics).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Some(Self { connection, folder, _here: Some(here) })
+        Some(Self { connection, folder, mode: "auto", _here: Some(here) })
     }
 
     /// Lets go of the broker, so that this test may stop it.
@@ -130,12 +132,14 @@ impl World {
 
     pub fn configuration(&self, port: &str) -> String {
         let Connection { bootstrap_servers, prefix, .. } = &self.connection;
+        let mode = self.mode;
         format!(
             r#"
             [kafka]
             bootstrap_servers = "{bootstrap_servers}"
             prefix = "{prefix}"
             [planner]
+            mode = "{mode}"
             tick = "{TICK_MS}ms"
             grace = "100ms"
             stale_max_ticks = 50

@@ -9,6 +9,7 @@ use schemas::migrate_range::Command;
 use schemas::plan::Planned;
 use tracing::{debug, info, warn};
 
+use super::super::told::answered;
 use super::Stopping;
 use crate::config::Config;
 use crate::kafka::source::Stop;
@@ -245,6 +246,9 @@ impl Watch for Watching<'_> {
 }
 
 fn tell(plan: &Planned) {
+    for it in &plan.commands {
+        info!("{}", answered(it));
+    }
     let Planned { plan: id, moves, splits, joins, rejected, .. } = plan;
     let why: Vec<&str> = plan.why.iter().map(|it| it.node.0.as_str()).collect();
     info!(

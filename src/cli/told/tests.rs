@@ -92,6 +92,7 @@ pub fn plan() -> Planned {
         ],
         rests_on: vec![cited("k 0.219", 41), cited("k 0.228", 41), cited("k 0.8", 40)],
         unsplittable_ppm: 12_345,
+        commands: Vec::new(),
     }
 }
 

@@ -45,6 +45,11 @@ impl Flight {
         }
     }
 
+    /// Tells whether it has ended, and is still to be forgotten.
+    pub fn is_over(&self) -> bool {
+        self.outcome().is_some()
+    }
+
     pub(super) fn outcome(&self) -> Option<Outcome> {
         match &self.life {
             Life::Move(machine) => match machine.state() {

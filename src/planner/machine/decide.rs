@@ -43,13 +43,10 @@ impl Planner {
         self.take_pressure(pressure);
         let intended = self.intended();
         let mut desired = intended.clone();
-        if self.may_plan() {
-            let situation = self.situation();
-            let mut decision = balance::decide(&situation);
-            decision.joins.retain(|it| self.has_one_inbox(it));
-            self.turn.decision = decision;
-            carry_out(&mut desired, &self.turn.decision);
-        }
+        let mut decision = self.decision(self.may_plan());
+        decision.joins.retain(|it| self.has_one_inbox(it));
+        self.turn.decision = decision;
+        carry_out(&mut desired, &self.turn.decision);
         let current = rows(&self.current, &intended);
         let wanted = Wanted { current, desired: rows(&self.desired, &desired) };
         (self.current, self.desired) = (intended, desired);
@@ -93,7 +90,7 @@ impl Planner {
         }
     }
 
-    fn situation(&self) -> Situation {
+    pub(super) fn situation(&self) -> Situation {
         let state = &self.state;
         let ranges = state.ranges.iter().filter_map(|it| self.range(it)).collect();
         Situation {

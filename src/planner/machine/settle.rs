@@ -186,6 +186,7 @@ impl Planner {
             if let Some(told) = told.iter_mut().find(|it| it.range_start == span.start) {
                 told.migration = Some(id);
             }
+            self.begun(span, id);
         }
         let generation = self.state.map.generation();
         while let Some(action) = self.state.migrations.poll_action(generation) {

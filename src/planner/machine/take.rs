@@ -1,4 +1,4 @@
-//! Takes in what a tick brings: reports and statuses, then what the dataflow made of the queries.
+//! Takes in what a tick brings: reports, statuses and commands, then what the dataflow made of the queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +9,7 @@ use dataflows::tally::Payload;
 use differential_dataflow::difference::{IsZero, Semigroup};
 use schemas::migration_status::MigrationStatus;
 use schemas::node_capacity::NodeCapacity;
+use schemas::operator_command::OperatorCommand;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, decode};
 use schemas::{CellId, Millis, NodeId, RangeId};
@@ -47,6 +48,7 @@ impl Planner {
                 QueriesLogged::TOPIC => payloads.extend(payload(record)),
                 NodeCapacity::TOPIC => self.take_report(record),
                 MigrationStatus::TOPIC => self.take_status(record),
+                OperatorCommand::TOPIC => self.take_command(record),
                 other => unreachable!("{other} is not an input of a planner"),
             }
         }
@@ -91,6 +93,20 @@ impl Planner {
                 let detail = err.to_string();
                 self.turn.dead.push(dead(record, err.code(), &detail));
             }
+        }
+    }
+
+    fn take_command(&mut self, record: Record) {
+        let Some(value) = &record.value else { return };
+        let refused = match decode::<OperatorCommand>(value) {
+            Ok(command) => {
+                let res = self.state.commands.given(record.stamp, command);
+                res.err().map(|it| (it.code(), it.to_string()))
+            }
+            Err(err) => Some((err.code(), err.to_string())),
+        };
+        if let Some((reason, detail)) = refused {
+            self.turn.dead.push(dead(record, reason, &detail));
         }
     }
 

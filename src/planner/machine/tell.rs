@@ -78,8 +78,9 @@ impl Planner {
             rejected: decision.rejected,
             rests_on: std::mem::take(&mut self.turn.rests_on),
             unsplittable_ppm: decision.unsplittable_ppm,
+            commands: std::mem::take(&mut self.turn.answers),
         };
-        if done == 0 {
+        if done == 0 && plan.commands.is_empty() {
             // Why nothing is done is said once, not at every tick.
             let refusal = digest_of(&(
                 plan.why.iter().map(|it| &it.node).collect::<Vec<_>>(),
@@ -90,7 +91,8 @@ impl Planner {
             }
             self.state.last_refusal = refusal;
         }
-        plan.inputs_digest = digest_of(&(&plan.rests_on, &plan.why, &plan.policy_digest));
+        plan.inputs_digest =
+            digest_of(&(&plan.rests_on, &plan.why, &plan.policy_digest, &plan.commands));
         plan.digest = digest_of(&plan);
         Some(plan)
     }

@@ -1,4 +1,5 @@
 mod world;
+mod operator;
 mod audit;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use crate::planner::settings::Mode;
 use crate::planner::snapshot::{FORMAT, Gatherer, assemble};
 
 /// What must have happened over all seeds, or else the test proves nothing.
-const EVENTS: [&str; 11] = [
+const EVENTS: [&str; 19] = [
     "cells cut",
     "cells joined",
     "splits",
@@ -38,6 +39,14 @@ const EVENTS: [&str; 11] = [
     "committed though stale",
     "budget_churn",
     "cooling_down",
+    "moved by hand",
+    "refused: unsettled",
+    "refused: unknown_node",
+    "refused: already_there",
+    "refused: not_supported",
+    "refused: no_assignment",
+    "refused: not_a_range",
+    "refused: budget_moves",
 ];
 
 #[test]
@@ -219,6 +228,24 @@ fn observing_planner_shares_out_and_plans_nothing() {
         generations += usize::from(!outputs.assignments.is_empty());
     });
     assert_eq!(generations, 1, "the birth");
+}
+
+#[test]
+fn planner_that_observes_moves_what_it_is_told_to_and_nothing_else() {
+    let mut world = World::new(9);
+    world.settings.mode = Mode::Observe;
+    let settings = world.settings.clone();
+    let mut planner = Planner::new(settings.clone());
+    let mut engine = driver::start(&settings, 1).unwrap();
+    let mut audit = Audit::new(settings.clone());
+    world.run(&mut planner, &mut engine, 30, |planner, recorded, outputs| {
+        audit.tick(planner, recorded, outputs);
+        let Some(plan) = &outputs.plan else { return };
+        assert!(plan.moves.iter().all(|it| it.reason == "by_hand"));
+        assert_eq!((plan.splits.len(), plan.joins.len(), plan.mode.as_str()), (0, 0, "observe"));
+    });
+    let count = |what: &str| audit.counts.get(what).copied().unwrap_or(0);
+    assert!(count("moved by hand") > 0 && count("complete") > 0, "{:?}", audit.counts);
 }
 
 #[test]

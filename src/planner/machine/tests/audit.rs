@@ -9,6 +9,7 @@ use schemas::assignment::{Assignment, Source};
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::{Command, MigrateRange};
 use schemas::migration_status::{MigrationStatus, Phase, Status};
+use schemas::operator_command::OperatorCommand;
 use schemas::plan::Planned;
 use schemas::query_log::{Op, QueriesLogged};
 use schemas::wire::{Record as _, decode};
@@ -37,6 +38,9 @@ pub struct Audit {
     /// Cost of all queries, tick by tick.
     costs: BTreeMap<Tick, u64>,
     cells: BTreeSet<CellId>,
+    /// What people asked and was not answered yet, and all ids there were.
+    asked: BTreeMap<String, OperatorCommand>,
+    ids: BTreeSet<String>,
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -61,6 +65,8 @@ impl Audit {
             started: Vec::new(),
             costs: BTreeMap::new(),
             cells: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            ids: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -69,6 +75,8 @@ impl Audit {
     /// counts heat from now on.
     pub fn adopted(&mut self) {
         self.costs.clear();
+        // What was not answered by then is not read again.
+        self.asked.clear();
         self.open.values_mut().for_each(|it| it.start.deadline = Millis(0));
     }
 
@@ -84,15 +92,16 @@ impl Audit {
         self.hear(recorded);
         if let Some(plan) = &outputs.plan {
             self.check_plan(plan, recorded.bounds.stale);
+            self.check_answers(plan);
         }
+        assert!(recorded.bounds.stale || self.asked.is_empty(), "{:?} wait", self.asked);
         self.check_generation(outputs, recorded.bounds.stale);
         let statuses: Vec<MigrationStatus> = records(&outputs.outputs, MigrationStatus::TOPIC);
-        for it in &outputs.commands {
-            match it.command {
-                Command::Start => self.check_start(tick, it, &statuses),
-                Command::Cancel => self.check_cancel(it, end_ms),
-                Command::Unknown => panic!("no such command is written"),
-            }
+        let (starts, others): (Vec<_>, Vec<_>) =
+            outputs.commands.iter().partition(|it| it.command == Command::Start);
+        for it in others {
+            assert_eq!(it.command, Command::Cancel, "no such command is written");
+            self.check_cancel(it, end_ms);
         }
         for it in statuses.iter().filter(|it| it.status == Status::Failed) {
             let Some(open) = self.open.get(&it.migration) else {
@@ -101,12 +110,17 @@ impl Audit {
                 continue;
             };
             let cancelled = open.cancelled.expect("only what is cancelled fails by silence");
+            // Who adopts counts from the tick's begin, at which it did.
+            let is_adopted = open.start.deadline == Millis(0);
+            let cancelled = cancelled - if is_adopted { self.settings.tick_ms } else { 0 };
             assert!(cancelled + self.settings.cancel_grace_ms <= end_ms);
             self.count("failed by silence");
         }
         for it in &outputs.ended {
             self.check_end(it.migration, it.outcome);
         }
+        // A range whose migration has ended in this tick may go on.
+        starts.into_iter().for_each(|it| self.check_start(tick, it, &statuses));
         self.check_budget(tick);
     }
 
@@ -206,6 +220,35 @@ impl Audit {
             let Some(open) = self.open.get_mut(&it.migration) else { continue };
             open.ready |=
                 it.teller == open.start.destination_node && it.phase == Some(Phase::Ready);
+        }
+        for record in recorded.records.iter().filter(|it| it.at.topic == OperatorCommand::TOPIC) {
+            if let Ok(it) = decode::<OperatorCommand>(record.value.as_ref().unwrap())
+                && self.ids.insert(it.id.clone())
+            {
+                self.asked.insert(it.id.clone(), it);
+            }
+        }
+    }
+
+    /// Every command is answered once; what is not refused has begun, as it was asked.
+    fn check_answers(&mut self, plan: &Planned) {
+        for it in &plan.commands {
+            let asked = self.asked.remove(&it.command).expect("an answer is to a question");
+            match (&it.refused, it.migration) {
+                (Some(code), None) => {
+                    assert!(!it.detail.is_empty(), "{code} is told in words");
+                    self.count(&format!("refused: {code}"));
+                }
+                (None, Some(id)) => {
+                    let chosen = plan.moves.iter().find(|it| it.migration == Some(id));
+                    let chosen = chosen.expect("what has begun is among the moves");
+                    assert_eq!(chosen.reason, "by_hand");
+                    assert_eq!(asked.node.as_ref(), Some(&chosen.destination));
+                    assert_eq!(asked.range_start.as_ref(), Some(&chosen.range_start));
+                    self.count("moved by hand");
+                }
+                (Some(_), Some(_)) | (None, None) => panic!("neither refused nor begun: {it:?}"),
+            }
         }
     }
 

@@ -19,10 +19,12 @@ use rand_pcg::Pcg64;
 use schemas::migrate_range::Command;
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::node_capacity::NodeCapacity;
+use schemas::operator_command::OperatorCommand;
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
 use schemas::wire::{Record as _, encode};
 use schemas::{Epoch, Key, KeySpan, MigrationId, Millis, NodeId};
 
+use super::operator::Operator;
 use crate::assignment::birth;
 use crate::kafka::source::FilledBox;
 use crate::kafka::{Record, TopicPartition};
@@ -72,6 +74,7 @@ pub struct World {
     /// Migrations of which nobody hears.
     muted: BTreeSet<MigrationId>,
     shape: Shape,
+    operator: Operator,
 }
 
 /// How the load of a world is.
@@ -169,6 +172,7 @@ impl World {
             coming: BTreeMap::new(),
             muted: BTreeSet::new(),
             shape,
+            operator: Operator::new(seed),
         }
     }
 
@@ -239,6 +243,9 @@ impl World {
         for (i, (stamp, report)) in answers.reports.into_iter().enumerate() {
             self.report(i as u32, stamp, report, &mut records);
         }
+        for value in self.operator.commands() {
+            records.push(self.record(OperatorCommand::TOPIC, 0, from, Some(value)));
+        }
         let mut from_future = Vec::new();
         if self.rng.random_bool(0.03) {
             let value = Some(vec![1, 2, 3]);
@@ -274,6 +281,7 @@ impl World {
         }
         for (start, it) in &outputs.assignments {
             self.executor.assigned(now, start.clone(), it.clone());
+            self.operator.assigned(start.clone(), it.clone());
         }
         // The planner reads its own words again.
         for it in outputs.outputs.iter().filter(|it| it.topic == MigrationStatus::TOPIC) {
@@ -427,7 +435,7 @@ pub fn interleave(rng: &mut Pcg64, records: &mut Vec<Record>) {
     *records = order.iter().filter_map(|at| queues.get_mut(at)?.pop()).collect();
 }
 
-trait ChooseIn<T> {
+pub trait ChooseIn<T> {
     fn choose_in(&self, rng: &mut Pcg64) -> &T;
 }
 

@@ -1,0 +1,207 @@
+//! Moves a range by hand: asks the planner, and follows what comes of it.
+//!
+//! ```text
+//!  RANGE, --to ──> operator_command ──> planner ──> plan: begun, or refused and why
+//!                                          └──────> migration_status: copying … complete
+//! ```
+//!
+//! Nothing is lost by not waiting: the planner goes on, and `isotherm range list` shows where.
+
+mod course;
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::rngs::OsRng;
+use rand::{Rng, TryRngCore};
+use schemas::NodeId;
+use schemas::migration_status::MigrationStatus;
+use schemas::operator_command::{Command, OperatorCommand};
+use schemas::plan::Planned;
+use schemas::wire::{Record as _, decode, encode};
+use tracing::warn;
+
+use super::exit::{Exit, Fault, need_cluster};
+use super::index::{self, text_of};
+use super::print;
+use super::signals::Signals;
+use crate::assignment::map::span_of;
+use crate::config::Config;
+use crate::kafka::follow::{Follower, From};
+use crate::kafka::writer::Writer;
+use crate::kafka::{Connection, Output, Record};
+use course::{Course, News};
+
+/// So long a signal may go unseen.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Clone, Debug, Args)]
+pub struct MoveArgs {
+    /// As `isotherm range list` prints it, or its first key
+    pub range: String,
+    /// The node that is to have it
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// Why; plans and the log tell it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// Say what would be asked, and ask nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until it is over, and tell how it goes
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "5m")]
+    pub timeout: Duration,
+}
+
+pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let connection = &config.kafka;
+    let (_, map) = index::map(connection)?;
+    let range = index::found(&map, &args.range)?;
+    let (span, to) = (span_of(range), NodeId(args.to.clone()));
+    let nodes = index::nodes(connection)?;
+    if !nodes.contains_key(&to) {
+        let known: Vec<_> = nodes.keys().map(|it| it.0.as_str()).collect();
+        let what = format!("no node `{to}` has ever reported");
+        let remedy = format!("those that have: {}", known.join(", "));
+        let fault = Fault::new(Exit::Refused, "isotherm::move::unknown_node", what);
+        return Err(Box::new(fault.remedy(remedy)));
+    }
+    if range.node == to {
+        let what = format!("{} is on {to} already", text_of(&span));
+        return Err(Box::new(Fault::new(Exit::Stale, "isotherm::move::already_there", what)));
+    }
+    let what = format!("{} of epoch {} from {} to {to}", text_of(&span), range.epoch.0, range.node);
+    if args.dry_run {
+        print(&format!("would ask to move {what}\n"))?;
+        return Ok(Exit::Done);
+    }
+    let command = OperatorCommand {
+        id: format!("c-{:016x}", OsRng.unwrap_err().random::<u64>()),
+        command: Command::Move,
+        actor: actor(),
+        reason: args.reason.clone(),
+        node: Some(to),
+        range_start: Some(span.start),
+        range_end: Some(span.end),
+        plan: None,
+        digest: None,
+    };
+    let id = command.id.clone();
+    if !args.wait {
+        ask(connection, &command)?;
+        print(&format!("asked as {id} to move {what}\n"))?;
+        eprintln!("the planner answers with its next tick: isotherm plan show latest");
+        return Ok(Exit::Done);
+    }
+    let signals = Signals::begin()?;
+    // From before it is asked on, so that no answer is missed.
+    let mut follower = Follower::open(connection, "move")?;
+    for topic in [Planned::TOPIC, MigrationStatus::TOPIC] {
+        let partitions = follower.partitions(topic)?;
+        follower.add(partitions.into_iter().map(|it| (it, From::End)))?;
+    }
+    ask(connection, &command)?;
+    eprintln!("asked as {id} to move {what}");
+    wait(&mut follower, Course::new(id), args.timeout, &signals)
+}
+
+fn ask(connection: &Connection, command: &OperatorCommand) -> anyhow::Result<()> {
+    let writer = Writer::open(connection, "move")?;
+    let output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(command));
+    writer.send(&Output { key: None, ..output })?;
+    writer.flush().context("ask the planner")
+}
+
+/// Follows the move to its end, the timeout, or a signal.
+fn wait(
+    follower: &mut Follower,
+    mut course: Course,
+    timeout: Duration,
+    signals: &Signals,
+) -> Result<Exit, Box<Fault>> {
+    let deadline = Instant::now() + timeout;
+    let bar = bar();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || signals.is_asked() {
+            bar.finish_and_clear();
+            return Ok(detached(&course, signals.is_asked()));
+        }
+        let Some(record) = follower.poll(left.min(LOOK_EVERY))? else { continue };
+        for news in taken(&mut course, &record) {
+            match news {
+                News::Step(text) if bar.is_hidden() => eprintln!("{text}"),
+                News::Step(text) => bar.println(text),
+                News::End(exit, text) => {
+                    bar.finish_and_clear();
+                    if exit == Exit::Done {
+                        print(&format!("{text}\n"))?;
+                    } else {
+                        eprintln!("{text}");
+                    }
+                    return Ok(exit);
+                }
+            }
+        }
+        bar.set_length(course.bytes_total);
+        bar.set_position(course.bytes);
+        bar.set_message(course.rate(index::now()));
+    }
+}
+
+fn taken(course: &mut Course, record: &Record) -> Vec<News> {
+    let Some(value) = &record.value else { return Vec::new() };
+    let passed_over = |err| warn!(at = %record.at, offset = record.offset, %err, "passed over");
+    match record.at.topic {
+        Planned::TOPIC => match decode::<Planned>(value) {
+            Ok(plan) => return course.planned(&plan),
+            Err(err) => passed_over(err),
+        },
+        _ => match decode::<MigrationStatus>(value) {
+            Ok(status) => return course.told(record.stamp, &status).into_iter().collect(),
+            Err(err) => passed_over(err),
+        },
+    }
+    Vec::new()
+}
+
+fn detached(course: &Course, is_asked: bool) -> Exit {
+    let why = if is_asked { "no longer waits" } else { "the time is up" };
+    match course.migration() {
+        Some(id) => eprintln!("{why}: {id} goes on; look again with `isotherm range list`"),
+        None if is_asked => {
+            eprintln!("{why}: the planner answers with its next tick: `isotherm plan show latest`");
+        }
+        None => eprintln!("{why}, and no planner has answered: does one run? It may still do so"),
+    }
+    // Whichever it was: the move is not over.
+    Exit::TimedOut
+}
+
+fn bar() -> ProgressBar {
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(0),
+        false => ProgressBar::hidden(),
+    };
+    let style = "{bar:40} {bytes}/{total_bytes}  {msg}";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+    bar
+}
+
+/// Who types.
+fn actor() -> String {
+    let of = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+    let user = of("USER").or_else(|| of("LOGNAME")).unwrap_or("somebody".into());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| of("HOSTNAME"));
+    match host.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()) {
+        Some(host) => format!("{user}@{host}"),
+        None => user,
+    }
+}
