@@ -13,6 +13,7 @@
 pub mod layers;
 pub mod channel;
 pub mod router;
+pub mod worker;
 pub mod table;
 mod secrets;
 
@@ -35,6 +36,7 @@ pub struct Config {
     pub planner: Planner,
     pub channel: channel::Channel,
     pub router: router::Router,
+    pub worker: worker::Worker,
     pub table: table::Table,
     pub costs: Costs,
     pub policy: Policy,
@@ -232,6 +234,7 @@ impl Config {
         );
         res.extend(self.channel.check());
         res.extend(self.router.check());
+        res.extend(self.worker.check());
         res.extend(self.table.check());
         res
     }

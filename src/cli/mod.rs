@@ -18,6 +18,7 @@ pub mod signals;
 pub mod checks;
 pub mod planner;
 pub mod channel;
+pub mod worker;
 pub mod router;
 pub mod topics;
 pub mod replay;
@@ -79,6 +80,8 @@ pub enum Command {
     Planner(planner::PlannerArgs),
     /// Run the table's channel: changes of rows in, index entries to the nodes that own them
     Channel(channel::ChannelArgs),
+    /// Run a node of the index: holds ranges, serves reads of them, hands them over
+    Worker(worker::WorkerArgs),
     /// Run a query router: reads in, answers of the nodes that own the keys out
     Router(router::RouterArgs),
     /// Compare the cluster's topics with the declared ones, and create what is missing
@@ -134,6 +137,7 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
     match command {
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
         Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
+        Command::Worker(args) => worker::run(&shared.settled(args.flags())?, &args),
         Command::Router(args) => router::run(&shared.settled(args.flags())?, &args),
         Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),

@@ -28,6 +28,7 @@ use schemas::{Inbox, KeySpan, NodeId};
 use serde::{Deserialize, Serialize};
 
 use self::space::Space;
+pub use self::space::room;
 use self::staging::Staged;
 use super::{
     EntryKey, Limit, Outcome, Page, Snapshot, State, States, Store, StoreError, Write, key, value,

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -22,8 +22,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
-use tokio::time::timeout;
 
+use super::body;
 use super::problem::Problem;
 use super::reads::{After, Answer, Answers, Asked as AskedAs, Reads, What};
 use crate::config::key_of;
@@ -115,9 +115,10 @@ async fn one_key(
     query: Result<Query<KeyQuery>, QueryRejection>,
 ) -> Response {
     let asked = || {
-        let Path(key) = key.map_err(|it| bad_request(it.body_text()))?;
-        let Query(KeyQuery { deadline_ms }) = query.map_err(|it| bad_request(it.body_text()))?;
-        Ok((What::Key(key_of(&key).map_err(bad_request)?), deadline_ms))
+        let Path(key) = key.map_err(|it| Problem::bad_request(it.body_text()))?;
+        let Query(KeyQuery { deadline_ms }) =
+            query.map_err(|it| Problem::bad_request(it.body_text()))?;
+        Ok((What::Key(key_of(&key).map_err(Problem::bad_request)?), deadline_ms))
     };
     front.one(asked()).await
 }
@@ -127,8 +128,8 @@ async fn one_range(
     query: Result<Query<RangeQuery>, QueryRejection>,
 ) -> Response {
     let asked = || {
-        let Query(query) = query.map_err(|it| bad_request(it.body_text()))?;
-        let key = |text: &str| key_of(text).map_err(bad_request);
+        let Query(query) = query.map_err(|it| Problem::bad_request(it.body_text()))?;
+        let key = |text: &str| key_of(text).map_err(Problem::bad_request);
         let after = match (&query.after_index_key, &query.after_primary_key) {
             (Some(index), Some(primary)) => {
                 Some(After { index_key: key(index)?, primary_key: key(primary)? })
@@ -136,7 +137,7 @@ async fn one_range(
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
                 let both = "after_index_key and after_primary_key go together";
-                return Err(bad_request(both));
+                return Err(Problem::bad_request(both));
             }
         };
         let (start, end) = (key(&query.start)?, key(&query.end)?);
@@ -148,24 +149,7 @@ async fn one_range(
 impl Front {
     async fn reads(&self, body: Body) -> Result<Reads, Problem> {
         let Limits { body_bytes_max, body_within, .. } = self.limits;
-        let body = timeout(body_within, to_bytes(body, body_bytes_max)).await;
-        let body = body.map_err(|_| {
-            let detail = format!("it did not come within {} s", body_within.as_secs_f64());
-            Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                ("request_slow", "the request is too slow"),
-                detail,
-            )
-        })?;
-        let body = body.map_err(|_| {
-            let detail = format!("it was cut off, or has more than {body_bytes_max} bytes");
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                ("request_too_large", "the request is too large"),
-                detail,
-            )
-        })?;
-        serde_json::from_slice(&body).map_err(|it| bad_request(it.to_string()))
+        body::json(body, body_bytes_max, body_within).await
     }
 
     fn asked(&self, reads: Reads, arrived: Instant) -> Result<Asked, Problem> {
@@ -180,7 +164,7 @@ impl Front {
             ));
         }
         if reads.iter().any(|it| it.epoch.is_some() || it.asked_as != AskedAs::Owner) {
-            return Err(bad_request(
+            return Err(Problem::bad_request(
                 "epoch and asked_as are set by the router, not by its clients",
             ));
         }
@@ -216,7 +200,7 @@ impl Front {
 
 fn no_answer(answer: Option<Answer>) -> Problem {
     match answer {
-        Some(Answer::Refused { reason }) => bad_request(reason.to_string()),
+        Some(Answer::Refused { reason }) => Problem::bad_request(reason.to_string()),
         Some(Answer::Late) => Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
             ("late", "there was no answer before the deadline"),
@@ -231,14 +215,6 @@ fn no_answer(answer: Option<Answer>) -> Problem {
             )
         }
     }
-}
-
-fn bad_request(detail: impl Into<String>) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        ("bad_request", "the request is not one that is understood"),
-        detail,
-    )
 }
 
 fn busy() -> Problem {

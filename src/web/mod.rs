@@ -17,7 +17,9 @@ pub mod held;
 pub mod clock;
 pub mod problem;
 pub mod listener;
+pub mod body;
 pub mod front;
+pub mod back;
 pub mod workers;
 
 use std::collections::BTreeMap;

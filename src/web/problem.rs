@@ -34,6 +34,11 @@ impl Problem {
     ) -> Self {
         Self { status, code, title, detail: detail.into() }
     }
+
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        let title = "the request is not one that is understood";
+        Self::new(StatusCode::BAD_REQUEST, ("bad_request", title), detail)
+    }
 }
 
 impl IntoResponse for Problem {

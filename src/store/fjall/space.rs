@@ -49,6 +49,12 @@ impl Space {
     }
 }
 
+/// Returns all bytes of the disk that holds a folder, and those that are free.
+pub fn room(dir: &Path) -> Option<(u64, u64)> {
+    let disk = disk_of(dir)?;
+    Some((disk.total_space(), disk.available_space()))
+}
+
 /// Returns the disk that holds a folder. Its path does not tell: it may go through links, and some
 /// file systems are not listed.
 fn disk_of(dir: &Path) -> Option<Disk> {

@@ -1,0 +1,189 @@
+//! Runs an index partition node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use schemas::{Inbox, NodeId};
+use tracing::{info, warn};
+
+use super::Flag;
+use super::channel::rows;
+use super::checks::check_topics;
+use super::exit::{Exit, Fault, need_cluster};
+use super::signals::Signals;
+use crate::config::Config;
+use crate::store::fjall;
+use crate::table::rows::KEY_BYTES_MAX;
+use crate::topics::definition::Process;
+use crate::web::{Health, back};
+use crate::worker::driver::{Options, Server, Status, Watch};
+use crate::worker::events::Settings;
+use crate::worker::service::Costs;
+use crate::worker::serving::Limits;
+
+const TOPICS: &str = "topics";
+const ASSIGNMENT: &str = "assignment";
+const STORE: &str = "store";
+
+/// What must hold for a worker to be ready.
+const CONDITIONS: [&str; 3] = [TOPICS, ASSIGNMENT, STORE];
+
+/// A router may keep its connection for so long without a request.
+const IDLE_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// The name of this node, instead of `worker.node_id`
+    #[arg(long, value_name = "NAME")]
+    pub node_id: Option<String>,
+    /// Where the stores of nodes are, instead of `worker.dir`
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<String>,
+    /// Where reads, /livez and /readyz are served, instead of `worker.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Microseconds of service a second, and no faster, instead of `worker.capacity_us_per_s`
+    #[arg(long, value_name = "US_PER_S")]
+    pub capacity: Option<String>,
+    /// Bytes of the store's cache and write buffers, instead of `worker.memory_bytes`
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<String>,
+}
+
+impl WorkerArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        let given = [
+            ("--node-id", "worker.node_id", &self.node_id),
+            ("--dir", "worker.dir", &self.dir),
+            ("--listen", "worker.listen", &self.listen),
+            ("--capacity", "worker.capacity_us_per_s", &self.capacity),
+            ("--memory", "worker.memory_bytes", &self.memory),
+        ];
+        given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?))).collect()
+    }
+}
+
+pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    if config.worker.node_id.is_empty() {
+        let fault = Fault::new(Exit::Usage, "isotherm::worker::no_node", "the node has no name");
+        return Err(Box::new(fault.remedy("give --node-id NAME, or set worker.node_id")));
+    }
+    let options = options(config)?;
+    let signals = Signals::begin()?;
+    let health = Arc::new(Health::new(&CONDITIONS));
+    let server = Server::begin(config.worker.listen, options, &health)?;
+    info!(address = %server.address(), "serves reads, /livez and /readyz");
+
+    health.waiting(TOPICS, "waits for Kafka");
+    check_topics(config, Process::Worker, |_, _| Vec::new())?;
+    health.ready(TOPICS, "they are as they must be");
+
+    health.waiting(ASSIGNMENT, "is being read");
+    health.waiting(STORE, "is being opened");
+    let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
+    server.run(&mut watching)?;
+    info!(counts = ?watching.told.counts, "has ended");
+    Ok(Exit::Done)
+}
+
+/// Returns what a worker is told at its start.
+fn options(config: &Config) -> Result<Options, Box<Fault>> {
+    let worker = &config.worker;
+    let node = NodeId(worker.node_id.clone());
+    Ok(Options {
+        connection: config.kafka.clone(),
+        inbox: worker.inbox.map(Inbox),
+        store: fjall::Options {
+            dir: worker.dir.join(&worker.node_id),
+            memory_bytes_max: worker.memory_bytes,
+            reserve_bytes: worker.disk_reserve_bytes,
+        },
+        settings: Settings {
+            node: node.clone(),
+            inbox: Inbox(0),
+            partitions: 0,
+            records_max: worker.step_records_max,
+            cursor_max: 1_000,
+            stream_credit_bytes: worker.stream_credit_bytes,
+            inbox_credit_bytes: worker.inbox_credit_bytes,
+            backlog_bytes_max: worker.backlog_bytes_max,
+            backlogs_max: 3,
+            repeat_ms: 1_000,
+            grace_ms: worker.grace.as_millis() as u64,
+            collect_ms: 1_000,
+        },
+        node,
+        rows: rows(&config.table)?,
+        limits: Limits {
+            reads_max: worker.batch_reads_max,
+            key_bytes_max: KEY_BYTES_MAX,
+            entries_max: 10_000,
+            looked_at_max: 100_000,
+            answer_bytes_max: 8 << 20,
+        },
+        back: back::Limits {
+            body_bytes_max: 4 << 20,
+            body_within: Duration::from_secs(10),
+            reads_max: worker.batch_reads_max,
+            deadline_max: worker.deadline,
+        },
+        connections_max: worker.connections_max,
+        idle_max: IDLE_MAX + worker.deadline,
+        endpoint: worker.endpoint.clone(),
+        report_every: worker.report_every,
+        capacity_us_per_s: worker.capacity_us_per_s,
+        costs: Costs {
+            read_us: config.costs.read_us,
+            scan_us: config.costs.scan_us,
+            write_us: config.costs.write_us,
+            copy_mb_us: worker.copy_mb_us,
+        },
+        io_bytes_per_s: worker.io_bytes_per_s,
+    })
+}
+
+/// Looks on, and tells.
+struct Watching<'a> {
+    health: &'a Health,
+    signals: &'a Signals,
+    told: Status,
+}
+
+impl Watch for Watching<'_> {
+    fn told(&mut self, status: &Status) {
+        let Status { generation, is_started, roles, scans, no_room, .. } = status;
+        match (generation.0, is_started) {
+            (_, false) => {
+                self.health.waiting(ASSIGNMENT, "what was there at the start is being read")
+            }
+            (0, true) => self.health.waiting(ASSIGNMENT, "there is none yet"),
+            (it, true) => {
+                let reason = format!("generation {it}, {roles} intervals, {scans} scans under way");
+                self.health.ready(ASSIGNMENT, reason);
+            }
+        }
+        match no_room {
+            Some(reason) => self.health.waiting(STORE, format!("writes have stopped: {reason}")),
+            None => self.health.ready(STORE, "takes writes"),
+        }
+        if self.told.generation != *generation {
+            info!(generation = generation.0, roles, "the map has changed");
+        }
+        if *is_started && !self.told.is_started {
+            info!("has read what was there at the start");
+        }
+        for (reason, count) in &status.counts {
+            let before = self.told.counts.get(reason).copied().unwrap_or_default();
+            if before == 0 && reason.ends_with("failed") {
+                warn!(reason, count, "has failed for the first time");
+            }
+        }
+        self.told = status.clone();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.signals.is_asked()
+    }
+}

@@ -1,0 +1,124 @@
+//! `[worker]`: how a node holds its ranges and serves them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `[worker]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Worker {
+    /// The name of the node; no two workers have the same.
+    pub node_id: String,
+    /// Where the store is, in a folder for each node.
+    pub dir: PathBuf,
+    /// Where reads are served, and `/livez` and `/readyz`.
+    pub listen: SocketAddr,
+    /// Where routers find it, if that is not where it listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The partition of its inboxes; without it, one is chosen by the node's name. It stays as it was when
+    /// the store was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbox: Option<u32>,
+    /// The store's cache and write buffers.
+    pub memory_bytes: u64,
+    /// So much of the disk stays free.
+    pub disk_reserve_bytes: u64,
+    #[serde(with = "super::humane")]
+    pub report_every: Duration,
+    /// The worker serves no faster than so many microseconds of service a second, as one queue. Without
+    /// it, it is as fast as it goes, and says what its processors could do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_us_per_s: Option<u64>,
+    /// What copying a megabyte counts, if a capacity is stated.
+    pub copy_mb_us: u64,
+    /// What the disk can do, of which the part in use is reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_bytes_per_s: Option<u64>,
+    /// So many records are taken in a step.
+    pub step_records_max: usize,
+    /// What a source may send ahead of acknowledgements, of one stream and of all to this node.
+    pub stream_credit_bytes: u64,
+    pub inbox_credit_bytes: u64,
+    /// Changes that wait behind a stream; beyond them it begins anew.
+    pub backlog_bytes_max: usize,
+    /// How long what was moved away is kept after the end of the migration, for routers that are late.
+    #[serde(with = "super::humane")]
+    pub grace: Duration,
+    /// A read that is not answered by then is late; its own deadline, if that is earlier.
+    #[serde(with = "super::humane")]
+    pub deadline: Duration,
+    /// So many reads may come in one request.
+    pub batch_reads_max: usize,
+    /// So many routers may be connected.
+    pub connections_max: usize,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            node_id: String::new(),
+            dir: PathBuf::from("data"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7074)),
+            endpoint: None,
+            inbox: None,
+            memory_bytes: 256 << 20,
+            disk_reserve_bytes: 256 << 20,
+            report_every: Duration::from_secs(1),
+            capacity_us_per_s: None,
+            copy_mb_us: 10_000,
+            io_bytes_per_s: None,
+            step_records_max: 500,
+            // The embedded broker keeps 5 MiB of a partition.
+            stream_credit_bytes: 1 << 20,
+            inbox_credit_bytes: 3 << 20,
+            backlog_bytes_max: 16 << 20,
+            grace: Duration::from_secs(30),
+            deadline: Duration::from_secs(30),
+            batch_reads_max: 1_000,
+            connections_max: 1_024,
+        }
+    }
+}
+
+impl Worker {
+    /// Tells (key, reason, remedy) of what does not hold.
+    pub(super) fn check(&self) -> Vec<(&'static str, String, &'static str)> {
+        let mut res = Vec::new();
+        let positive = [
+            ("worker.step_records_max", self.step_records_max),
+            ("worker.batch_reads_max", self.batch_reads_max),
+            ("worker.connections_max", self.connections_max),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                res.push((key, "it must be at least 1".into(), "leave it out for the default"));
+            }
+        }
+        if self.node_id.contains(['/', '\\']) {
+            let reason = "it is the name of a folder, too";
+            res.push(("worker.node_id", reason.into(), "leave slashes out"));
+        }
+        if self.memory_bytes < 16 << 20 {
+            let reason = "the store needs 16 MiB for its buffers";
+            res.push(("worker.memory_bytes", reason.into(), "set it to 268435456"));
+        }
+        if self.report_every < Duration::from_millis(50) {
+            let reason = "each report is a record, so 50ms is the least";
+            res.push(("worker.report_every", reason.into(), "set it to `1s`"));
+        }
+        if self.inbox_credit_bytes < self.stream_credit_bytes || self.stream_credit_bytes < 1 << 20
+        {
+            let reason = "a stream needs a MiB, and an inbox as much as a stream";
+            res.push(("worker.stream_credit_bytes", reason.into(), "leave both out"));
+        }
+        if self.capacity_us_per_s == Some(0) {
+            let reason = "a node without capacity serves nothing";
+            res.push(("worker.capacity_us_per_s", reason.into(), "set it to 1000000"));
+        }
+        res
+    }
+}

@@ -1,0 +1,97 @@
+//! Reads the records that a worker is told, and makes those that it writes.
+
+use schemas::assignment::Assignment;
+use schemas::index_update::IndexUpdate;
+use schemas::migrate_range::MigrateRange;
+use schemas::migration_status::MigrationStatus;
+use schemas::range_segment::RangeSegment;
+use schemas::segment_ack::SegmentAck;
+use schemas::wire::{self, DecodeError, Record as _, decode, encode};
+use schemas::{Inbox, Key, NodeId};
+
+use super::events::{Event, Output, Record, Source};
+use crate::assignment::map::Row;
+use crate::kafka::{self, TopicPartition};
+
+/// The partition of a source.
+pub fn partition(source: Source, inbox: Inbox) -> TopicPartition {
+    let (topic, partition) = match source {
+        Source::Status(partition) => (MigrationStatus::TOPIC, partition),
+        Source::Command => (MigrateRange::TOPIC, 0),
+        Source::Ack => (SegmentAck::TOPIC, inbox.0),
+        Source::Segment => (RangeSegment::TOPIC, inbox.0),
+        Source::Update => (IndexUpdate::TOPIC, inbox.0),
+    };
+    TopicPartition { topic, partition }
+}
+
+/// The source that a partition is.
+pub fn source(at: TopicPartition) -> Option<Source> {
+    match at.topic {
+        MigrationStatus::TOPIC => Some(Source::Status(at.partition)),
+        MigrateRange::TOPIC => Some(Source::Command),
+        SegmentAck::TOPIC => Some(Source::Ack),
+        RangeSegment::TOPIC => Some(Source::Segment),
+        IndexUpdate::TOPIC => Some(Source::Update),
+        _ => None,
+    }
+}
+
+/// Reads a row of `assignment`.
+pub fn row(record: &kafka::Record) -> Result<Row, DecodeError> {
+    let start = Key(record.key.clone().unwrap_or_default());
+    let assignment = record.value.as_deref().map(decode::<Assignment>).transpose()?;
+    Ok(Row { start, assignment })
+}
+
+/// Reads a record of a source. Those of an inbox that are for another node are skipped.
+pub fn event(source: Source, record: &kafka::Record, node: &NodeId) -> Result<Event, DecodeError> {
+    let offset = record.offset;
+    let is_inbox = matches!(source, Source::Ack | Source::Segment | Source::Update);
+    let is_mine = record.key.as_deref() == Some(node.0.as_bytes());
+    let Some(value) = record.value.as_deref().filter(|_| is_mine || !is_inbox) else {
+        return Ok(Event::Skipped { source, offset });
+    };
+    let record = match source {
+        Source::Status(_) => Record::Status(decode(value)?),
+        Source::Command => Record::Command(decode(value)?),
+        Source::Ack => Record::Ack(decode(value)?),
+        Source::Segment => Record::Segment(decode(value)?),
+        Source::Update => Record::Update(decode(value)?),
+    };
+    Ok(Event::Record { source, offset, record })
+}
+
+/// Makes the record that is written of an output of the machine.
+pub fn output(output: &Output, me: &NodeId, my_inbox: Inbox) -> kafka::Output {
+    match output {
+        Output::Update { node, inbox, update } => to(node, *inbox, update),
+        Output::Segment { node, inbox, segment } => to(node, *inbox, segment),
+        Output::Ack { node, inbox, ack } => to(node, *inbox, ack),
+        Output::Status(status) => {
+            let key = status.migration.to_string().into_bytes();
+            kafka::Output::new(MigrationStatus::TOPIC, key, encode(status))
+        }
+        Output::Dead { source, offset, record, generation } => {
+            let detail = format!(
+                "it names generation {}, which assignment did not have when it was read to its end",
+                generation.0
+            );
+            let value = match record {
+                Record::Status(it) => encode(it),
+                Record::Command(it) => encode(it),
+                Record::Ack(it) => encode(it),
+                Record::Segment(it) => encode(it),
+                Record::Update(it) => encode(it),
+            };
+            let bytes = (Some(me.0.clone().into_bytes()), Some(value));
+            let at = (partition(*source, my_inbox), *offset);
+            kafka::Output::dead_letter(at, bytes, "no_such_generation", &detail)
+        }
+    }
+}
+
+fn to<R: wire::Record>(node: &NodeId, inbox: Inbox, record: &R) -> kafka::Output {
+    let key = node.0.clone().into_bytes();
+    kafka::Output { partition: Some(inbox.0), ..kafka::Output::new(R::TOPIC, key, encode(record)) }
+}

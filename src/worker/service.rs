@@ -1,0 +1,81 @@
+//! Works no faster than the capacity that is stated: one queue, served in order.
+//!
+//! ```text
+//!  asked at 3, takes 4   ├────┤
+//!  asked at 4, takes 2        ├──┤     done at 9, though it takes 2
+//!  time                0  3   7  9
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// What work takes, in microseconds of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Costs {
+    pub read_us: u64,
+    pub scan_us: u64,
+    pub write_us: u64,
+    /// Of a megabyte that is copied, in or out.
+    pub copy_mb_us: u64,
+}
+
+/// A queue of work; times are microseconds since any moment.
+#[derive(Clone, Debug, Default)]
+pub struct Service {
+    /// Microseconds of service a second; `None`: as fast as it goes.
+    capacity_us_per_s: Option<u64>,
+    free_at_us: u64,
+    /// Of service, since the start.
+    done_us: u64,
+}
+
+impl Service {
+    pub fn new(capacity_us_per_s: Option<u64>) -> Self {
+        Self { capacity_us_per_s, ..Self::default() }
+    }
+
+    pub fn is_stated(&self) -> bool {
+        self.capacity_us_per_s.is_some()
+    }
+
+    /// Takes work in; returns when it is done.
+    pub fn take(&mut self, now_us: u64, cost_us: u64) -> u64 {
+        self.done_us = self.done_us.saturating_add(cost_us);
+        let Some(capacity) = self.capacity_us_per_s else { return now_us };
+        let takes = u128::from(cost_us) * 1_000_000 / u128::from(capacity.max(1));
+        let takes = u64::try_from(takes).unwrap_or(u64::MAX);
+        self.free_at_us = self.free_at_us.max(now_us).saturating_add(takes);
+        self.free_at_us
+    }
+
+    /// Returns when work that is taken in now would begin.
+    pub fn begins_at(&self, now_us: u64) -> u64 {
+        if self.is_stated() { self.free_at_us.max(now_us) } else { now_us }
+    }
+
+    /// Returns the service that was taken in since the start, in microseconds.
+    pub fn done_us(&self) -> u64 {
+        self.done_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_waits_for_what_came_before_it() {
+        let mut service = Service::new(Some(500_000));
+        assert_eq!(service.take(3_000, 2_000), 7_000);
+        assert_eq!(service.begins_at(4_000), 7_000);
+        assert_eq!(service.take(4_000, 1_000), 9_000);
+        assert_eq!(service.take(20_000, 1_000), 22_000);
+        assert_eq!(service.done_us(), 4_000);
+    }
+
+    #[test]
+    fn without_a_stated_capacity_nothing_waits() {
+        let mut service = Service::new(None);
+        assert_eq!(service.take(3, 1_000_000), 3);
+        assert_eq!((service.begins_at(4), service.done_us()), (4, 1_000_000));
+    }
+}
