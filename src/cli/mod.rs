@@ -19,6 +19,7 @@ pub mod checks;
 pub mod planner;
 pub mod channel;
 pub mod worker;
+pub mod load;
 pub mod router;
 pub mod topics;
 pub mod replay;
@@ -82,6 +83,8 @@ pub enum Command {
     Channel(channel::ChannelArgs),
     /// Run a node of the index: holds ranges, serves reads of them, hands them over
     Worker(worker::WorkerArgs),
+    /// Write rows to the source table, and changes of them: for trying and testing
+    Load(load::LoadArgs),
     /// Run a query router: reads in, answers of the nodes that own the keys out
     Router(router::RouterArgs),
     /// Compare the cluster's topics with the declared ones, and create what is missing
@@ -138,6 +141,7 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
         Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
         Command::Worker(args) => worker::run(&shared.settled(args.flags())?, &args),
+        Command::Load(args) => load::run(&shared.settled(Vec::new())?, &args),
         Command::Router(args) => router::run(&shared.settled(args.flags())?, &args),
         Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),

@@ -9,3 +9,4 @@
 pub mod rows;
 pub mod key;
 pub mod value;
+pub mod load;
