@@ -14,6 +14,7 @@ pub mod channel;
 pub mod store;
 pub mod worker;
 pub mod replay;
+pub mod verify;
 pub mod config;
 pub mod telemetry;
 pub mod web;

@@ -12,4 +12,5 @@ mod planner;
 mod killed;
 mod bad_input;
 mod moved;
+mod verified;
 mod channel;
