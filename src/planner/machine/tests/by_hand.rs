@@ -176,7 +176,7 @@ fn every_command_that_cannot_be_is_refused_with_its_reason() {
     let answers = desk.ask(false, &commands.collect::<Vec<_>>());
     let expected = cases.iter().map(|it| it.1).collect::<Vec<_>>();
     assert_eq!(codes(&answers), expected, "{answers:#?}");
-    let is_told = |it: &CommandAnswered| it.refused.is_none() != !it.detail.is_empty();
+    let is_told = |it: &CommandAnswered| it.refused.is_none() == it.detail.is_empty();
     assert!(answers.iter().all(is_told), "{answers:#?}");
     let again = OperatorCommand { id: "again".into(), ..good };
     assert_eq!(codes(&desk.ask(false, &[again])), ["unsettled"]);
