@@ -9,6 +9,7 @@ use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
 use super::policy::Policy;
 use super::{Budget, Cell, Decision, Node, Range, Situation, decide};
+use super::{Wanted, decide_after, decide_by_hand};
 use crate::forecast::{
     Forecast, H1, H6, H30, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS,
 };
@@ -129,6 +130,34 @@ fn check(situation: &Situation, expect: Expect) {
     let decision = decide(situation);
     assert_sound(situation, &decision);
     expect.assert_eq(&told(&decision));
+}
+
+#[test]
+fn what_people_want_goes_first_and_is_booked() {
+    let mut situation = pressed();
+    let wanted = |index: usize, to: &str| Wanted {
+        span: situation.ranges[index].span.clone(),
+        node: node(to),
+    };
+    let [hot, twice] = [wanted(0, "b"), wanted(0, "b")];
+    let cold = wanted(2, "a");
+    let decision = decide_after(&situation, &[hot.clone(), twice]);
+    // Nothing is hot any more where it was, and what was moved is not moved back.
+    let moved = |it: &Decision| -> Vec<_> {
+        it.moves.iter().map(|it| (it.source.0.clone(), it.reason.clone())).collect()
+    };
+    assert_eq!(moved(&decision)[0], ("a".into(), "by_hand".into()));
+    assert!(decision.moves.iter().skip(1).all(|it| it.range_start != hot.span.start));
+    let [(1, refusal)] = &decision.refused[..] else { panic!("{:?}", decision.refused) };
+    assert_eq!(refusal.reason.code(), "in_flight");
+    assert_eq!(decision.moves[0].cost_ms, 50 + 41 + 4 + 4, "disruption, transfer, both nodes");
+    situation.budget.moves_in_flight = situation.policy.moves_in_flight_max - 1;
+    let decision = decide_after(&situation, &[cold.clone(), hot.clone()]);
+    assert_eq!(moved(&decision), [("b".into(), "by_hand".into())], "nothing is left for heat");
+    let [(1, refusal)] = &decision.refused[..] else { panic!("{:?}", decision.refused) };
+    assert_eq!(refusal.reason.code(), "budget_moves");
+    let alone = decide_by_hand(&pressed(), &[cold]);
+    assert_eq!((alone.moves.len(), alone.why.len(), alone.splits.len()), (1, 0, 0));
 }
 
 #[test]

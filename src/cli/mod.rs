@@ -33,6 +33,7 @@ pub mod index;
 pub mod range;
 pub mod node;
 pub mod move_range;
+pub mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -105,6 +106,8 @@ pub enum Command {
     Node(node::NodeCommand),
     /// Move a range to a node by hand
     Move(move_range::MoveArgs),
+    /// Compare all that workers hold with the source table
+    Verify(verify::VerifyArgs),
     /// Read the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -150,6 +153,7 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Range(command) => range::run(&shared.settled(Vec::new())?, &command),
         Command::Node(command) => node::run(&shared.settled(Vec::new())?, &command),
         Command::Move(args) => move_range::run(&shared.settled(Vec::new())?, &args),
+        Command::Verify(args) => verify::run(&shared.settled(Vec::new())?, &args),
         Command::Config(command) => config::run(&shared.load(Vec::new())?, &command),
         Command::Completions(args) => completions::run(&args),
     }

@@ -230,20 +230,20 @@ mod tests {
             format!("{} {} {policy} {hours}: {writers} -> {readers}\n", it.name, it.partitions)
         });
         expect![[r#"
-            assignment 1 compact -: planner -> planner+worker+channel+router+replay
+            assignment 1 compact -: planner -> planner+worker+channel+router+replay+operator
             dead_letter 1 delete 336 h: planner+worker+channel+router -> operator
-            heatmap 4 compact,delete 168 h: planner -> replay+dashboard
+            heatmap 4 compact,delete 168 h: planner -> replay+operator+dashboard
             index_update 16 delete 48 h: worker+channel -> worker
             migrate_range 1 delete 168 h: planner -> worker+replay
-            migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay
-            node_capacity 1 compact,delete 168 h: worker -> planner+worker+channel+router+replay
+            migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay+operator
+            node_capacity 1 compact,delete 168 h: worker -> planner+worker+channel+router+replay+operator
             operator_command 1 delete 720 h: operator -> planner+replay
             plan 1 delete 720 h: planner -> replay+operator
             planner_progress 1 delete 48 h: planner -> planner+replay
             query_log 8 delete 48 h: channel+router+application -> planner+replay
             range_segment 16 delete 1 h: worker -> worker
             segment_ack 16 delete 1 h: worker -> worker
-            table 8 compact -: application -> worker+channel
+            table 8 compact -: application -> worker+channel+operator
         "#]]
         .assert_eq(&lines.collect::<String>());
     }

@@ -12,5 +12,6 @@ mod planner;
 mod killed;
 mod bad_input;
 mod moved;
+mod verified;
 mod channel;
 mod router;

@@ -1,6 +1,7 @@
 //! Moves by hand, as people type them, on a real Kafka: a planner that observes, nodes that stand in.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use isotherm::cli::exit::Exit;
 use isotherm::kafka::Connection;
@@ -53,6 +54,18 @@ fn ranges_move_by_hand_though_the_planner_observes_and_is_killed() {
     assert_eq!(moves.len(), 3, "nothing else moved");
     assert!(plans.iter().flat_map(|it| &it.commands).all(|it| it.reason == "by test"));
     check_replay(&world, None);
+
+    planner.kill();
+    let args = ["move", &range, "--to", others[0], "--wait", "--timeout", "1s"];
+    check(&world, &args, Exit::TimedOut, "no planner has answered");
+    let args = ["move", &range, "--to", others[0], "--wait"];
+    let mut child = isotherm(&world, &args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(said.any(|it| it.starts_with("asked as c-")));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert!(said.any(|it| it.contains("look again") || it.contains("isotherm plan show latest")));
+    assert_eq!(child.wait().unwrap().code(), Some(Exit::TimedOut as i32));
 }
 
 /// What `isotherm range list` tells; `None` while there is no assignment.
@@ -72,9 +85,13 @@ fn check(world: &World, args: &[&str], exit: Exit, part: &str) -> String {
 }
 
 fn run(world: &World, args: &[&str]) -> Output {
+    isotherm(world, args).output().unwrap()
+}
+
+fn isotherm(world: &World, args: &[&str]) -> Command {
     let Connection { bootstrap_servers, prefix, .. } = &world.connection;
     let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
     command.args(["--bootstrap-servers", bootstrap_servers, "--prefix", prefix]);
     command.args(args).env("NO_COLOR", "1").env_remove("ISOTHERM_LOG");
-    command.output().unwrap()
+    command
 }

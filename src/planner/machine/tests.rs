@@ -1,5 +1,6 @@
 mod world;
 mod operator;
+mod by_hand;
 mod audit;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,253 @@
+//! Compares the whole index with the source table.
+//!
+//! ```text
+//!  table to its end ──> fold          wait until every floor is there, and no gap is being filled
+//!  workers, all pages ──> comparison  once more, if what is active has changed meanwhile
+//!  table to its new end ──> what has changed is left out ──> verdict
+//! ```
+
+pub mod ask;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use clap::Args;
+use schemas::{Generation, NodeId};
+use tracing::{info, warn};
+
+use super::channel::rows;
+use super::exit::{Exit, Fault, need_cluster};
+use super::keys::KeyFormat;
+use super::{Form, index, print};
+use crate::config::Config;
+use crate::kafka::follow::{Follower, From};
+use crate::table::rows::Rows;
+use crate::verify::compare::{Comparison, Verdict};
+use crate::verify::fold::{Fold, Said};
+use crate::verify::tiling::{self, Heads, is_same, waits_for};
+use ask::Workers;
+use report::told;
+
+/// Workers and the assignment are looked at so often while something is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+const TABLE: &str = "table";
+
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// Wait no longer than this for workers to have what the table has
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "5m")]
+    pub timeout: Duration,
+    /// The form of what is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Form,
+    /// How keys are written
+    #[arg(long, value_enum, default_value_t)]
+    pub key_format: KeyFormat,
+}
+
+/// What was found, and over how much.
+#[derive(Debug, Default)]
+pub struct Verified {
+    pub verdict: Verdict,
+    pub faults: Vec<tiling::Fault>,
+    pub rows: u64,
+    pub entries: u64,
+    pub on_the_way: u64,
+    pub nodes: u64,
+    /// By partition, the ends of the table that were compared.
+    pub ends: BTreeMap<u32, u64>,
+}
+
+/// What came of waiting.
+pub enum Outcome {
+    Verified(Box<Verified>),
+    /// In time there was nothing that could be compared, because of this.
+    TimedOut(String),
+}
+
+pub fn run(config: &Config, args: &VerifyArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let verified = match verified(config, args.timeout)? {
+        Outcome::Verified(it) => it,
+        Outcome::TimedOut(reason) => {
+            let what =
+                format!("not compared in {}: {reason}", humantime::format_duration(args.timeout));
+            let remedy = "let workers, channels and planner run, or wait longer, with --timeout";
+            let fault = Fault::new(Exit::TimedOut, "isotherm::verify::timeout", what);
+            return Err(Box::new(fault.remedy(remedy)));
+        }
+    };
+    print(&told(&verified, args.output, args.key_format))?;
+    let is_clean = verified.verdict.found.is_empty() && verified.faults.is_empty();
+    Ok(if is_clean { Exit::Done } else { Exit::Failed })
+}
+
+/// Compares, once that can be done.
+pub fn verified(config: &Config, timeout: Duration) -> anyhow::Result<Outcome> {
+    let deadline = Instant::now() + timeout;
+    let mut table = Reading::open(config)?;
+    table.read_to_end()?;
+    let ends = table.fold.ends().clone();
+    info!(rows = table.fold.rows().count(), "the table is read");
+    let workers = Workers::new()?;
+    loop {
+        let (heads, endpoints) = match settled(config, &workers, &ends, deadline)? {
+            Ok(it) => it,
+            Err(reason) => return Ok(Outcome::TimedOut(reason)),
+        };
+        table.fold.unsee();
+        let mut comparison = Comparison::default();
+        let mut broken = None;
+        for (node, endpoint) in &endpoints {
+            let fold = &mut table.fold;
+            let dumped = workers.dump(node, endpoint, |it| comparison.page(fold, it));
+            if let Err(err) = dumped {
+                broken = Some(format!("{err:#}"));
+            }
+        }
+        // A range that has moved between two pages may be in both, or in none.
+        let reason = match broken {
+            Some(reason) => reason,
+            None => match look(config, &workers)? {
+                Ok(Look { heads: now, .. }) if is_same(&heads, &now) => {
+                    table.read_to_end()?;
+                    let (entries, on_the_way) = (comparison.entries, comparison.on_the_way);
+                    return Ok(Outcome::Verified(Box::new(Verified {
+                        faults: tiling::faults(&heads),
+                        rows: table.fold.rows().count() as u64,
+                        entries,
+                        on_the_way,
+                        nodes: heads.len() as u64,
+                        verdict: comparison.verdict(&table.fold, &ends),
+                        ends,
+                    })));
+                }
+                Ok(_) => "ranges move all the time".to_owned(),
+                Err(reason) => reason,
+            },
+        };
+        if deadline <= Instant::now() {
+            return Ok(Outcome::TimedOut(reason));
+        }
+        info!(reason, "compares once more");
+    }
+}
+
+/// The workers as they are now.
+struct Look {
+    heads: Heads,
+    endpoints: BTreeMap<NodeId, String>,
+    generation: Generation,
+}
+
+type Settled = (Heads, BTreeMap<NodeId, String>);
+
+/// Waits until the workers can be compared with a table of these ends; or else says what it waited for.
+fn settled(
+    config: &Config,
+    workers: &Workers,
+    ends: &BTreeMap<u32, u64>,
+    deadline: Instant,
+) -> anyhow::Result<Result<Settled, String>> {
+    let mut told = String::new();
+    loop {
+        let reason = match look(config, workers)? {
+            Ok(Look { heads, endpoints, generation }) => {
+                match waits_for(&heads, generation, ends) {
+                    None => return Ok(Ok((heads, endpoints))),
+                    Some(reason) => reason,
+                }
+            }
+            Err(reason) => reason,
+        };
+        if deadline <= Instant::now() {
+            return Ok(Err(reason));
+        }
+        if told != reason {
+            eprintln!("waits: {reason}");
+            told = reason;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Looks at every worker; or says why it cannot be. One that owns nothing and does not answer is passed
+/// over: nobody knows whether it will ever be back.
+fn look(config: &Config, workers: &Workers) -> anyhow::Result<Result<Look, String>> {
+    let (generation, map) = index::map(&config.kafka)?;
+    if map.is_empty() {
+        return Ok(Err("there is no assignment yet".into()));
+    }
+    let nodes = index::nodes(&config.kafka)?;
+    if let Some(it) = map.iter().find(|it| !nodes.contains_key(&it.node)) {
+        return Ok(Err(format!("{}, which owns ranges, has never reported", it.node)));
+    }
+    let (mut heads, mut endpoints) = (Heads::new(), BTreeMap::new());
+    for (node, index::Report { report, .. }) in nodes {
+        let owns = map.iter().any(|it| it.node == node);
+        let head = match &report.endpoint {
+            Some(endpoint) => workers.head(&node, endpoint).map(|it| (it, endpoint.clone())),
+            None => Err(anyhow::anyhow!("{node} does not tell where it can be asked")),
+        };
+        match head {
+            Ok((head, endpoint)) => {
+                heads.insert(node.clone(), head);
+                endpoints.insert(node, endpoint);
+            }
+            Err(err) if owns => return Ok(Err(format!("{err:#}"))),
+            Err(err) => warn!(%node, "owns nothing and is not compared: {err:#}"),
+        }
+    }
+    Ok(Ok(Look { heads, endpoints, generation }))
+}
+
+/// The table, read on and on.
+struct Reading {
+    follower: Follower,
+    rows: Rows,
+    fold: Fold,
+}
+
+impl Reading {
+    fn open(config: &Config) -> anyhow::Result<Self> {
+        let rows = rows(&config.table)?;
+        let mut follower = Follower::open(&config.kafka, "verify")?;
+        let partitions = follower.partitions(TABLE)?;
+        follower.add(partitions.into_iter().map(|it| (it, From::Beginning)))?;
+        Ok(Self { follower, rows, fold: Fold::default() })
+    }
+
+    /// Reads to the end that the table has now.
+    fn read_to_end(&mut self) -> anyhow::Result<()> {
+        /// Nothing comes for so long, though the end is not reached.
+        const SILENCE_MAX: Duration = Duration::from_secs(60);
+        let mut silent_since = Instant::now();
+        let ends = loop {
+            if let Some(ends) = self.follower.ends()? {
+                break ends;
+            }
+            ensure!(silent_since.elapsed() < SILENCE_MAX, "nobody tells where the table ends");
+        };
+        while !self.follower.has_reached(&ends)? {
+            let Some(record) = self.follower.poll(LOOK_EVERY)? else {
+                ensure!(silent_since.elapsed() < SILENCE_MAX, "the table is not read to its end");
+                continue;
+            };
+            silent_since = Instant::now();
+            let said = match record.value.as_deref().map(|it| self.rows.read(it)) {
+                None => Said::Nothing,
+                Some(Ok(row)) => Said::Row(row),
+                Some(Err(err)) => {
+                    info!(at = %record.at, offset = record.offset, %err, "cannot be used");
+                    Said::Unreadable
+                }
+            };
+            self.fold.record((record.at.partition, record.offset), record.key, said);
+        }
+        Ok(())
+    }
+}
