@@ -25,7 +25,6 @@ use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueryLogged;
 use schemas::wire::{DecodeError, decode};
 use schemas::{Generation, Key, NodeId};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -45,7 +44,7 @@ use crate::kafka::{Output, Record, TopicPartition};
 use crate::tick::tick_box::Offset;
 use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
-use crate::web::listener::Bounded;
+use crate::web::listener::{self, Bounded};
 use crate::web::reads::{Answer, Reads};
 use crate::web::workers::{Unanswered, Workers};
 use crate::web::{self, Health};
@@ -88,13 +87,16 @@ struct Shared {
 impl Router {
     /// Begins to listen.
     pub fn begin(listen: SocketAddr, options: &Options, health: &Health) -> anyhow::Result<Self> {
-        let listener = web::bind(listen)?;
-        let address = listener.local_addr().context("ask for the address that is listened on")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("router")
             .build()
             .context("begin the runtime of the router")?;
+        let listener = {
+            let _within = runtime.enter();
+            listener::listen(listen)?
+        };
+        let address = listener.local_addr().context("ask for the address that is listened on")?;
         let counts = Counts::default();
         let (logger, logged) = Logger::begin(&options.connection, "router", &counts)?;
         let shared = Arc::new(Shared {
@@ -119,7 +121,6 @@ impl Router {
         let serving = runtime.spawn(async move {
             let until = async { stopped.await.unwrap_or(()) };
             let serving = async {
-                let listener = TcpListener::from_std(listener).context("hand the listener over")?;
                 let listener = Bounded::new(listener, connections_max, idle_max, counts);
                 axum::serve(listener, routes).with_graceful_shutdown(until).await.context("serve")
             };

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -22,6 +23,9 @@ use crate::counts::Counts;
 
 /// So long is waited after a connection could not be taken, as for want of file descriptors.
 const AFTER_ERROR: Duration = Duration::from_millis(50);
+
+/// So many connections wait to be taken: beyond that, who connects tries again only after a second.
+const BACKLOG: u32 = 4096;
 
 /// What one too many is told.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -46,6 +50,21 @@ pub struct Watched {
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
     _one_of: OwnedSemaphorePermit,
+}
+
+/// Begins to listen. Within a runtime only.
+pub fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // Of the process before, connections may be left that have ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| super::not_free(address))
 }
 
 impl Bounded {

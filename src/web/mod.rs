@@ -90,7 +90,8 @@ impl Health {
 
 /// Begins to listen, and answers from a thread of its own. Port 0 takes one that is free.
 pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
-    let listener = bind(listen)?;
+    let listener = std::net::TcpListener::bind(listen).with_context(|| not_free(listen))?;
+    listener.set_nonblocking(true).context("make the listener non-blocking")?;
     let address = listener.local_addr().context("ask for the address that is listened on")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -113,13 +114,11 @@ pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
 }
 
-/// Returns a listener that a runtime can take.
-pub fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(listen).with_context(|| {
-        format!("listen on {listen}; if something else does, set `listen` of this process to another port")
-    })?;
-    listener.set_nonblocking(true).context("make the listener non-blocking")?;
-    Ok(listener)
+/// Says what is wrong with an address that cannot be listened on.
+fn not_free(listen: SocketAddr) -> String {
+    format!(
+        "listen on {listen}; if something else does, set `listen` of this process to another port"
+    )
 }
 
 /// Returns what is served of the health, for a process that serves more on the same port.

@@ -334,6 +334,19 @@ fn worker_that_is_no_owner_any_more_is_given_up_and_its_answer_is_none() {
 }
 
 #[test]
+fn answer_of_who_was_given_up_counts_only_for_reads_that_still_wait_for_it() {
+    let mut tried = Tried::keys(two(), &["a", "b"]);
+    tried.changed(map(3, &[("", "b", "n3", 4), ("b", "", "n1", 3)]));
+    let first = tried.asked.pop_front().unwrap().id;
+    tried.wait();
+    let answers = vec![Answer::Found(found("a")), Answer::Found(found("b"))];
+    tried.handle(Event::Answered { ask: first, answers });
+    assert_eq!(tried.logged, ["read b Some(5) 12"]);
+    tried.answer(vec![Answer::Found(found(""))]);
+    assert_eq!(tried.answers(), [Answer::Found(found("")), Answer::Found(found("b"))]);
+}
+
+#[test]
 fn pause_ends_when_the_map_has_another_owner() {
     let mut tried = Tried::keys(two(), &["a", "z"]);
     tried.fail(Failure::Unreachable).fail(Failure::Unreachable);
