@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use schemas::range_segment::Entry;
-use schemas::{Generation, Key, MigrationId, Millis};
+use schemas::{Epoch, Generation, Key, KeySpan, MigrationId, Millis};
 
 use super::events::{Action, Event, Ignored, Output, Record, Settings, Source};
 use super::queues::Queued;
@@ -47,7 +47,7 @@ use super::states::{Held, Name, Remembered, Role, Size, Unreadable};
 use super::words::Asked;
 use crate::assignment::whole::WholeMap;
 use crate::store::{Outcome, Scan, States, Write};
-use crate::transfer::segment::{StreamId, entry_bytes};
+use crate::transfer::segment::StreamId;
 use crate::transfer::sender::Sender;
 
 /// One worker.
@@ -98,6 +98,7 @@ pub(super) struct Step {
     pub(super) writes: Vec<Write>,
     /// For each write, on whose behalf.
     pub(super) origins: Vec<Of>,
+    is_staged: bool,
     pub(super) sends: Vec<Output>,
     pub(super) promises: Vec<Output>,
     /// Streams that begin with what this step leaves.
@@ -221,6 +222,18 @@ impl Worker {
         self.remembered.positions.get(&source).copied()
     }
 
+    /// Returns what is active here, and how much it is, about.
+    pub fn active(&self) -> impl Iterator<Item = (&KeySpan, Epoch, Size)> {
+        self.remembered.roles.values().filter_map(|it| match &it.role {
+            Role::Active(active) => Some((&it.span, active.epoch, active.size)),
+            Role::Erasing(_)
+            | Role::Import(_)
+            | Role::Applying(_)
+            | Role::Rebuild(_)
+            | Role::Leaving(_) => None,
+        })
+    }
+
     /// Returns what is remembered.
     pub fn remembered(&self) -> &Remembered {
         &self.remembered
@@ -284,6 +297,7 @@ impl Worker {
             self.send();
         } else {
             self.phase = Phase::Staging;
+            self.step.is_staged = true;
             self.actions.push_back(Action::Stage(std::mem::take(&mut self.step.writes)));
         }
     }
@@ -337,7 +351,7 @@ impl Worker {
         self.pump();
         let sends = std::mem::take(&mut self.step.sends);
         self.actions.extend(sends.into_iter().map(Action::Send));
-        if self.changed.is_empty() {
+        if self.changed.is_empty() && !self.step.is_staged {
             self.say();
             return;
         }
@@ -375,27 +389,6 @@ impl Worker {
             }
         }
         self.actions.extend(step.then);
-    }
-}
-
-impl Size {
-    /// Takes in that an entry was put, and what it replaced.
-    pub(super) fn change(&mut self, entry: &Entry, replaced: Option<&Entry>) {
-        if let Some(replaced) = replaced {
-            self.went(replaced);
-        }
-        if entry.payload.is_some() {
-            self.entries += 1;
-            self.bytes += entry_bytes(entry) as u64;
-        }
-    }
-
-    /// Takes in that an entry is there no more.
-    pub(super) fn went(&mut self, entry: &Entry) {
-        if entry.payload.is_some() {
-            self.entries = self.entries.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(entry_bytes(entry) as u64);
-        }
     }
 }
 

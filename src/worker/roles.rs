@@ -47,6 +47,7 @@ impl Worker {
         }
         self.remembered.generation = self.map.generation();
         self.changed.insert(Name::Generation);
+        self.forget_old();
         // What is applied and read by this generation must not be lost as waiting for it after a crash.
         self.step.sync = true;
         self.step.view = true;

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::migration_status::MigrationStatus;
+use schemas::range_segment::Entry;
 use schemas::{Epoch, Generation, Inbox, Key, KeySpan, MigrationId, Millis, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use super::events::Source;
 use crate::store::{Aside, EntryKey, Scan, State, States};
 use crate::transfer::digest::Floors;
 use crate::transfer::receiver::Receiver;
+use crate::transfer::segment::entry_bytes;
 
 /// An interval, and what this node is to it. Intervals are disjoint; what is in none has no role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +312,27 @@ impl Role {
             | Self::Applying(Applying { from: Origin::Table { .. }, .. })
             | Self::Rebuild(_)
             | Self::Leaving(_) => None,
+        }
+    }
+}
+
+impl Size {
+    /// Takes in that an entry was put, and what it replaced.
+    pub(super) fn change(&mut self, entry: &Entry, replaced: Option<&Entry>) {
+        if let Some(replaced) = replaced {
+            self.went(replaced);
+        }
+        if entry.payload.is_some() {
+            self.entries += 1;
+            self.bytes += entry_bytes(entry) as u64;
+        }
+    }
+
+    /// Takes in that an entry is there no more.
+    pub(super) fn went(&mut self, entry: &Entry) {
+        if entry.payload.is_some() {
+            self.entries = self.entries.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(entry_bytes(entry) as u64);
         }
     }
 }

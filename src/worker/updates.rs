@@ -75,35 +75,35 @@ impl Worker {
             self.step.sends.push(Output::Update { node, inbox, update });
             return Taken::Used;
         }
-        let Some(held) = held else {
-            if self.is_started() {
-                return Taken::Waits;
-            }
-            // It came here by a map that has no effect yet: nothing that is kept now is too much.
-            self.write(Of::Aside, Write::Aside(entry.clone()));
-            return Taken::Used;
-        };
-        let below = match &held.role {
-            Role::Active(it) => self.is_below(it, entry),
-            Role::Applying(it) => is_below(&it.floors, entry),
-            Role::Import(_)
-            | Role::Rebuild(_)
-            | Role::Erasing(Erasing {
-                then: Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_),
-                ..
-            }) => {
+        let below = match held.map(|it| &it.role) {
+            Some(Role::Active(it)) => self.is_below(it, entry),
+            Some(Role::Applying(it)) => is_below(&it.floors, entry),
+            Some(
+                Role::Import(_)
+                | Role::Rebuild(_)
+                | Role::Erasing(Erasing {
+                    then: Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_),
+                    ..
+                }),
+            ) => {
                 self.write(Of::Aside, Write::Aside(entry.clone()));
                 return Taken::Used;
             }
-            Role::Leaving(_) | Role::Erasing(Erasing { then: Then::None, .. }) => {
-                return Taken::Waits;
+            Some(Role::Leaving(_) | Role::Erasing(Erasing { then: Then::None, .. })) | None => {
+                if self.is_started() {
+                    return Taken::Waits;
+                }
+                // It comes here by a map that has no effect yet: to keep it is never wrong.
+                self.write(Of::Aside, Write::Aside(entry.clone()));
+                return Taken::Used;
             }
         };
-        if below {
-            self.ignore(Ignored::BelowFloor);
-        } else {
-            let start = held.span.start.clone();
-            self.write(Of::Update(start, entry.clone()), Write::Put(entry.clone()));
+        match held {
+            Some(held) if !below => {
+                let start = held.span.start.clone();
+                self.write(Of::Update(start, entry.clone()), Write::Put(entry.clone()));
+            }
+            Some(_) | None => self.ignore(Ignored::BelowFloor),
         }
         Taken::Used
     }

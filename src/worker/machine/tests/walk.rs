@@ -311,20 +311,18 @@ impl Walk {
             self.audit(&name);
         }
         for (migration, end) in self.world.ended.clone() {
-            match end {
-                Status::Complete => self.count("complete"),
-                _ => {
-                    self.count("failed");
-                    let is_old = || {
-                        self.world.statuses.iter().any(|it| {
-                            it.migration == migration
-                                && it.reason.as_ref().is_some_and(|it| it.contains("not as"))
-                        })
-                    };
-                    let is_wanted = self.cancelled.contains(&migration) || is_old();
-                    assert!(is_wanted, "{migration} failed: {}", self.world.told());
-                }
+            if end == Status::Complete {
+                self.count("complete");
+                continue;
             }
+            self.count("failed");
+            let is_old = |it: &schemas::migration_status::MigrationStatus| {
+                let reason = it.reason.as_deref().unwrap_or_default();
+                it.migration == migration && reason.contains("not as")
+            };
+            let is_wanted =
+                self.cancelled.contains(&migration) || self.world.statuses.iter().any(is_old);
+            assert!(is_wanted, "{migration} failed: {}", self.world.told());
         }
         self.router = self.world.assignment.len();
         for _ in 0..40 {
