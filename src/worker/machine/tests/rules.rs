@@ -83,6 +83,33 @@ fn r2_update_of_a_newer_generation_waits_and_holds_its_own_partition_only() {
 }
 
 #[test]
+fn r2_request_waits_for_the_generation_of_its_start() {
+    let mut it = filled();
+    it.hold_map("a");
+    it.assign(&[("", "m", "a", From::None)]);
+    it.start(span("", "m"), "b");
+    it.settle();
+    assert_eq!(it.segments("b"), []);
+    // It is not repeated in this test: what came first is answered.
+    it.let_read("a");
+    it.settle();
+    assert_eq!(it.segments("b").first().map(|it| it.kind), Some(Kind::Open));
+}
+
+#[test]
+fn r1_part_of_a_range_is_lost_though_its_split_was_skipped() {
+    let mut it = filled();
+    it.hold_map("a");
+    it.assign(&[("", "d", "a", From::None), ("d", "m", "a", From::None)]);
+    it.assign(&[("", "d", "b", From::Table)]);
+    it.let_read("a");
+    it.live(3);
+    assert_eq!(it.roles("a"), ["[d, m) Active"]);
+    assert_eq!(it.roles("b"), ["[-, d) Active", "[m, -) Active"]);
+    it.check();
+}
+
+#[test]
 fn r2_record_of_a_generation_that_never_comes_is_a_dead_letter() {
     let mut it = halves();
     it.update("a", 9, entry("c", 2, 7));

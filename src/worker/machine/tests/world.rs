@@ -38,6 +38,8 @@ pub struct TableRow {
 pub struct World {
     pub now: u64,
     pub table: Vec<Vec<TableRow>>,
+    /// Rows that are there no more: `(partition, offset)`.
+    pub compacted: BTreeSet<(u32, usize)>,
     pub assignment: Vec<Assignment>,
     pub map: Map,
     pub commands: Vec<MigrateRange>,
@@ -186,6 +188,7 @@ impl World {
         let mut world = Self {
             now: 10_000,
             table: vec![Vec::new(); PARTITIONS as usize],
+            compacted: BTreeSet::new(),
             assignment: Vec::new(),
             map: Map::default(),
             commands: Vec::new(),
@@ -308,7 +311,9 @@ impl World {
                 // As a scan has it: what the row is now, nothing of what it was.
                 let entries = entries.into_iter().filter(|it| it.payload.is_some()).collect();
                 let event = Event::RowScanned { scan, partition, offset, primary_key, entries };
-                node.runner.handle(now, event);
+                if !self.compacted.contains(&(partition, offset as usize)) {
+                    node.runner.handle(now, event);
+                }
                 *at += 1;
                 is_read = true;
                 if *at as usize == rows.len() {
