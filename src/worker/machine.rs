@@ -114,7 +114,12 @@ pub(super) struct Step {
 /// On whose behalf something is written; intervals are named by their starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Of {
-    Update(Key, Entry),
+    /// What it counts, if it is live; and itself, if it is sent on in a stream.
+    Update {
+        start: Key,
+        bytes: Option<u64>,
+        sent: Option<Entry>,
+    },
     Aside,
     Segment(Key, Entry),
     Erase(Key),
@@ -224,14 +229,8 @@ impl Worker {
 
     /// Returns what is active here, and how much it is, about.
     pub fn active(&self) -> impl Iterator<Item = (&KeySpan, Epoch, Size)> {
-        self.remembered.roles.values().filter_map(|it| match &it.role {
-            Role::Active(active) => Some((&it.span, active.epoch, active.size)),
-            Role::Erasing(_)
-            | Role::Import(_)
-            | Role::Applying(_)
-            | Role::Rebuild(_)
-            | Role::Leaving(_) => None,
-        })
+        let roles = self.remembered.roles.values();
+        roles.filter_map(|it| it.role.active().map(|active| (&it.span, active.epoch, active.size)))
     }
 
     /// Returns what is remembered.
@@ -333,7 +332,9 @@ impl Worker {
         assert_eq!(origins.len(), outcomes.len(), "each write has an outcome");
         for (of, outcome) in origins.into_iter().zip(outcomes) {
             match of {
-                Of::Update(start, entry) => self.put(&start, &entry, outcome),
+                Of::Update { start, bytes, sent } => {
+                    self.put(&start, bytes, sent.as_ref(), outcome);
+                }
                 Of::Segment(start, entry) => self.put_staged(&start, &entry, outcome),
                 Of::Erase(start) => self.erased(&start, outcome),
                 Of::Apply(start) => self.applied(&start, outcome),

@@ -212,7 +212,7 @@ impl Worker {
     }
 
     /// Returns the migration that an interval is being sent for.
-    fn sent(&self, span: &KeySpan) -> Option<MigrationId> {
+    pub(super) fn sent(&self, span: &KeySpan) -> Option<MigrationId> {
         let outgoing = &self.remembered.outgoing;
         let is_of = |it: &&MigrationId| outgoing.get(it).is_some_and(|it| it.span == *span);
         self.senders.keys().find(is_of).copied()

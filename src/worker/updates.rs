@@ -27,7 +27,7 @@ use schemas::{Generation, Inbox, Key, KeySpan, Millis, NodeId};
 use super::events::{Ignored, Output};
 use super::machine::{Of, Worker};
 use super::queues::Taken;
-use super::states::{Active, Erasing, Mark, Name, Role, Then};
+use super::states::{Active, Erasing, Mark, Name, Role, Then, live_bytes};
 use crate::store::{EntryKey, Outcome, Write};
 use crate::transfer::digest::{Floors, is_below, listed};
 
@@ -100,8 +100,9 @@ impl Worker {
         };
         match held {
             Some(held) if !below => {
-                let start = held.span.start.clone();
-                self.write(Of::Update(start, entry.clone()), Write::Put(entry.clone()));
+                let sent = self.sent(&held.span).map(|_| entry.clone());
+                let (start, bytes) = (held.span.start.clone(), live_bytes(entry));
+                self.write(Of::Update { start, bytes, sent }, Write::Put(entry.clone()));
             }
             Some(_) | None => self.ignore(Ignored::BelowFloor),
         }
@@ -213,17 +214,25 @@ impl Worker {
     }
 
     /// Takes in what an update did to the store.
-    pub(super) fn put(&mut self, start: &Key, entry: &Entry, outcome: Outcome) {
+    pub(super) fn put(
+        &mut self,
+        start: &Key,
+        bytes: Option<u64>,
+        sent: Option<&Entry>,
+        outcome: Outcome,
+    ) {
         let Outcome::Changed { replaced } = outcome else { return };
         let Some(held) = self.remembered.roles.get_mut(start) else { return };
         match &mut held.role {
-            Role::Active(it) => it.size.change(entry, replaced.as_ref()),
-            Role::Applying(it) => it.size.change(entry, replaced.as_ref()),
+            Role::Active(it) => it.size.put(bytes, replaced.as_ref()),
+            Role::Applying(it) => it.size.put(bytes, replaced.as_ref()),
             Role::Erasing(_) | Role::Import(_) | Role::Rebuild(_) | Role::Leaving(_) => (),
         }
         self.changed.insert(Name::Role(start.clone()));
-        let span = held.span.clone();
-        self.stream_change(&span, entry, replaced.as_ref());
+        if let Some(entry) = sent {
+            let span = held.span.clone();
+            self.stream_change(&span, entry, replaced.as_ref());
+        }
     }
 
     /// Looks for tombstones below the floor in the next batch of what is active here (R15).

@@ -477,6 +477,25 @@ fn r13_complete_waits_for_a_watermark_by_the_source_and_a_direct_one_of_each_par
 }
 
 #[test]
+fn r13_complete_waits_for_a_direct_watermark_at_or_above_the_inherited_floor() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.mark("a", 2, 50, None);
+    it.settle();
+    let is_complete = |it: &World| it.words().iter().any(|it| it.ends_with("Complete"));
+    assert_eq!(it.updates("b").last().unwrap(), "floor 50 g2 via a");
+    assert!(!is_complete(&it), "none came from the channel itself");
+    it.mark("b", 1, 50, None);
+    it.mark("b", 2, 2, None);
+    it.settle();
+    assert!(!is_complete(&it), "all before the floor is not told by this map: {}", it.told());
+    it.mark("b", 2, 3, None);
+    it.settle();
+    assert!(is_complete(&it));
+}
+
+#[test]
 fn r13_source_passes_a_watermark_on_once_behind_all_before_it_and_none_of_an_older_map() {
     let mut it = ready();
     it.mark("a", 1, 40, None);
