@@ -40,15 +40,13 @@ impl Worker {
 
     pub(super) fn erased(&mut self, start: &Key, outcome: Outcome) {
         let Outcome::Erased { after } = outcome else { return };
-        let Some(held) = self.remembered.roles.get(start) else { return };
-        let Role::Erasing(erasing) = &held.role else { return };
-        let span = held.span.clone();
-        let then = erasing.then.clone();
+        let Some(Role::Erasing(erasing)) = self.role_mut(start) else { return };
         if after.is_some() {
-            let role = Role::Erasing(Erasing { after, then });
-            self.hold(Held { span, role });
+            erasing.after = after;
             return;
         }
+        let then = erasing.then.clone();
+        let span = self.remembered.roles[start].span.clone();
         match then {
             Then::None => _ = self.let_go(start),
             Then::Import(it) => {

@@ -30,8 +30,8 @@
 //! * **Nothing is invented.** What the map says of this node and what it has no part in is counted, has no
 //!   role, and updates of it wait.
 //!
-//! What is done for an interval as its destination is in `import`, as its source in `outgoing`, from the
-//! source table in `rebuild`; `roles` follows the map, `updates` is what comes from channels.
+//! Each transition of an interval is in the part that is named for it: as a destination `import` and
+//! `drain`, with what it says in `words`; as a source `outgoing`; from the table `rebuild`; by the map `roles`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

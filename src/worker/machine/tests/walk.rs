@@ -77,7 +77,7 @@ impl Walk {
             router: 0,
             read: BTreeMap::new(),
             cancelled: Vec::new(),
-            rebuilds: seed % 3 == 0,
+            rebuilds: seed.is_multiple_of(3),
             rebuilding: BTreeSet::new(),
             happened: BTreeMap::new(),
         }
