@@ -4,7 +4,7 @@
 //!              lower stream, or seq ───> ignored
 //!  segment ──> of a higher one, seq 0 ─> anew: what was staged is erased first
 //!              the next one, sound ────> taken
-//!              anything else ──────────> gap: the next stream is asked for
+//!              anything else ──────────> gap, broken: the next stream is asked for
 //! ```
 
 use schemas::Generation;
@@ -32,8 +32,10 @@ pub enum Verdict {
     Known,
     /// It begins a higher stream.
     Anew,
-    /// Something is missing or broken: only another stream helps.
+    /// Something is missing: only another stream helps.
     Gap,
+    /// Nothing of it can be believed, not even its numbers.
+    Broken,
     Open(Floors),
     Data(Vec<Entry>),
     End {
@@ -60,8 +62,7 @@ impl Receiver {
             return Verdict::Known;
         }
         if !is_sound(segment) {
-            // Nothing of it can be believed, and without it the stream has a gap.
-            return Verdict::Gap;
+            return Verdict::Broken;
         }
         if segment.kind == Kind::Refuse {
             return Verdict::Refuse(segment.reason.clone().unwrap_or_default());

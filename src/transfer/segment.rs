@@ -9,7 +9,7 @@ use super::digest::{Floors, Sums, listed};
 pub const SEGMENT_BYTES_MAX: usize = 512 * 1024;
 
 /// What an entry takes beside its keys and payload, at most.
-const ENTRY_BYTES: usize = 32;
+pub const ENTRY_BYTES: usize = 32;
 
 /// Identifies a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -65,9 +65,10 @@ enum Scan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     Segment(RangeSegment),
-    /// A page of the snapshot is wanted.
+    /// A page of the snapshot is wanted, of about so many bytes.
     Scan {
         after: Option<EntryKey>,
+        bytes: usize,
     },
 }
 
@@ -118,13 +119,19 @@ impl Sender {
     }
 
     /// Takes in a page of the snapshot. Tombstones below the floors are not sent.
-    pub fn scanned(&mut self, now: Millis, page: Page) -> Option<RangeSegment> {
+    pub fn scanned(&mut self, now: Millis, page: Page) -> Vec<RangeSegment> {
         assert!(matches!(self.scan, Scan::Asked(_)), "a page answers what was asked");
         self.scan = page.next.map_or(Scan::Ended, |it| Scan::At(Some(it)));
         let mut entries = page.entries;
         entries.retain(|it| it.payload.is_some() || !is_below(&self.floors, it));
         entries.iter().for_each(|it| self.sums.add(it, &self.floors));
-        (!entries.is_empty()).then(|| self.send(now, Content::Data(entries)))
+        let mut entries = VecDeque::from(entries);
+        let mut segments = Vec::new();
+        while !entries.is_empty() {
+            let (first, _) = first_of(&mut entries);
+            segments.push(self.send(now, Content::Data(first)));
+        }
+        segments
     }
 
     /// Takes in an acknowledgement of this stream.
@@ -167,9 +174,11 @@ impl Sender {
             Scan::Asked(_) => return None,
             Scan::At(after) => {
                 let after = after.clone();
+                let left = self.credit_bytes.saturating_sub(self.unacked_bytes);
+                let bytes = SEGMENT_BYTES_MAX.min(usize::try_from(left).unwrap_or(usize::MAX));
                 return can_send.then(|| {
                     self.scan = Scan::Asked(after.clone());
-                    Next::Scan { after }
+                    Next::Scan { after, bytes }
                 });
             }
             Scan::Ended => (),
@@ -193,17 +202,7 @@ impl Sender {
     }
 
     fn first_waiting(&mut self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        while let Some(entry) = self.waiting.pop_front() {
-            let of_entry = entry_bytes(&entry);
-            if !entries.is_empty() && SEGMENT_BYTES_MAX < bytes + of_entry {
-                self.waiting.push_front(entry);
-                break;
-            }
-            bytes += of_entry;
-            entries.push(entry);
-        }
+        let (entries, bytes) = first_of(&mut self.waiting);
         self.waiting_bytes -= bytes;
         entries
     }
@@ -221,3 +220,19 @@ impl Sender {
         segment
     }
 }
+
+/// Takes as many as one segment holds, at least one, and returns how many bytes they are.
+fn first_of(all: &mut VecDeque<Entry>) -> (Vec<Entry>, usize) {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    while let Some(entry) =
+        all.pop_front_if(|it| entries.is_empty() || bytes + entry_bytes(it) <= SEGMENT_BYTES_MAX)
+    {
+        bytes += entry_bytes(&entry);
+        entries.push(entry);
+    }
+    (entries, bytes)
+}
+
+#[cfg(test)]
+mod tests;

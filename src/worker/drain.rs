@@ -40,15 +40,13 @@ impl Worker {
 
     pub(super) fn erased(&mut self, start: &Key, outcome: Outcome) {
         let Outcome::Erased { after } = outcome else { return };
-        let Some(held) = self.remembered.roles.get(start) else { return };
-        let Role::Erasing(erasing) = &held.role else { return };
-        let span = held.span.clone();
-        let then = erasing.then.clone();
+        let Some(Role::Erasing(erasing)) = self.role_mut(start) else { return };
         if after.is_some() {
-            let role = Role::Erasing(Erasing { after, then });
-            self.hold(Held { span, role });
+            erasing.after = after;
             return;
         }
+        let then = erasing.then.clone();
+        let span = self.remembered.roles[start].span.clone();
         match then {
             Then::None => _ = self.let_go(start),
             Then::Import(it) => {
@@ -89,6 +87,7 @@ impl Worker {
                 self.asked.remove(&import.migration);
                 self.acknowledge(&span, &import, Done::Yes);
                 hold(self, Some(import.clone()));
+                // Said even if nothing is left: the planner hears of each.
                 let left = self.left_to_drain(start);
                 self.tell_active(import.migration, &span, epoch, left);
                 self.check_drained();
@@ -106,13 +105,22 @@ impl Worker {
     pub(super) fn check_drained(&mut self) {
         let drains = |role: &Role| matches!(role, Role::Active(Active { drain: Some(_), .. }));
         for start in self.starts(drains) {
-            if !self.left_to_drain(&start).is_empty() {
+            let left = self.left_to_drain(&start);
+            let Held { span, role: Role::Active(active) } = self.remembered.roles[&start].clone()
+            else {
+                continue;
+            };
+            let Active { epoch, drain: Some(drain), .. } = active else { continue };
+            if !left.is_empty() {
+                let told = self.remembered.words.get(&drain.migration);
+                if told.is_none_or(|it| it.partitions_left != left) {
+                    self.tell_active(drain.migration, &span, epoch, left);
+                }
                 continue;
             }
-            let span = self.remembered.roles[&start].span.clone();
-            let Some(Role::Active(it)) = self.role_mut(&start) else { continue };
-            let epoch = it.epoch;
-            let Some(drain) = it.drain.take() else { continue };
+            if let Some(Role::Active(it)) = self.role_mut(&start) {
+                it.drain = None;
+            }
             self.tell_complete(drain.migration, &span, epoch);
         }
     }

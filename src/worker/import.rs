@@ -189,9 +189,10 @@ impl Worker {
                 // It is the first one of that stream, and is taken as such.
                 Taken::Waits
             }
-            Verdict::Gap => {
+            Verdict::Gap | Verdict::Broken => {
                 self.ignore(Ignored::BrokenStream);
-                self.ask_next(span, import, segment.stream);
+                let seen = if verdict == Verdict::Gap { segment.stream } else { 0 };
+                self.ask_next(span, import, seen);
                 Taken::Last
             }
             Verdict::Open(floors) => {
@@ -282,7 +283,7 @@ impl Worker {
 
     /// Asks for a stream that is higher than any that was seen (R8).
     fn ask_next(&mut self, span: &KeySpan, import: &Import, seen: u32) {
-        let stream = import.receiver.stream.max(seen) + 1;
+        let stream = import.receiver.stream.max(seen).saturating_add(1);
         self.begin_stream(span, import, stream);
         self.ack(span);
     }

@@ -30,14 +30,14 @@
 //! * **Nothing is invented.** What the map says of this node and what it has no part in is counted, has no
 //!   role, and updates of it wait.
 //!
-//! What is done for an interval as its destination is in `import`, as its source in `outgoing`, from the
-//! source table in `rebuild`; `roles` follows the map, `updates` is what comes from channels.
+//! Each transition of an interval is in the part that is named for it: as a destination `import` and
+//! `drain`, with what it says in `words`; as a source `outgoing`; from the table `rebuild`; by the map `roles`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use schemas::range_segment::Entry;
-use schemas::{Generation, Key, MigrationId, Millis};
+use schemas::{Epoch, Generation, Key, KeySpan, MigrationId, Millis};
 
 use super::events::{Action, Event, Ignored, Output, Record, Settings, Source};
 use super::queues::Queued;
@@ -47,7 +47,7 @@ use super::states::{Held, Name, Remembered, Role, Size, Unreadable};
 use super::words::Asked;
 use crate::assignment::whole::WholeMap;
 use crate::store::{Outcome, Scan, States, Write};
-use crate::transfer::segment::{StreamId, entry_bytes};
+use crate::transfer::segment::StreamId;
 use crate::transfer::sender::Sender;
 
 /// One worker.
@@ -98,6 +98,7 @@ pub(super) struct Step {
     pub(super) writes: Vec<Write>,
     /// For each write, on whose behalf.
     pub(super) origins: Vec<Of>,
+    is_staged: bool,
     pub(super) sends: Vec<Output>,
     pub(super) promises: Vec<Output>,
     /// Streams that begin with what this step leaves.
@@ -113,7 +114,12 @@ pub(super) struct Step {
 /// On whose behalf something is written; intervals are named by their starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Of {
-    Update(Key, Entry),
+    /// What it counts, if it is live; and itself, if it is sent on in a stream.
+    Update {
+        start: Key,
+        bytes: Option<u64>,
+        sent: Option<Entry>,
+    },
     Aside,
     Segment(Key, Entry),
     Erase(Key),
@@ -221,6 +227,12 @@ impl Worker {
         self.remembered.positions.get(&source).copied()
     }
 
+    /// Returns what is active here, and how much it is, about.
+    pub fn active(&self) -> impl Iterator<Item = (&KeySpan, Epoch, Size)> {
+        let roles = self.remembered.roles.values();
+        roles.filter_map(|it| it.role.active().map(|active| (&it.span, active.epoch, active.size)))
+    }
+
     /// Returns what is remembered.
     pub fn remembered(&self) -> &Remembered {
         &self.remembered
@@ -284,6 +296,7 @@ impl Worker {
             self.send();
         } else {
             self.phase = Phase::Staging;
+            self.step.is_staged = true;
             self.actions.push_back(Action::Stage(std::mem::take(&mut self.step.writes)));
         }
     }
@@ -319,7 +332,9 @@ impl Worker {
         assert_eq!(origins.len(), outcomes.len(), "each write has an outcome");
         for (of, outcome) in origins.into_iter().zip(outcomes) {
             match of {
-                Of::Update(start, entry) => self.put(&start, &entry, outcome),
+                Of::Update { start, bytes, sent } => {
+                    self.put(&start, bytes, sent.as_ref(), outcome);
+                }
                 Of::Segment(start, entry) => self.put_staged(&start, &entry, outcome),
                 Of::Erase(start) => self.erased(&start, outcome),
                 Of::Apply(start) => self.applied(&start, outcome),
@@ -337,7 +352,7 @@ impl Worker {
         self.pump();
         let sends = std::mem::take(&mut self.step.sends);
         self.actions.extend(sends.into_iter().map(Action::Send));
-        if self.changed.is_empty() {
+        if self.changed.is_empty() && !self.step.is_staged {
             self.say();
             return;
         }
@@ -375,27 +390,6 @@ impl Worker {
             }
         }
         self.actions.extend(step.then);
-    }
-}
-
-impl Size {
-    /// Takes in that an entry was put, and what it replaced.
-    pub(super) fn change(&mut self, entry: &Entry, replaced: Option<&Entry>) {
-        if let Some(replaced) = replaced {
-            self.went(replaced);
-        }
-        if entry.payload.is_some() {
-            self.entries += 1;
-            self.bytes += entry_bytes(entry) as u64;
-        }
-    }
-
-    /// Takes in that an entry is there no more.
-    pub(super) fn went(&mut self, entry: &Entry) {
-        if entry.payload.is_some() {
-            self.entries = self.entries.saturating_sub(1);
-            self.bytes = self.bytes.saturating_sub(entry_bytes(entry) as u64);
-        }
     }
 }
 

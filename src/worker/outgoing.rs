@@ -25,11 +25,8 @@ use super::queues::Taken;
 use super::states::{Held, Leaving, Name, Outgoing, Role, Then};
 use crate::store::{Limit, Page};
 use crate::transfer::digest::Floors;
-use crate::transfer::segment::{Content, SEGMENT_BYTES_MAX, StreamId, seal};
+use crate::transfer::segment::{Content, ENTRY_BYTES, SEGMENT_BYTES_MAX, StreamId, seal};
 use crate::transfer::sender::{Next, Sender};
-
-/// A page of a snapshot is one segment.
-const PAGE_BYTES_MAX: usize = SEGMENT_BYTES_MAX * 7 / 8;
 
 impl Worker {
     /// Remembers whom a move from here goes to, until it ends.
@@ -215,7 +212,7 @@ impl Worker {
     }
 
     /// Returns the migration that an interval is being sent for.
-    fn sent(&self, span: &KeySpan) -> Option<MigrationId> {
+    pub(super) fn sent(&self, span: &KeySpan) -> Option<MigrationId> {
         let outgoing = &self.remembered.outgoing;
         let is_of = |it: &&MigrationId| outgoing.get(it).is_some_and(|it| it.span == *span);
         self.senders.keys().find(is_of).copied()
@@ -234,9 +231,9 @@ impl Worker {
                         let sent = self.addressed(migration, segment);
                         self.step.sends.extend(sent);
                     }
-                    Next::Scan { after } => {
+                    Next::Scan { after, bytes } => {
                         let span = self.remembered.outgoing[&migration].span.clone();
-                        let limit = Limit { entries: usize::MAX, bytes: PAGE_BYTES_MAX };
+                        let limit = Limit { entries: bytes / ENTRY_BYTES + 1, bytes };
                         self.step.then.push(Action::Page { stream, span, after, limit });
                     }
                 }
@@ -251,7 +248,7 @@ impl Worker {
         let now = self.now;
         let sender = self.senders.get_mut(&stream.migration);
         let Some(sender) = sender.filter(|it| it.stream() == stream) else { return };
-        if let Some(segment) = sender.scanned(now, page) {
+        for segment in sender.scanned(now, page) {
             let sent = self.addressed(stream.migration, segment);
             self.step.sends.extend(sent);
         }
@@ -301,6 +298,19 @@ impl Worker {
         if self.remembered.outgoing.remove(&migration).is_some() {
             self.changed.insert(Name::Outgoing(migration));
         }
+    }
+
+    /// Forgets moves from here of ranges that the map has gone on with; their ends may have been read
+    /// before their STARTs.
+    pub(super) fn forget_old(&mut self) {
+        let is_old = |(migration, it): (&MigrationId, &Outgoing)| {
+            let ranges: Vec<_> = self.map.map().overlapping(&it.span).collect();
+            let is_past = ranges.iter().any(|range| it.source_epoch < range.epoch);
+            let is_this = ranges.iter().any(|range| range.migration == Some(*migration));
+            (is_past && !is_this).then_some(*migration)
+        };
+        let old: Vec<_> = self.remembered.outgoing.iter().filter_map(is_old).collect();
+        old.into_iter().for_each(|it| self.forget(it));
     }
 
     /// Ends all streams of an interval that is not here any more.

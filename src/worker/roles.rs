@@ -47,6 +47,7 @@ impl Worker {
         }
         self.remembered.generation = self.map.generation();
         self.changed.insert(Name::Generation);
+        self.forget_old();
         // What is applied and read by this generation must not be lost as waiting for it after a crash.
         self.step.sync = true;
         self.step.view = true;
@@ -61,7 +62,8 @@ impl Worker {
         match &held.role {
             Role::Active(it) if it.epoch < range.epoch => match self.leaving(span, it, range) {
                 Some(leaving) => self.leave(span.clone(), leaving),
-                None => self.erase(span.clone(), Then::None),
+                // It may have been split meanwhile, and only a part of it is another's.
+                None => self.erase(common(span, &span_of(range)), Then::None),
             },
             Role::Applying(Applying { epoch, .. }) | Role::Leaving(Leaving { epoch, .. })
                 if *epoch < range.epoch =>
@@ -291,6 +293,12 @@ fn lesser(left: &Floors, right: &Floors) -> Floors {
         .iter()
         .filter_map(|(partition, it)| Some((*partition, *it.min(right.get(partition)?))));
     both.collect::<BTreeMap<_, _>>()
+}
+
+/// Returns what two intervals that overlap have in common.
+fn common(left: &KeySpan, right: &KeySpan) -> KeySpan {
+    let start = left.start.clone().max(right.start.clone());
+    KeySpan { start, end: lesser_end(&left.end, &right.end) }
 }
 
 fn lesser_end(left: &Key, right: &Key) -> Key {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::migration_status::MigrationStatus;
+use schemas::range_segment::Entry;
 use schemas::{Epoch, Generation, Inbox, Key, KeySpan, MigrationId, Millis, NodeId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ use super::events::Source;
 use crate::store::{Aside, EntryKey, Scan, State, States};
 use crate::transfer::digest::Floors;
 use crate::transfer::receiver::Receiver;
+use crate::transfer::segment::entry_bytes;
 
 /// An interval, and what this node is to it. Intervals are disjoint; what is in none has no role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,6 +269,10 @@ impl Remembered {
 }
 
 impl Role {
+    pub fn active(&self) -> Option<&Active> {
+        if let Self::Active(it) = self { Some(it) } else { None }
+    }
+
     pub fn leaving(&self) -> Option<&Leaving> {
         if let Self::Leaving(it) = self { Some(it) } else { None }
     }
@@ -278,7 +284,7 @@ impl Role {
 
     /// Returns the import that has become active, while updates by its source are still on their way.
     pub fn draining(&self) -> Option<&Import> {
-        if let Self::Active(it) = self { it.drain.as_ref() } else { None }
+        self.active()?.drain.as_ref()
     }
 
     /// Returns the import that this is, or is on its way to, or was a moment ago.
@@ -312,6 +318,37 @@ impl Role {
             | Self::Leaving(_) => None,
         }
     }
+}
+
+impl Size {
+    /// Takes in that an entry was put, and what it replaced.
+    pub(super) fn change(&mut self, entry: &Entry, replaced: Option<&Entry>) {
+        self.put(live_bytes(entry), replaced);
+    }
+
+    /// As [`Size::change`], of an entry that counts so much, if it is live.
+    pub(super) fn put(&mut self, bytes: Option<u64>, replaced: Option<&Entry>) {
+        if let Some(replaced) = replaced {
+            self.went(replaced);
+        }
+        if let Some(bytes) = bytes {
+            self.entries += 1;
+            self.bytes += bytes;
+        }
+    }
+
+    /// Takes in that an entry is there no more.
+    pub(super) fn went(&mut self, entry: &Entry) {
+        if let Some(bytes) = live_bytes(entry) {
+            self.entries = self.entries.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+/// Returns what a live entry counts.
+pub(super) fn live_bytes(entry: &Entry) -> Option<u64> {
+    entry.payload.as_ref().map(|_| entry_bytes(entry) as u64)
 }
 
 impl Then {

@@ -6,6 +6,16 @@
 //!     └── Paged <── snapshot <── Page          Publish <── Send … <── store.sync <─────────┘
 //! ```
 //!
+//! What is left to whoever runs it, in this order:
+//!
+//! 1. Of a new store, whose worker has no positions, the ends of its partitions are told as
+//!    [`Event::Begun`], and a step is run, before the node reports itself.
+//! 2. `assignment` is read from the beginning; at the end that it had, [`Event::MapReached`].
+//! 3. Every [`Source`](super::events::Source) is read from [`Worker::position`] on, as long as
+//!    [`Worker::wants`] more; at the end that `index_update` had, [`Event::UpdatesReached`].
+//! 4. After each step [`Runner::serving`] is what reads see; [`Event::Tick`] at
+//!    [`Worker::poll_deadline`].
+//!
 //! * **In this order, or not at all (R3).** What halts a commit, a full disk or a broker that is away, may
 //!   pass: the next call goes on there. After anything else only a new start helps.
 

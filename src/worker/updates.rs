@@ -27,7 +27,7 @@ use schemas::{Generation, Inbox, Key, KeySpan, Millis, NodeId};
 use super::events::{Ignored, Output};
 use super::machine::{Of, Worker};
 use super::queues::Taken;
-use super::states::{Active, Erasing, Mark, Name, Role, Then};
+use super::states::{Active, Erasing, Mark, Name, Role, Then, live_bytes};
 use crate::store::{EntryKey, Outcome, Write};
 use crate::transfer::digest::{Floors, is_below, listed};
 
@@ -75,35 +75,36 @@ impl Worker {
             self.step.sends.push(Output::Update { node, inbox, update });
             return Taken::Used;
         }
-        let Some(held) = held else {
-            if self.is_started() {
-                return Taken::Waits;
-            }
-            // It came here by a map that has no effect yet: nothing that is kept now is too much.
-            self.write(Of::Aside, Write::Aside(entry.clone()));
-            return Taken::Used;
-        };
-        let below = match &held.role {
-            Role::Active(it) => self.is_below(it, entry),
-            Role::Applying(it) => is_below(&it.floors, entry),
-            Role::Import(_)
-            | Role::Rebuild(_)
-            | Role::Erasing(Erasing {
-                then: Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_),
-                ..
-            }) => {
+        let below = match held.map(|it| &it.role) {
+            Some(Role::Active(it)) => self.is_below(it, entry),
+            Some(Role::Applying(it)) => is_below(&it.floors, entry),
+            Some(
+                Role::Import(_)
+                | Role::Rebuild(_)
+                | Role::Erasing(Erasing {
+                    then: Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_),
+                    ..
+                }),
+            ) => {
                 self.write(Of::Aside, Write::Aside(entry.clone()));
                 return Taken::Used;
             }
-            Role::Leaving(_) | Role::Erasing(Erasing { then: Then::None, .. }) => {
-                return Taken::Waits;
+            Some(Role::Leaving(_) | Role::Erasing(Erasing { then: Then::None, .. })) | None => {
+                if self.is_started() {
+                    return Taken::Waits;
+                }
+                // It comes here by a map that has no effect yet: to keep it is never wrong.
+                self.write(Of::Aside, Write::Aside(entry.clone()));
+                return Taken::Used;
             }
         };
-        if below {
-            self.ignore(Ignored::BelowFloor);
-        } else {
-            let start = held.span.start.clone();
-            self.write(Of::Update(start, entry.clone()), Write::Put(entry.clone()));
+        match held {
+            Some(held) if !below => {
+                let sent = self.sent(&held.span).map(|_| entry.clone());
+                let (start, bytes) = (held.span.start.clone(), live_bytes(entry));
+                self.write(Of::Update { start, bytes, sent }, Write::Put(entry.clone()));
+            }
+            Some(_) | None => self.ignore(Ignored::BelowFloor),
         }
         Taken::Used
     }
@@ -213,17 +214,25 @@ impl Worker {
     }
 
     /// Takes in what an update did to the store.
-    pub(super) fn put(&mut self, start: &Key, entry: &Entry, outcome: Outcome) {
+    pub(super) fn put(
+        &mut self,
+        start: &Key,
+        bytes: Option<u64>,
+        sent: Option<&Entry>,
+        outcome: Outcome,
+    ) {
         let Outcome::Changed { replaced } = outcome else { return };
         let Some(held) = self.remembered.roles.get_mut(start) else { return };
         match &mut held.role {
-            Role::Active(it) => it.size.change(entry, replaced.as_ref()),
-            Role::Applying(it) => it.size.change(entry, replaced.as_ref()),
+            Role::Active(it) => it.size.put(bytes, replaced.as_ref()),
+            Role::Applying(it) => it.size.put(bytes, replaced.as_ref()),
             Role::Erasing(_) | Role::Import(_) | Role::Rebuild(_) | Role::Leaving(_) => (),
         }
         self.changed.insert(Name::Role(start.clone()));
-        let span = held.span.clone();
-        self.stream_change(&span, entry, replaced.as_ref());
+        if let Some(entry) = sent {
+            let span = held.span.clone();
+            self.stream_change(&span, entry, replaced.as_ref());
+        }
     }
 
     /// Looks for tombstones below the floor in the next batch of what is active here (R15).

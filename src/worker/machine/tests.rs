@@ -6,6 +6,7 @@ use schemas::migration_status::Status;
 use schemas::{Key, NodeId};
 
 mod world;
+mod rules;
 mod walk;
 
 use world::{World, span};

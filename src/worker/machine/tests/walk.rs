@@ -4,7 +4,7 @@
 //! What is checked all the time: what a client reads of an entry never goes back, and no digest differs.
 //! At the end, when all are well: the index is the fold of the table, and every migration is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::migration_status::Status;
 
@@ -53,6 +53,9 @@ struct Walk {
     /// The earliest time that what was read of an entry fits.
     read: BTreeMap<(String, u8), usize>,
     cancelled: Vec<schemas::MigrationId>,
+    /// Ranges are given away as if their owner were lost, and nothing is read.
+    rebuilds: bool,
+    rebuilding: BTreeSet<Key>,
     happened: BTreeMap<&'static str, usize>,
 }
 
@@ -74,6 +77,8 @@ impl Walk {
             router: 0,
             read: BTreeMap::new(),
             cancelled: Vec::new(),
+            rebuilds: seed.is_multiple_of(3),
+            rebuilding: BTreeSet::new(),
             happened: BTreeMap::new(),
         }
     }
@@ -177,6 +182,8 @@ impl Walk {
             78 if self.below(8) == 0 => self.cancel(),
             78 => (),
             79 => self.relabel(),
+            80 if self.rebuilds => self.rebuild(),
+            81 if self.rebuilds => self.compact(),
             80..84 => {
                 let ms = self.below(600);
                 self.world.tick(ms);
@@ -184,6 +191,8 @@ impl Walk {
             84..87 => {
                 self.router = (self.router + 1).min(self.world.assignment.len());
             }
+            // What a node reads that does not know yet that it was taken for lost is not settled.
+            _ if self.rebuilds => (),
             _ => self.get(),
         }
     }
@@ -207,6 +216,7 @@ impl Walk {
             world.map.iter().map(|it| (crate::assignment::map::span_of(it), it.node.clone()));
         let settled = |it: &(schemas::KeySpan, NodeId)| {
             world.flights.values().all(|flight| flight.range_start != it.0.start)
+                && !self.rebuilding.contains(&it.0.start)
         };
         ranges.filter(settled).collect()
     }
@@ -225,6 +235,42 @@ impl Walk {
             self.cancelled.push(one);
             self.world.cancel(one);
         }
+    }
+
+    /// Gives a settled range to a node as from one that is lost (R22).
+    fn rebuild(&mut self) {
+        let settled = self.settled();
+        if settled.is_empty() || self.below(3) > 0 {
+            return;
+        }
+        let (span, _) = settled[self.below(settled.len() as u64) as usize].clone();
+        let to = self.any();
+        self.count("rebuilt");
+        let text = |it: &Key| String::from_utf8(it.0.clone()).unwrap();
+        let (start, end) = (text(&span.start), text(&span.end));
+        self.world.assign(&[(&start, &end, &to.0, From::Table)]);
+        self.rebuilding.insert(span.start);
+    }
+
+    /// Lets rows go that later ones supersede, as far as the channel has come (R24).
+    fn compact(&mut self) {
+        for partition in 0..PARTITIONS {
+            let rows = &self.world.table[partition as usize];
+            for offset in 0..self.committed[partition as usize].min(rows.len()) {
+                let is_old = rows[offset + 1..].iter().any(|it| it.primary == rows[offset].primary);
+                if is_old {
+                    self.world.compacted.insert((partition, offset));
+                }
+            }
+        }
+        self.count("compacted");
+        // Whoever is active again has said so.
+        let world = &self.world;
+        self.rebuilding.retain(|start| {
+            let range = world.map.owner(&start.0).expect("an owner");
+            let mut active = world.nodes[&range.node].runner.worker().active();
+            !active.any(|it| it.0.start == *start && it.1 == range.epoch)
+        });
     }
 
     /// Splits a settled range, or joins two of one node.
@@ -311,23 +357,21 @@ impl Walk {
             self.audit(&name);
         }
         for (migration, end) in self.world.ended.clone() {
-            match end {
-                Status::Complete => self.count("complete"),
-                _ => {
-                    self.count("failed");
-                    let is_old = || {
-                        self.world.statuses.iter().any(|it| {
-                            it.migration == migration
-                                && it.reason.as_ref().is_some_and(|it| it.contains("not as"))
-                        })
-                    };
-                    let is_wanted = self.cancelled.contains(&migration) || is_old();
-                    assert!(is_wanted, "{migration} failed: {}", self.world.told());
-                }
+            if end == Status::Complete {
+                self.count("complete");
+                continue;
             }
+            self.count("failed");
+            let is_old = |it: &schemas::migration_status::MigrationStatus| {
+                let reason = it.reason.as_deref().unwrap_or_default();
+                it.migration == migration && reason.contains("not as")
+            };
+            let is_wanted =
+                self.cancelled.contains(&migration) || self.world.statuses.iter().any(is_old);
+            assert!(is_wanted, "{migration} failed: {}", self.world.told());
         }
         self.router = self.world.assignment.len();
-        for _ in 0..40 {
+        for _ in 0..if self.rebuilds { 0 } else { 40 } {
             self.get();
         }
     }

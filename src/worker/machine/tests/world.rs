@@ -2,20 +2,24 @@
 //!
 //! Every process reads every log from a position of its own, so it may be late in one and not in another.
 
+mod others;
+mod looks;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::assignment::{Assignment, Source as From};
 use schemas::index_update::{EntryUpdate, IndexUpdate, Watermark};
 use schemas::migrate_range::{Command, MigrateRange};
 use schemas::migration_status::{MigrationStatus, Phase, Status};
-use schemas::range_segment::{Entry, Floor};
+use schemas::range_segment::{Entry, Floor, RangeSegment};
+use schemas::segment_ack::SegmentAck;
 use schemas::{Epoch, Generation, Inbox, Key, KeySpan, MigrationId, Millis, NodeId};
 
 use crate::assignment::map::{Map, Row, span_of};
 use crate::store::memory::{MemorySnapshot, MemoryStore};
 use crate::store::{Limit, Scan, Snapshot, Store};
 use crate::web::reads::{Answer, Asked, Read, What};
-use crate::worker::events::{Event, Output, Record, Settings, Source};
+use crate::worker::events::{Event, Ignored, Output, Record, Settings, Source};
 use crate::worker::machine::Worker;
 use crate::worker::serving::{Limits, Served, Serving};
 use crate::worker::step::{Halted, Runner, World as Outside};
@@ -34,6 +38,8 @@ pub struct TableRow {
 pub struct World {
     pub now: u64,
     pub table: Vec<Vec<TableRow>>,
+    /// Rows that are there no more: `(partition, offset)`.
+    pub compacted: BTreeSet<(u32, usize)>,
     pub assignment: Vec<Assignment>,
     pub map: Map,
     pub commands: Vec<MigrateRange>,
@@ -182,6 +188,7 @@ impl World {
         let mut world = Self {
             now: 10_000,
             table: vec![Vec::new(); PARTITIONS as usize],
+            compacted: BTreeSet::new(),
             assignment: Vec::new(),
             map: Map::default(),
             commands: Vec::new(),
@@ -304,7 +311,9 @@ impl World {
                 // As a scan has it: what the row is now, nothing of what it was.
                 let entries = entries.into_iter().filter(|it| it.payload.is_some()).collect();
                 let event = Event::RowScanned { scan, partition, offset, primary_key, entries };
-                node.runner.handle(now, event);
+                if !self.compacted.contains(&(partition, offset as usize)) {
+                    node.runner.handle(now, event);
+                }
                 *at += 1;
                 is_read = true;
                 if *at as usize == rows.len() {
@@ -426,276 +435,4 @@ impl World {
             node.runner.handle(Millis(self.now), Event::Tick);
         }
     }
-
-    // The planner.
-
-    /// The first assignment, or one after the loss of a node: from the table.
-    pub fn assign(&mut self, ranges: &[(&str, &str, &str, From)]) {
-        let ranges = ranges.iter().map(|(start, end, to, source)| {
-            let span = span(start, end);
-            let epoch = self.map.overlapping(&span).map(|it| it.epoch.0).max().unwrap_or_default();
-            Assignment {
-                range_start: span.start,
-                range_end: span.end,
-                node: node(to),
-                inbox: settings(to).inbox,
-                epoch: Epoch(epoch + 1),
-                generation: Generation(0),
-                last: false,
-                migration: None,
-                source: *source,
-                source_node: None,
-                source_epoch: Epoch(epoch),
-            }
-        });
-        let ranges = ranges.collect();
-        self.publish(ranges);
-    }
-
-    fn publish(&mut self, mut ranges: Vec<Assignment>) {
-        let generation = self.map.next_generation();
-        let count = ranges.len();
-        for (at, range) in ranges.iter_mut().enumerate() {
-            range.generation = generation;
-            range.last = at + 1 == count;
-            let row = Row { start: range.range_start.clone(), assignment: Some(range.clone()) };
-            self.map.apply(&row).unwrap();
-        }
-        self.assignment.extend(ranges);
-    }
-
-    pub fn start(&mut self, span: KeySpan, to: &str) -> MigrationId {
-        self.migrations += 1;
-        let migration = MigrationId(self.migrations);
-        let range = self.map.range(&span).expect("a range");
-        let start = MigrateRange {
-            command: Command::Start,
-            migration,
-            range_start: span.start,
-            range_end: span.end,
-            source_node: range.node.clone(),
-            source_epoch: range.epoch,
-            source_inbox: range.inbox,
-            destination_node: node(to),
-            destination_inbox: settings(to).inbox,
-            generation: self.map.generation(),
-            bandwidth_bytes_per_s: 0,
-            deadline: Millis(u64::MAX),
-            plan: None,
-            reason: None,
-        };
-        self.flights.insert(migration, start.clone());
-        self.commands.push(start);
-        migration
-    }
-
-    pub fn cancel(&mut self, migration: MigrationId) {
-        let cancel = MigrateRange {
-            command: Command::Cancel,
-            generation: self.map.generation(),
-            ..self.flights[&migration].clone()
-        };
-        self.commands.push(cancel);
-    }
-
-    /// Reads statuses, and commits what is ready.
-    pub fn plan(&mut self) -> bool {
-        let Some(status) = self.statuses.get(self.statuses_read).cloned() else { return false };
-        self.statuses_read += 1;
-        let migration = status.migration;
-        let Some(start) = self.flights.get(&migration).cloned() else { return true };
-        let is_cancelled =
-            |it: &MigrateRange| it.migration == migration && it.command == Command::Cancel;
-        let is_cancelled = self.commands.iter().any(is_cancelled);
-        let committed = |it: &Assignment| it.migration == Some(migration);
-        let is_committed = self.assignment.iter().any(committed);
-        match (status.status, status.phase) {
-            (Status::InProgress, Some(Phase::Ready)) if !is_cancelled && !is_committed => {
-                self.publish(vec![Assignment {
-                    range_start: start.range_start,
-                    range_end: start.range_end,
-                    node: start.destination_node,
-                    inbox: start.destination_inbox,
-                    epoch: Epoch(start.source_epoch.0 + 1),
-                    generation: Generation(0),
-                    last: false,
-                    migration: Some(migration),
-                    source: From::Node,
-                    source_node: Some(start.source_node),
-                    source_epoch: start.source_epoch,
-                }]);
-            }
-            (end @ (Status::Complete | Status::Failed), _) => {
-                assert_eq!(end == Status::Complete, is_committed, "{status:?}");
-                self.flights.remove(&migration);
-                self.ended.insert(migration, end);
-            }
-            _ => (),
-        }
-        true
-    }
-
-    // The channel.
-
-    pub fn channel_map(&self) -> (Map, Generation) {
-        let mut map = Map::default();
-        for range in &self.assignment[..self.channel.map_read] {
-            let row = Row { start: range.range_start.clone(), assignment: Some(range.clone()) };
-            map.apply(&row).unwrap();
-        }
-        let generation = map.generation();
-        (map, generation)
-    }
-
-    /// Sends up to so many rows of each partition.
-    pub fn send_rows(&mut self, max: usize) {
-        let (map, generation) = self.channel_map();
-        if generation == Generation(0) {
-            return;
-        }
-        for partition in 0..PARTITIONS {
-            let next = &mut self.channel.next[partition as usize];
-            let rows = self.table[partition as usize].iter().enumerate().skip(*next).take(max);
-            for (offset, row) in rows {
-                for entry in entries(row, partition, offset as u64) {
-                    let owner = map.owner(&entry.index_key.0).unwrap().node.clone();
-                    let entry = Some(EntryUpdate { entry, hops: 0 });
-                    let update = IndexUpdate { generation, entry, watermark: None };
-                    let inbox = self.inboxes.entry((owner, Source::Update)).or_default();
-                    inbox.push(Record::Update(update));
-                }
-                *next = offset + 1;
-            }
-        }
-    }
-
-    pub fn send_marks(&mut self) {
-        let (map, generation) = self.channel_map();
-        let nodes = map.iter().flat_map(|it| [Some(it.node.clone()), it.source_node.clone()]);
-        let nodes: BTreeSet<_> = nodes.flatten().collect();
-        let floors = (0..PARTITIONS).map(|partition| Floor {
-            partition,
-            offset: self.channel.next[partition as usize] as u64,
-        });
-        let watermark = Some(Watermark { floors: floors.collect(), via: None });
-        for node in nodes {
-            let update = IndexUpdate { generation, entry: None, watermark: watermark.clone() };
-            self.inboxes.entry((node, Source::Update)).or_default().push(Record::Update(update));
-        }
-    }
-
-    // The table.
-
-    /// Writes a row: where it stands in the index, or nowhere.
-    pub fn row(&mut self, primary: u8, after: Option<&str>) {
-        let rows = &mut self.table[primary as usize % PARTITIONS as usize];
-        let before = rows.iter().rev().find(|it| it.primary == primary);
-        let before = before.and_then(|it| Some(it.after.as_ref()?.0.clone()));
-        let payload = rows.len() as u64;
-        rows.push(TableRow { primary, before, after: after.map(|it| (it.to_owned(), payload)) });
-    }
-
-    /// What the index is to be: `(index key, primary key)` with its version.
-    pub fn fold(&self) -> BTreeMap<(Key, Key), u64> {
-        let mut rows = BTreeMap::new();
-        for table in &self.table {
-            for (offset, row) in table.iter().enumerate() {
-                rows.insert(row.primary, (row.after.clone(), offset as u64));
-            }
-        }
-        let some = rows.into_iter().filter_map(|(primary, (after, offset))| {
-            Some(((key(&after?.0), Key(vec![primary])), offset))
-        });
-        some.collect()
-    }
-
-    /// What the owners hold, all together.
-    pub fn held(&self) -> BTreeMap<(Key, Key), u64> {
-        let mut res = BTreeMap::new();
-        for range in self.map.iter() {
-            let snapshot = self.nodes[&range.node].runner.store().snapshot();
-            for entry in all(&snapshot, &span_of(range)) {
-                if entry.payload.is_some() {
-                    res.insert((entry.index_key, entry.primary_key), entry.offset);
-                }
-            }
-        }
-        res
-    }
-
-    pub fn serving(&self, name: &NodeId) -> Option<Serving<MemorySnapshot>> {
-        self.nodes[name].runner.serving()
-    }
-
-    /// Reads a key as a router does; `None`: it is to be asked again.
-    pub fn get(&self, index: &str, map: &Map) -> Option<Vec<Entry>> {
-        let range = map.owner(index.as_bytes())?;
-        let (mut name, mut epoch, mut asked_as) = (range.node.clone(), range.epoch, Asked::Owner);
-        for _ in 0..2 {
-            let limits = Limits {
-                reads_max: 1,
-                key_bytes_max: 100,
-                entries_max: 100,
-                looked_at_max: 100,
-                answer_bytes_max: 10_000,
-            };
-            let read = Read { what: What::Key(key(index)), epoch: Some(epoch), asked_as };
-            let mut budget = limits.budget(1).unwrap();
-            match self.serving(&name)?.read(&read, &limits, &mut budget).unwrap() {
-                Served::Found { entries, .. } => return Some(entries),
-                Served::Not(Answer::AskSource { node, epoch: at }) => {
-                    (name, epoch, asked_as) = (node, at, Asked::Source);
-                }
-                Served::Not(_) => return None,
-            }
-        }
-        None
-    }
-
-    pub fn roles(&self, name: &str) -> Vec<String> {
-        let roles = &self.nodes[&node(name)].runner.worker().remembered().roles;
-        let told = roles.values().map(|it| {
-            let role = format!("{:?}", it.role);
-            format!("{} {}", it.span, role.split(['(', ' ']).next().unwrap_or_default())
-        });
-        told.collect()
-    }
-
-    /// Checks that the index is the fold of the table, and every migration is over.
-    pub fn check(&self) {
-        assert_eq!(self.held(), self.fold(), "{}", self.told());
-        assert!(self.flights.is_empty(), "{}", self.told());
-        assert_eq!(self.dead, [], "nothing is unusable");
-        for range in self.map.iter() {
-            let start = &range.range_start.0;
-            let found = self.get(str::from_utf8(start).unwrap(), &self.map);
-            assert!(found.is_some(), "{} is served: {}", span_of(range), self.told());
-        }
-    }
-
-    pub fn told(&self) -> String {
-        let mut res = format!("\nflights {:?}\n", self.flights.keys().collect::<Vec<_>>());
-        for (name, node) in &self.nodes {
-            let worker = node.runner.worker();
-            res += &format!(
-                "{name}: generation {}, started {}, waiting {:?}, ignored {:?}\n",
-                worker.generation().0,
-                worker.is_started(),
-                worker.waiting().collect::<Vec<_>>(),
-                worker.ignored()
-            );
-            for held in worker.remembered().roles.values() {
-                res += &format!("  {} {:?}\n", held.span, held.role);
-            }
-            res += &format!("  outgoing {:?}\n", worker.remembered().outgoing);
-            res += &format!("  marks {:?}\n", worker.remembered().marks);
-        }
-        let statuses: Vec<_> = self.statuses.iter().rev().take(8).collect();
-        res += &format!("statuses {statuses:?}\n");
-        res
-    }
-}
-
-fn all(snapshot: &MemorySnapshot, span: &KeySpan) -> Vec<Entry> {
-    snapshot.page(span, None, Limit { entries: usize::MAX, bytes: usize::MAX }).unwrap().entries
 }
