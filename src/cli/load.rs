@@ -63,6 +63,6 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
         written += 1;
     }
     writer.flush()?;
-    super::say(&format!("{} rows, {} changes\n", written.min(rows), written.saturating_sub(rows)))?;
+    super::print(&format!("{} rows, {} changes\n", written.min(rows), written.saturating_sub(rows)))?;
     Ok(Exit::Done)
 }

@@ -28,7 +28,6 @@ use arc_swap::ArcSwapOption;
 use schemas::node_capacity::{NodeCapacity, NodeState};
 use schemas::wire::{Record as _, decode, encode};
 use schemas::{Inbox, KeySpan, Millis, NodeId};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -52,7 +51,7 @@ use crate::store::{EntryKey, Limit, Scan, Snapshot, Store, StoreError};
 use crate::tick::tick_box::Offset;
 use crate::web::clock::Clock;
 use crate::web::held::{Asked, Cursor, Held};
-use crate::web::listener::Bounded;
+use crate::web::listener::{self, Bounded};
 use crate::web::reads::{After, Answer, FoundEntry, Later, Read, What};
 use crate::web::{self, Health, back};
 
@@ -106,13 +105,16 @@ struct Holding {
 impl Server {
     /// Begins to listen.
     pub fn begin(listen: SocketAddr, options: Options, health: &Health) -> anyhow::Result<Self> {
-        let listener = web::bind(listen)?;
-        let address = listener.local_addr().context("ask for the address that is listened on")?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("reads")
             .build()
             .context("begin the runtime of the reads")?;
+        let listener = {
+            let _within = runtime.enter();
+            listener::listen(listen)?
+        };
+        let address = listener.local_addr().context("ask for the address that is listened on")?;
         let counts = Counts::default();
         let shared = Arc::new(Shared {
             clock: Clock::begin(),
@@ -138,13 +140,10 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = runtime.spawn(async move {
             let until = async { stopped.await.unwrap_or(()) };
-            let serving = async {
-                let listener = TcpListener::from_std(listener).context("hand the listener over")?;
-                let listener = Bounded::new(listener, connections_max, idle_max, counts);
-                axum::serve(listener, routes).with_graceful_shutdown(until).await.context("serve")
-            };
+            let listener = Bounded::new(listener, connections_max, idle_max, counts);
+            let serving = axum::serve(listener, routes).with_graceful_shutdown(until);
             if let Err(err) = serving.await {
-                error!(err = format!("{err:#}"), "reads are not served any more");
+                error!(%err, "reads are not served any more");
             }
         });
         Ok(Self { shared, address, runtime, stop, serving, holding })
