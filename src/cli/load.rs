@@ -1,16 +1,18 @@
 //! Writes rows to the source table, and changes of them: for trying and testing.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use schemas::table::RowChanged;
-use schemas::wire::{Record as _, encode};
+use schemas::wire::{Record as _, decode, encode};
 
 use super::exit::{Exit, Fault, need_cluster};
 use super::signals::Signals;
 use crate::config::Config;
 use crate::config::table::Format;
 use crate::kafka::Output;
+use crate::kafka::tail::{Start, scan};
 use crate::kafka::writer::Writer;
 use crate::table::load::{Changes, Shape};
 
@@ -41,20 +43,32 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
     if config.table.format != Format::RowChanged {
         let what = "rows are written as row_changed, and table.format is another";
         let fault = Fault::new(Exit::Usage, "isotherm::load::format", what);
-        return Err(Box::new(fault.remedy("leave table.format out, or write to the table by other means")));
+        return Err(Box::new(
+            fault.remedy("leave table.format out, or write to the table by other means"),
+        ));
     }
     let LoadArgs { rows, changes, rate, payload_bytes, seed } = *args;
     let signals = Signals::begin()?;
+    let mut made = Changes::new(Shape { rows, payload_bytes, seed });
+    scan(&config.kafka, RowChanged::TOPIC, Start::Beginning, |record| {
+        let value = record.value.as_deref().map(decode::<RowChanged>);
+        if let (Some(key), Some(Ok(change))) = (&record.key, value) {
+            made.know(key, change.after);
+        }
+        ControlFlow::Continue(())
+    })?;
     let writer = Writer::open(&config.kafka, "load")?;
     let mut paced: Option<(Instant, u64)> = None;
     let mut written = 0;
-    for (primary_key, change) in Changes::new(Shape { rows, payload_bytes, seed }) {
+    for (primary_key, change) in made {
         if written == rows + changes || signals.is_asked() {
             break;
         }
         if let (true, Some(rate)) = (rows <= written, rate) {
             let (since, count) = paced.get_or_insert_with(|| (Instant::now(), 0));
-            while since.elapsed().as_secs_f64() * rate as f64 <= *count as f64 && !signals.is_asked() {
+            while since.elapsed().as_secs_f64() * rate as f64 <= *count as f64
+                && !signals.is_asked()
+            {
                 std::thread::park_timeout(PACE);
             }
             *count += 1;
@@ -63,6 +77,10 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
         written += 1;
     }
     writer.flush()?;
-    super::print(&format!("{} rows, {} changes\n", written.min(rows), written.saturating_sub(rows)))?;
+    super::print(&format!(
+        "{} rows, {} changes\n",
+        written.min(rows),
+        written.saturating_sub(rows)
+    ))?;
     Ok(Exit::Done)
 }

@@ -33,7 +33,17 @@ pub struct Changes {
 impl Changes {
     pub fn new(shape: Shape) -> Self {
         assert!(shape.rows > 0, "a table has rows");
-        Self { shape, random: Pcg64::seed_from_u64(shape.seed), made: 0, keys: Vec::new() }
+        let random = Pcg64::seed_from_u64(shape.seed);
+        Self { shape, random, made: 0, keys: vec![None; shape.rows as usize] }
+    }
+
+    /// Takes in what the table says of a row already, so that changes say what it was before.
+    pub fn know(&mut self, primary_key: &[u8], index_key: Option<Key>) {
+        let row =
+            str::from_utf8(primary_key).ok().and_then(|it| it.strip_prefix("row-")?.parse().ok());
+        if let Some(known) = row.and_then(|row: usize| self.keys.get_mut(row)) {
+            *known = index_key;
+        }
     }
 
     fn key(&mut self) -> Key {
@@ -60,9 +70,6 @@ impl Iterator for Changes {
             false => self.random.random_range(0..self.shape.rows),
         };
         self.made += 1;
-        if self.keys.len() as u64 <= row {
-            self.keys.push(None);
-        }
         let before = self.keys[row as usize].clone();
         // Of those that are there a twentieth goes, and a sixth gets another key.
         let dice = self.random.random_range(0..60);
@@ -85,6 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn rows_that_are_there_already_are_changed_and_not_inserted() {
+        let mut changes = Changes::new(Shape { rows: 2, payload_bytes: 1, seed: 3 });
+        changes.know(&primary_key(1), Some(Key(b"there".to_vec())));
+        changes.know(b"of another", Some(Key(b"x".to_vec())));
+        let before: Vec<_> = changes.take(2).map(|it| it.1.before).collect();
+        assert_eq!(before, [None, Some(Key(b"there".to_vec()))]);
+    }
+
+    #[test]
     fn changes_say_what_each_row_was_before() {
         let shape = Shape { rows: 50, payload_bytes: 9, seed: 3 };
         let mut rows = BTreeMap::new();
@@ -94,7 +110,8 @@ mod tests {
             assert_eq!(change.before, before, "change {i}");
             assert_eq!(change.payload.is_some(), change.after.is_some());
             deleted += usize::from(before.is_some() && change.after.is_none());
-            moved += usize::from(before.is_some() && change.after.is_some() && before != change.after);
+            moved +=
+                usize::from(before.is_some() && change.after.is_some() && before != change.after);
             rows.insert(primary, change.after);
         }
         assert_eq!(rows.len(), 50);

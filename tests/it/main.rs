@@ -15,3 +15,4 @@ mod moved;
 mod verified;
 mod channel;
 mod router;
+mod index;

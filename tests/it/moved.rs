@@ -69,13 +69,13 @@ fn ranges_move_by_hand_though_the_planner_observes_and_is_killed() {
 }
 
 /// What `isotherm range list` tells; `None` while there is no assignment.
-fn ranges(world: &World) -> Option<Vec<Value>> {
+pub fn ranges(world: &World) -> Option<Vec<Value>> {
     let output = run(world, &["range", "list", "-o", "json"]);
     output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// Runs a command to its end; checks its status, and that it says this.
-fn check(world: &World, args: &[&str], exit: Exit, part: &str) -> String {
+pub fn check(world: &World, args: &[&str], exit: Exit, part: &str) -> String {
     let output = run(world, args);
     let [data, said] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
     let all = format!("{data}{said}");
@@ -84,11 +84,11 @@ fn check(world: &World, args: &[&str], exit: Exit, part: &str) -> String {
     all
 }
 
-fn run(world: &World, args: &[&str]) -> Output {
+pub fn run(world: &World, args: &[&str]) -> Output {
     isotherm(world, args).output().unwrap()
 }
 
-fn isotherm(world: &World, args: &[&str]) -> Command {
+pub fn isotherm(world: &World, args: &[&str]) -> Command {
     let Connection { bootstrap_servers, prefix, .. } = &world.connection;
     let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
     command.args(["--bootstrap-servers", bootstrap_servers, "--prefix", prefix]);

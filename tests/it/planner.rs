@@ -15,7 +15,7 @@ use crate::world::{Nodes, PATIENCE, TICK_MS, World, await_that, say};
 fn planner_says_what_it_waits_for_and_ends_in_order() {
     let Some(world) = World::create("ready", &[]) else { return };
     let mut planner = world.planner("ready", None);
-    let told = |planner: &crate::world::Planner, status, line: &str| {
+    let told = |planner: &crate::world::Process, status, line: &str| {
         await_that(line, || {
             let (now, body) = planner.ask("/readyz?verbose")?;
             (now == status && body.contains(line)).then_some(())

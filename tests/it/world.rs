@@ -1,7 +1,7 @@
 //! A small world around a planner process, on a real Kafka: topics, nodes, application.
 //!
 //! ```text
-//!  Planner ── process, can be killed ──> migrate_range, assignment ──> Nodes, a thread
+//!  planner ── process, can be killed ──> migrate_range, assignment ──> Nodes, a thread
 //!     ^                                                                  │ statuses, reports,
 //!     └────────────── node_capacity, migration_status, query_log <───────┘ and queries with a hot spot
 //! ```
@@ -62,6 +62,10 @@ pub struct World {
     pub folder: tempfile::TempDir,
     /// Of the planners that are started from now on.
     pub mode: &'static str,
+    pub birth_nodes: u32,
+    /// Of `[planner]`, and sections behind it; and of `[policy]`.
+    pub more: &'static str,
+    pub policy: &'static str,
     _here: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -92,7 +96,8 @@ impl World {
         }
         Admin::open(&connection).unwrap().create(&topics).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Some(Self { connection, folder, mode: "auto", _here: Some(here) })
+        let (mode, birth_nodes, more, policy) = ("auto", NODES, "", "");
+        Some(Self { connection, folder, mode, birth_nodes, more, policy, _here: Some(here) })
     }
 
     /// Lets go of the broker, so that this test may stop it.
@@ -101,12 +106,17 @@ impl World {
     }
 
     /// Starts a planner; each name has a port, and so a place in the group, of its own.
-    pub fn planner(&self, name: &str, fail_points: Option<&str>) -> Planner {
+    pub fn planner(&self, name: &str, fail_points: Option<&str>) -> Process {
         self.planner_of(name, "planner", fail_points)
     }
 
     /// The same under another planner id.
-    pub fn planner_of(&self, name: &str, id: &str, fail_points: Option<&str>) -> Planner {
+    pub fn planner_of(&self, name: &str, id: &str, fail_points: Option<&str>) -> Process {
+        self.start(name, &["planner", "--id", id], fail_points)
+    }
+
+    /// Starts a process that serves its health; each name has a port of its own, and keeps it.
+    pub fn start(&self, name: &str, args: &[&str], fail_points: Option<&str>) -> Process {
         let (configuration, log) = (self.path(name, "toml"), self.path(name, "log"));
         let port_file = self.path(name, "port");
         let port = std::fs::read_to_string(&port_file).unwrap_or_else(|_| {
@@ -115,24 +125,23 @@ impl World {
             std::fs::write(&port_file, &port).unwrap();
             port
         });
-        std::fs::write(&configuration, self.configuration(&port)).unwrap();
+        std::fs::write(&configuration, self.configuration()).unwrap();
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
-        command
-            .args(["planner", "--id", id, "--config"])
-            .arg(configuration)
-            .current_dir(&self.folder);
+        let listen = format!("127.0.0.1:{port}");
+        command.args(args).args(["--listen", &listen, "--config"]).arg(configuration);
+        command.current_dir(&self.folder);
         command.env("NO_COLOR", "1").env_remove("ISOTHERM_LOG").stderr(log);
         if let Some(it) = fail_points {
             command.env("FAILPOINTS", it);
         }
         let child = command.spawn().unwrap();
-        Planner { child, log: self.path(name, "log"), port: port.parse().unwrap() }
+        Process { child, log: self.path(name, "log"), port: port.parse().unwrap() }
     }
 
-    pub fn configuration(&self, port: &str) -> String {
+    pub fn configuration(&self) -> String {
         let Connection { bootstrap_servers, prefix, .. } = &self.connection;
-        let mode = self.mode;
+        let Self { mode, birth_nodes, more, policy, .. } = self;
         format!(
             r#"
             [kafka]
@@ -145,11 +154,12 @@ impl World {
             stale_max_ticks = 50
             snapshot_ticks = 25
             silent_ticks = 100
-            birth_nodes = {NODES}
-            listen = "127.0.0.1:{port}"
+            birth_nodes = {birth_nodes}
+            {more}
             [policy]
             cool_down_ticks = 4
             ranges_max = 200
+            {policy}
             "#
         )
     }
@@ -229,22 +239,31 @@ impl World {
     }
 }
 
-/// A planner, running.
-pub struct Planner {
+/// A process, running.
+pub struct Process {
     child: Child,
     log: PathBuf,
     port: u16,
 }
 
-impl Planner {
+impl Process {
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// Another of its name may be started then.
+    pub fn kill_now(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -288,7 +307,7 @@ impl Planner {
     }
 }
 
-impl Drop for Planner {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
         _ = self.child.kill();

@@ -1,0 +1,147 @@
+//! Reads what the machine is told, and looks whether what was to be read to an end is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::{ENDS_EVERY, RECORD_WAIT, Run};
+use crate::kafka::{Record, TopicPartition};
+use crate::store::Scan;
+use crate::tick::tick_box::Offset;
+use crate::worker::events::{self, Event, Source};
+use crate::worker::records;
+
+impl Run<'_> {
+    pub(super) fn read_map(&mut self) -> anyhow::Result<()> {
+        while let Some(record) = self.map.poll(Duration::ZERO)? {
+            match records::row(&record) {
+                Ok(row) => self.handle(Event::MapRead(row)),
+                Err(err) => self.dead(&record, err.code(), &err.to_string())?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_inbox(&mut self) -> anyhow::Result<()> {
+        let mut wait = RECORD_WAIT;
+        for _ in 0..self.shared.options.settings.records_max {
+            let Some(record) = self.inbox.poll(wait)? else { break };
+            wait = Duration::ZERO;
+            let Some(source) = records::source(record.at) else {
+                bail!("a record of {} came, which is not followed", record.at)
+            };
+            match records::event(source, &record, &self.who.node) {
+                Ok(event) => {
+                    self.take_in(&event, &record);
+                    self.handle(event);
+                }
+                Err(err) => {
+                    self.dead(&record, err.code(), &err.to_string())?;
+                    self.handle(Event::Skipped { source, offset: record.offset });
+                }
+            }
+            if !self.runner.worker().wants(source) {
+                self.inbox.pause(record.at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what taking it in costs, by the stated capacity.
+    fn take_in(&mut self, event: &Event, record: &Record) {
+        let Event::Record { record: taken, .. } = event else { return };
+        match taken {
+            events::Record::Update(it) => self.world.writes += u64::from(it.entry.is_some()),
+            events::Record::Segment(_) => {
+                self.world.copied_bytes += record.value.as_ref().map_or(0, Vec::len) as u64;
+            }
+            events::Record::Status(_) | events::Record::Command(_) | events::Record::Ack(_) => (),
+        }
+    }
+
+    pub(super) fn read_scans(&mut self) -> anyhow::Result<()> {
+        let ids: Vec<_> = self.scans.keys().copied().collect();
+        for scan in ids {
+            while self.runner.worker().wants_rows() {
+                let follower = self.scans.get_mut(&scan).expect("it was just there");
+                let Some(record) = follower.poll(Duration::ZERO)? else { break };
+                self.row(scan, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, scan: Scan, record: &Record) -> anyhow::Result<()> {
+        let Record { at, offset, key, value, .. } = record;
+        let version = (at.partition, *offset);
+        let entries = self.shared.options.rows.entries(key.as_deref(), value.as_deref(), version);
+        let entries = match entries {
+            Ok(entries) => entries.into_iter().filter(|it| it.payload.is_some()).collect(),
+            Err(err) => {
+                self.dead(record, err.code(), &err.to_string())?;
+                Vec::new()
+            }
+        };
+        let Some(primary_key) = key.clone().map(schemas::Key) else { return Ok(()) };
+        let (partition, offset) = version;
+        self.handle(Event::RowScanned { scan, partition, offset, primary_key, entries });
+        Ok(())
+    }
+
+    /// Looks whether what was to be read to an end is.
+    pub(super) fn look_at_ends(&mut self) -> anyhow::Result<()> {
+        let is_started = self.runner.worker().is_started();
+        let is_idle = self.maps_asked == 0 && self.scans.is_empty() && is_started;
+        if is_idle || self.ends_asked.elapsed() < ENDS_EVERY {
+            return Ok(());
+        }
+        self.ends_asked = Instant::now();
+        if self.maps_asked > 0 {
+            if self.map_ends.is_none() {
+                self.map_ends = self.map.ends()?;
+            }
+            if let Some(ends) = &self.map_ends
+                && self.map.has_reached(ends)?
+            {
+                self.map_ends = None;
+                self.maps_asked -= 1;
+                self.handle(Event::MapReached);
+            }
+        }
+        if !is_started {
+            if self.updates_end.is_none() {
+                let mine = records::partition(Source::Update, self.who.inbox);
+                self.updates_end = self.inbox.ends()?.map(|mut ends| {
+                    ends.retain(|at, _| *at == mine);
+                    ends
+                });
+            }
+            if let Some(ends) = &self.updates_end {
+                let positions = self.inbox.positions()?;
+                let is_read = |(at, end): (&TopicPartition, &Offset)| {
+                    positions.get(at).is_some_and(|position| end <= position)
+                };
+                if ends.iter().all(is_read) {
+                    self.handle(Event::UpdatesReached);
+                }
+            }
+        }
+        self.look_at_scans()
+    }
+
+    fn look_at_scans(&mut self) -> anyhow::Result<()> {
+        let mut ended = Vec::new();
+        for (scan, follower) in &mut self.scans {
+            let Some(ends) = follower.ends()? else { continue };
+            for (at, position) in follower.positions()? {
+                if ends.get(&at).is_some_and(|end| *end <= position) {
+                    ended.push((*scan, at.partition, position.0));
+                }
+            }
+        }
+        for (scan, partition, position) in ended {
+            self.handle(Event::EndScanned { scan, partition, position });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! Listens, and answers reads by what the last step has left.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use arc_swap::ArcSwapOption;
+use schemas::{KeySpan, Millis};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::{Options, Run, Watch};
+use crate::counts::Counts;
+use crate::store::fjall::FjallSnapshot;
+use crate::store::{EntryKey, Limit, Snapshot};
+use crate::web::clock::Clock;
+use crate::web::held::{Asked, Cursor, Held};
+use crate::web::listener::{self, Bounded};
+use crate::web::reads::{After, Answer, FoundEntry, Later, Read, What};
+use crate::web::{self, Health, back};
+use crate::worker::service::Service;
+use crate::worker::serving::{self, Serving};
+
+/// So many may ask at once for what is held.
+const HOLDING_MAX: usize = 16;
+
+/// Of one page of what is held, tombstones among them.
+const HELD_MAX: Limit = Limit { entries: 10_000, bytes: 4 << 20 };
+
+/// Requests that are under way when the worker is to end have this much longer than their deadline.
+const DRAIN_EXTRA: Duration = Duration::from_secs(1);
+
+/// A worker that takes requests. Without [`Server::run`] nothing is served but health.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    runtime: Runtime,
+    stop: oneshot::Sender<()>,
+    serving: tokio::task::JoinHandle<()>,
+    holding: Receiver<Holding>,
+}
+
+/// What reads need.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) clock: Clock,
+    pub(super) serving: ArcSwapOption<Serving<FjallSnapshot>>,
+    pub(super) service: Mutex<Service>,
+    pub(super) counts: Counts,
+}
+
+/// Somebody asks for what is held, as of one step.
+pub(super) struct Holding {
+    pub(super) answer: oneshot::Sender<(Held, FjallSnapshot)>,
+}
+
+impl Server {
+    /// Begins to listen.
+    pub fn begin(listen: SocketAddr, options: Options, health: &Health) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("reads")
+            .build()
+            .context("begin the runtime of the reads")?;
+        let listener = {
+            let _within = runtime.enter();
+            listener::listen(listen)?
+        };
+        let address = listener.local_addr().context("ask for the address that is listened on")?;
+        let counts = Counts::default();
+        let shared = Arc::new(Shared {
+            clock: Clock::begin(),
+            serving: ArcSwapOption::empty(),
+            service: Mutex::new(Service::new(options.capacity_us_per_s)),
+            counts: counts.clone(),
+            options,
+        });
+        let (asks, holding) = sync_channel(HOLDING_MAX);
+        let answering = shared.clone();
+        let answering: back::Answering =
+            Arc::new(move |reads, deadline| Box::pin(answering.clone().answer(reads, deadline)));
+        let counting = counts.clone();
+        let asking: back::Holding =
+            Arc::new(move |asked| Box::pin(held(asks.clone(), asked, counting.clone())));
+        let routes = web::routes(health).merge(back::routes(
+            shared.options.back,
+            answering,
+            asking,
+            counts.clone(),
+        ));
+        let Options { connections_max, idle_max, .. } = shared.options;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = runtime.spawn(async move {
+            let until = async { stopped.await.unwrap_or(()) };
+            let listener = Bounded::new(listener, connections_max, idle_max, counts);
+            let serving = axum::serve(listener, routes).with_graceful_shutdown(until);
+            if let Err(err) = serving.await {
+                error!(%err, "reads are not served any more");
+            }
+        });
+        Ok(Self { shared, address, runtime, stop, serving, holding })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Runs until it is to end, or cannot go on.
+    pub fn run(self, watch: &mut impl Watch) -> anyhow::Result<()> {
+        let Self { shared, address, runtime, stop, serving, holding } = self;
+        let done = Run::open(&shared, address, &holding, watch).and_then(|run| match run {
+            Some(mut run) => run.run(watch),
+            None => Ok(()),
+        });
+        drop(holding);
+        let _ = stop.send(());
+        let drain_max = shared.options.back.deadline_max + DRAIN_EXTRA;
+        if runtime.block_on(async { timeout(drain_max, serving).await }).is_err() {
+            warn!("requests were still under way at the end");
+        }
+        done
+    }
+}
+
+impl Shared {
+    /// Answers reads by what the last step has left.
+    async fn answer(self: Arc<Self>, reads: Vec<Read>, deadline: Instant) -> Vec<Answer> {
+        let Some(serving) = self.serving.load_full() else {
+            return reads.iter().map(|_| Answer::NotYet { reason: Later::OlderMap }).collect();
+        };
+        let limits = &self.options.limits;
+        let mut budget = match limits.budget(reads.len()) {
+            Ok(budget) => budget,
+            Err(reason) => return reads.iter().map(|_| Answer::Refused { reason }).collect(),
+        };
+        let mut answers = Vec::with_capacity(reads.len());
+        for read in &reads {
+            if !self.is_in_time(deadline) {
+                self.counts.add("reads_late");
+                answers.push(Answer::Late);
+                continue;
+            }
+            let begun = Instant::now();
+            let served = tokio::task::block_in_place(|| serving.read(read, limits, &mut budget));
+            let answer = match served {
+                Ok(served @ serving::Served::Found { .. }) => {
+                    let took_us = begun.elapsed().as_micros() as u64;
+                    let cost_us = self.cost_us(&read.what).unwrap_or(took_us.max(1));
+                    self.work(cost_us).await;
+                    served.answer(cost_us)
+                }
+                Ok(served) => served.answer(0),
+                Err(err) => {
+                    error!(%err, "a read of the store has failed");
+                    self.counts.add("reads_failed");
+                    Answer::NotYet { reason: Later::NotWhole }
+                }
+            };
+            answers.push(answer);
+        }
+        answers
+    }
+
+    /// Tells whether what is asked now can begin before the deadline.
+    fn is_in_time(&self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        let now_us = self.clock_us(now);
+        let begins_at = self.service().begins_at(now_us);
+        now + Duration::from_micros(begins_at - now_us) < deadline
+    }
+
+    /// What a read takes by the stated capacity; `None`: what it takes.
+    fn cost_us(&self, what: &What) -> Option<u64> {
+        self.options.capacity_us_per_s?;
+        Some(match what {
+            What::Key(_) => self.options.costs.read_us,
+            What::Range { .. } => self.options.costs.scan_us,
+        })
+    }
+
+    /// Waits until the work is done, which takes as long as the stated capacity says.
+    async fn work(&self, cost_us: u64) {
+        let now = Instant::now();
+        let now_us = self.clock_us(now);
+        let done_us = self.service().take(now_us, cost_us);
+        if now_us < done_us {
+            tokio::time::sleep_until((now + Duration::from_micros(done_us - now_us)).into()).await;
+        }
+    }
+
+    pub(super) fn clock_us(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.clock.instant(Millis(0))).as_micros() as u64
+    }
+
+    pub(super) fn service(&self) -> MutexGuard<'_, Service> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the machine's thread for what is held, and reads a page of it.
+async fn held(asks: SyncSender<Holding>, asked: Asked, counts: Counts) -> Option<Held> {
+    let (answer, answered) = oneshot::channel();
+    match asks.try_send(Holding { answer }) {
+        Ok(()) => (),
+        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return None,
+    }
+    let (mut held, snapshot) = answered.await.ok()?;
+    let after = asked
+        .after
+        .map(|Cursor(it)| EntryKey { index_key: it.index_key, primary_key: it.primary_key });
+    let entries = asked.limit.map_or(HELD_MAX.entries, |it| (it as usize).min(HELD_MAX.entries));
+    if entries == 0 {
+        return Some(held);
+    }
+    let limit = Limit { entries, ..HELD_MAX };
+    let page =
+        tokio::task::block_in_place(|| snapshot.page(&KeySpan::all(), after.as_ref(), limit));
+    let page = match page {
+        Ok(page) => page,
+        Err(err) => {
+            error!(%err, "a read of the store has failed");
+            counts.add("reads_failed");
+            return None;
+        }
+    };
+    // Those intervals that have a key between the first that was looked at and the last.
+    let first = after.map(|it| it.index_key).unwrap_or_default();
+    let last = page.next.as_ref().map(|it| it.index_key.clone());
+    held.intervals.retain(|it| {
+        let begins_before_the_end = last.as_ref().is_none_or(|last| it.range_start <= *last);
+        begins_before_the_end && (it.range_end.0.is_empty() || first < it.range_end)
+    });
+    held.next = page
+        .next
+        .map(|EntryKey { index_key, primary_key }| Cursor(After { index_key, primary_key }));
+    held.entries = page.entries.into_iter().filter_map(found).collect();
+    Some(held)
+}
+
+fn found(it: schemas::range_segment::Entry) -> Option<FoundEntry> {
+    let payload = it.payload?;
+    let (index_key, primary_key) = (it.index_key, it.primary_key);
+    Some(FoundEntry { index_key, primary_key, partition: it.partition, offset: it.offset, payload })
+}

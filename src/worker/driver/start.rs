@@ -1,0 +1,171 @@
+//! Opens the store, and finds where to go on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure};
+use schemas::node_capacity::NodeCapacity;
+use schemas::wire::{Record as _, decode};
+use schemas::{Inbox, NodeId};
+use tracing::info;
+
+use super::serve::{Holding, Shared};
+use super::{ENDS_EVERY, Options, Run, Sending, TOLD_EVERY, Watch};
+use crate::kafka::follow::{Follower, From};
+use crate::kafka::tail::{Start, scan};
+use crate::kafka::writer::Writer;
+use crate::store::Store;
+use crate::store::fjall::{FjallStore, Identity};
+use crate::tick::tick_box::Offset;
+use crate::worker::events::{self, Event, Source};
+use crate::worker::gauge::Gauge;
+use crate::worker::machine::Worker;
+use crate::worker::records;
+use crate::worker::report::Who;
+use crate::worker::step::Runner;
+
+impl<'a> Run<'a> {
+    /// Opens the store, and follows what it goes by; `None`: it is to end before that.
+    pub(super) fn open(
+        shared: &'a Shared,
+        address: SocketAddr,
+        holding: &'a Receiver<Holding>,
+        watch: &mut impl Watch,
+    ) -> anyhow::Result<Option<Self>> {
+        let Options { connection, node, store, .. } = &shared.options;
+        let name = format!("worker-{node}");
+        let mut opened = FjallStore::open(store, node)?;
+        let mut map = Follower::open(connection, &name)?;
+        map.add(map.partitions("assignment")?.into_iter().map(|at| (at, From::Beginning)))?;
+        let inboxes = map.partitions("index_update")?.len() as u32;
+        let identity = match opened.identity() {
+            Some(identity) => identity.clone(),
+            None => {
+                let inbox = shared.options.inbox.unwrap_or_else(|| inbox_of(node, inboxes));
+                let identity = Identity::new(node.clone(), inbox);
+                opened.begin(identity.clone(), Vec::new())?;
+                identity
+            }
+        };
+        check_inbox(&identity, shared.options.inbox, inboxes)?;
+        let who = Who {
+            node: node.clone(),
+            store_id: identity.store_id.clone(),
+            inbox: identity.inbox,
+            endpoint: shared.options.endpoint.clone().unwrap_or_else(|| address.to_string()),
+        };
+        check_alone(shared, &who)?;
+        let settings = events::Settings {
+            node: node.clone(),
+            inbox: who.inbox,
+            partitions: map.partitions("table")?.len() as u32,
+            ..shared.options.settings.clone()
+        };
+        let worker = Worker::new(settings, &opened.states()?)?;
+        let mut runner = Runner::new(worker, opened);
+        let mut inbox = Follower::open(connection, &name)?;
+        let mut sources = vec![Source::Command, Source::Ack, Source::Segment, Source::Update];
+        let statuses = inbox.partitions("migration_status")?;
+        sources.extend(statuses.iter().map(|it| Source::Status(it.partition)));
+        let at = |source: &Source| records::partition(*source, who.inbox);
+        if runner.worker().position(Source::Update).is_none() {
+            inbox.add(sources.iter().map(|it| (at(it), From::End)))?;
+            let positions = inbox.positions()?;
+            let position = |it: &Source| Some((*it, positions.get(&at(it))?.0));
+            let positions = sources.iter().filter_map(position).collect();
+            runner.handle(shared.clock.now(), Event::Begun { positions });
+            info!(inbox = who.inbox.0, store = who.store_id, "begins with an empty store");
+        } else {
+            let from = sources.iter().map(|it| match runner.worker().position(*it) {
+                Some(offset) => (at(it), From::At(Offset(offset))),
+                None => (at(it), From::Beginning),
+            });
+            inbox.add(from)?;
+        }
+        if watch.is_stopping() {
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let writer = Writer::open_patient(connection, &name)?;
+        let world = Sending {
+            shared,
+            who: who.clone(),
+            writer,
+            copied_bytes: 0,
+            writes: 0,
+            maps_asked: 0,
+            scans: Vec::new(),
+        };
+        Ok(Some(Self {
+            shared,
+            holding,
+            runner,
+            map,
+            inbox,
+            map_ends: None,
+            maps_asked: 1,
+            updates_end: None,
+            world,
+            scans: BTreeMap::new(),
+            ends_asked: now - ENDS_EVERY,
+            gauge: Gauge::new(store.dir.clone(), shared.options.io_bytes_per_s),
+            reported: None,
+            told: now - TOLD_EVERY,
+            done_us: 0,
+            busy_until: now,
+            no_room: None,
+            who,
+        }))
+    }
+}
+
+/// The inbox of a node that was not given one: any will do, as every record names its node.
+fn inbox_of(node: &NodeId, inboxes: u32) -> Inbox {
+    let hash = xxhash_rust::xxh3::xxh3_64(node.0.as_bytes());
+    Inbox((hash % u64::from(inboxes.max(1))) as u32)
+}
+
+fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyhow::Result<()> {
+    let Identity { node, inbox, .. } = identity;
+    ensure!(
+        inbox.0 < inboxes,
+        "node {node} reads partition {} of its inboxes, and index_update has {inboxes}: they have to be as \
+         many as they were",
+        inbox.0
+    );
+    ensure!(
+        wanted.is_none_or(|it| it == *inbox),
+        "the store of node {node} reads partition {}, which stays as it was when it was made: leave \
+         worker.inbox out",
+        inbox.0
+    );
+    Ok(())
+}
+
+/// Fails if another store has reported under this name a moment ago.
+fn check_alone(shared: &Shared, who: &Who) -> anyhow::Result<()> {
+    let Options { connection, report_every, .. } = &shared.options;
+    let mut other = None;
+    scan(connection, NodeCapacity::TOPIC, Start::Beginning, |record| {
+        if record.key.as_deref() == Some(who.node.0.as_bytes()) {
+            let report = record.value.as_deref().map(decode::<NodeCapacity>);
+            other = report.and_then(Result::ok).map(|it| (record.stamp, it));
+        }
+        ControlFlow::Continue(())
+    })?;
+    let Some((stamp, report)) = other else { return Ok(()) };
+    let ago = Duration::from_millis(shared.clock.now().0.saturating_sub(stamp.0));
+    if report.store_id == who.store_id || *report_every * 3 < ago {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "another worker is node {} already: it serves at {}, and has reported {} ms ago; give this one \
+         another --node-id, or end that one and wait for three intervals of reports",
+        who.node,
+        report.endpoint.as_deref().unwrap_or("an endpoint that it does not tell"),
+        ago.as_millis()
+    ))
+}
