@@ -13,6 +13,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use isotherm::cli::exit::Exit;
 use isotherm::table::load::{Changes, Shape};
@@ -38,6 +39,9 @@ const DEATHS: [(&str, Option<Phase>); 6] = [
 ];
 
 const MOVES: usize = 30;
+
+/// Between two batches of a reader, which is not to keep the others from their work.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[test]
 fn index_equals_its_table_though_ranges_move_and_processes_die() {
@@ -211,6 +215,7 @@ impl Reader {
                     check_not_back(&mut seen, key, found);
                     answered += 1;
                 }
+                thread::park_timeout(PAUSE);
             }
             answered
         });

@@ -82,7 +82,10 @@ impl Course {
         }
         match it.status {
             Status::Complete => {
-                let text = format!("{} is complete, {}", it.migration, bytes_told(it.bytes));
+                let text = match it.bytes {
+                    0 => format!("{} is complete", it.migration),
+                    bytes => format!("{} is complete, {}", it.migration, bytes_told(bytes)),
+                };
                 Some(News::End(Exit::Done, text))
             }
             Status::Failed => {
