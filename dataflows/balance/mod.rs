@@ -10,7 +10,8 @@
 //!   gives the same decision, byte for byte, on any machine.
 //! * **Explained.** What was considered and not done is told with the number that decided.
 //! * **Bounded.** No decision goes past the budget that it is given.
-//! * **Cheap when calm.** What is not pressed costs one pass over ranges and their cells.
+//! * **Cheap when calm.** What is not pressed costs one pass over ranges; cells are asked for only where
+//!   a range may be split.
 //!
 //! How it judges, as it came out best in a fluid model of a hot spot that travels:
 //!
@@ -92,9 +93,10 @@ pub struct Range {
     pub forecast: RangeForecast,
     /// False while the forecast is only a share of the parent's.
     pub own_forecast: bool,
-    /// In key order, tiling the range; at least one.
-    pub cells: Vec<Cell>,
 }
+
+/// Tells the cells of a range in key order, tiling it; at least one.
+pub type CellsOf<'a> = dyn Fn(&Range) -> Vec<Cell> + 'a;
 
 /// One cell of a range: the grain at which a range can be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,21 +134,14 @@ pub struct Budget {
 }
 
 /// Decides what is to be done at the end of a tick.
-pub fn decide(situation: &Situation) -> Decision {
-    let mut board = Board::new(situation);
+pub fn decide(situation: &Situation, cells_of: &CellsOf<'_>) -> Decision {
+    let mut board = Board::new(situation, cells_of);
     let mut refusals = Refusals::default();
     let why = explain::pressed(&board);
     let moves = moves::choose(&mut board, &mut refusals);
     let splits = splits::choose(&mut board, &mut refusals);
     let joins = joins::choose(&mut board);
-    Decision {
-        why,
-        splits,
-        moves,
-        joins,
-        rejected: refusals.told(situation),
-        unsplittable_ppm: explain::unsplittable_ppm(&board),
-    }
+    Decision { why, splits, moves, joins, rejected: refusals.told(situation) }
 }
 
 /// What is to be done, and what not, with reasons. Ranges are named by their spans.
@@ -157,6 +152,4 @@ pub struct Decision {
     pub moves: Vec<plan::MoveChosen>,
     pub joins: Vec<plan::JoinChosen>,
     pub rejected: Vec<plan::Rejected>,
-    /// Load that no split can help, in millionths of the total.
-    pub unsplittable_ppm: u32,
 }
