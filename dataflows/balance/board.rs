@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use schemas::NodeId;
 
 use super::load::{Level, Load, Swing, permille};
-use super::{Node, Range, Situation};
+use super::{Cell, CellsOf, Node, Range, Situation};
 
 /// A situation with what has been chosen so far.
 pub struct Board<'a> {
     pub situation: &'a Situation,
+    cells_of: &'a CellsOf<'a>,
     pub seats: Vec<Seat<'a>>,
     /// In the order of the situation's ranges.
     pub loads: Vec<Load>,
@@ -41,7 +42,7 @@ pub struct Spent {
 }
 
 impl<'a> Board<'a> {
-    pub fn new(situation: &'a Situation) -> Self {
+    pub fn new(situation: &'a Situation, cells_of: &'a CellsOf<'a>) -> Self {
         let mut seats = situation.nodes.iter().map(Seat::new).collect::<Vec<_>>();
         // Looked up only, so its order cannot show.
         let places: HashMap<&NodeId, usize> =
@@ -65,6 +66,7 @@ impl<'a> Board<'a> {
         let budget = &situation.budget;
         Self {
             situation,
+            cells_of,
             seats,
             touched: vec![false; loads.len()],
             swing: Swing::new(&situation.total, &sum),
@@ -79,6 +81,10 @@ impl<'a> Board<'a> {
 
     pub fn range(&self, index: usize) -> &'a Range {
         &self.situation.ranges[index]
+    }
+
+    pub fn cells(&self, index: usize) -> Vec<Cell> {
+        (self.cells_of)(self.range(index))
     }
 
     /// Overload over the horizon that a node is to be relieved of: none unless its likely load makes

@@ -138,17 +138,6 @@ pub fn pressed(board: &Board<'_>) -> Vec<NodePressed> {
     pressed
 }
 
-/// Load of the last ticks that no split can help, in millionths of all of it.
-pub fn unsplittable_ppm(board: &Board<'_>) -> u32 {
-    let (mut all, mut stuck) = (0_u128, 0_u128);
-    for cell in board.situation.ranges.iter().flat_map(|it| &it.cells) {
-        let cost = u128::from(cell.heat.six().cost_us().max(0).unsigned_abs());
-        all += cost;
-        stuck += cost * u128::from(cell.unsplittable_ppm.min(1_000_000));
-    }
-    (stuck / all.max(1)) as u32
-}
-
 /// A range's share of the total load in the next tick, in millionths.
 pub fn range_share_ppm(board: &Board<'_>, index: usize) -> u32 {
     share_ppm(board.loads[index].median(H1), board.swing.total(H1))

@@ -10,7 +10,8 @@
 //!   gives the same decision, byte for byte, on any machine.
 //! * **Explained.** What was considered and not done is told with the number that decided.
 //! * **Bounded.** No decision goes past the budget that it is given.
-//! * **Cheap when calm.** What is not pressed costs one pass over ranges and their cells.
+//! * **Cheap when calm.** What is not pressed costs one pass over ranges; cells are asked for only where
+//!   a range may be split.
 //!
 //! How it judges, as it came out best in a fluid model of a hot spot that travels:
 //!
@@ -93,9 +94,10 @@ pub struct Range {
     pub forecast: RangeForecast,
     /// False while the forecast is only a share of the parent's.
     pub own_forecast: bool,
-    /// In key order, tiling the range; at least one.
-    pub cells: Vec<Cell>,
 }
+
+/// Tells the cells of a range in key order, tiling it; at least one.
+pub type CellsOf<'a> = dyn Fn(&Range) -> Vec<Cell> + 'a;
 
 /// One cell of a range: the grain at which a range can be split.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,33 +142,26 @@ pub struct Wanted {
 }
 
 /// Decides what is to be done at the end of a tick.
-pub fn decide(situation: &Situation) -> Decision {
-    decide_after(situation, &[])
+pub fn decide(situation: &Situation, cells_of: &CellsOf<'_>) -> Decision {
+    decide_after(situation, &[], cells_of)
 }
 
 /// Decides what is to be done after the moves that people want.
-pub fn decide_after(situation: &Situation, wanted: &[Wanted]) -> Decision {
-    let mut board = Board::new(situation);
+pub fn decide_after(situation: &Situation, wanted: &[Wanted], cells_of: &CellsOf<'_>) -> Decision {
+    let mut board = Board::new(situation, cells_of);
     let mut refusals = Refusals::default();
     let why = explain::pressed(&board);
     let (mut moves, refused) = moves::by_hand(&mut board, wanted);
     moves.extend(moves::choose(&mut board, &mut refusals));
     let splits = splits::choose(&mut board, &mut refusals);
     let joins = joins::choose(&mut board);
-    Decision {
-        why,
-        splits,
-        moves,
-        joins,
-        rejected: refusals.told(situation),
-        refused,
-        unsplittable_ppm: explain::unsplittable_ppm(&board),
-    }
+    Decision { why, splits, moves, joins, rejected: refusals.told(situation), refused }
 }
 
 /// Decides on what people want alone, within the same budget.
 pub fn decide_by_hand(situation: &Situation, wanted: &[Wanted]) -> Decision {
-    let (moves, refused) = moves::by_hand(&mut Board::new(situation), wanted);
+    let mut board = Board::new(situation, &|_| Vec::new());
+    let (moves, refused) = moves::by_hand(&mut board, wanted);
     Decision { moves, refused, ..Decision::default() }
 }
 
@@ -180,6 +175,4 @@ pub struct Decision {
     pub rejected: Vec<plan::Rejected>,
     /// What stands against moves that people want, by their place among these.
     pub refused: Vec<(usize, Refusal)>,
-    /// Load that no split can help, in millionths of the total.
-    pub unsplittable_ppm: u32,
 }

@@ -14,10 +14,10 @@ use std::cmp::Reverse;
 
 use schemas::plan::SplitChosen;
 
-use super::Range;
 use super::board::Board;
 use super::explain::{Reason, Refusal, Refusals};
 use super::moves;
+use super::{Cell, Range};
 
 /// A range is cut into so many pieces at once, at most.
 const PIECES_MAX: usize = 8;
@@ -96,18 +96,21 @@ fn for_pressed(
         if range.bytes <= bytes_max && load <= wanted {
             continue;
         }
-        if range.cells.len() < 2 {
-            refusals.tell(index, None, one_cell(range));
+        let cells = board.cells(index);
+        if cells.len() < 2 {
+            refusals.tell(index, None, one_cell(&cells));
             continue;
         }
         let (at, reason) = if range.bytes > bytes_max {
-            (even_cuts(&bytes_of(range), bytes_max), "too_large")
+            let bytes: Vec<_> = cells.iter().map(|cell| cell.bytes).collect();
+            (even_cuts(&bytes, bytes_max), "too_large")
         } else if wanted > 0 {
-            (piece_cuts(range, load, wanted), "too_hot_to_move")
+            (piece_cuts(&cells, load, wanted), "too_hot_to_move")
         } else {
             continue;
         };
-        match split(board, index, at, reason, room.most(room.ranges)) {
+        let cut = Cut { index, cells: &cells, at, reason };
+        match split(board, cut, room.most(room.ranges)) {
             Ok(chosen) => {
                 room.take(chosen.at.len());
                 refusals.forget(index);
@@ -126,15 +129,20 @@ fn ahead_of_need(board: &mut Board<'_>, room: &mut Room, splits: &mut Vec<SplitC
     let mut hot = (0..board.loads.len())
         .map(|index| (board.loads[index].path().highest(), index))
         .filter(|(load, index)| *load > piece && may_split(board, board.range(*index)))
-        .filter(|(_, index)| !board.touched[*index] && board.range(*index).cells.len() > 1)
+        .filter(|(_, index)| !board.touched[*index])
         .collect::<Vec<_>>();
     hot.sort_unstable_by_key(|(load, index)| (Reverse(*load), *index));
     for (load, index) in hot {
-        let loads = loads_of(board.range(index), load);
+        let cells = board.cells(index);
+        if cells.len() < 2 {
+            continue;
+        }
+        let loads = loads_of(&cells, load);
         let pieces = load.div_ceil(piece).min(PIECES_MAX as u64);
         let at = even_cuts(&loads, load.div_ceil(pieces));
         let most = room.most(room.ranges_soft);
-        if let Ok(chosen) = split(board, index, at, "ahead_of_need", most) {
+        let cut = Cut { index, cells: &cells, at, reason: "ahead_of_need" };
+        if let Ok(chosen) = split(board, cut, most) {
             room.take(chosen.at.len());
             splits.push(chosen);
         }
@@ -145,20 +153,23 @@ fn may_split(board: &Board<'_>, range: &Range) -> bool {
     range.settled && !range.pinned && board.situation.nodes.contains_key(&range.node)
 }
 
-/// Books a split, or says what stands against it.
-fn split(
-    board: &mut Board<'_>,
+/// A range is to be cut before some of its cells.
+struct Cut<'a> {
     index: usize,
-    mut at: Vec<usize>,
-    reason: &str,
-    room: usize,
-) -> Result<SplitChosen, Refusal> {
+    cells: &'a [Cell],
+    at: Vec<usize>,
+    reason: &'a str,
+}
+
+/// Books a split, or says what stands against it.
+fn split(board: &mut Board<'_>, cut: Cut<'_>, room: usize) -> Result<SplitChosen, Refusal> {
+    let Cut { index, cells, mut at, reason } = cut;
     at.truncate(PIECES_MAX - 1);
     let wanted = at.len() as u64;
     at.truncate(room);
     let range = board.range(index);
     if wanted == 0 {
-        return Err(one_cell(range));
+        return Err(one_cell(cells));
     }
     if at.is_empty() {
         let count = board.situation.ranges.len() as u64;
@@ -170,38 +181,33 @@ fn split(
         range_start: range.span.start.clone(),
         range_end: range.span.end.clone(),
         node: range.node.clone(),
-        at: at.into_iter().map(|cell| range.cells[cell].start.clone()).collect(),
+        at: at.into_iter().map(|cell| cells[cell].start.clone()).collect(),
         reason: reason.to_owned(),
     })
 }
 
 /// Why a range cannot be cut: what the hottest cell says of itself.
-fn one_cell(range: &Range) -> Refusal {
-    let hottest = range.cells.iter().max_by_key(|cell| cell.heat.six().cost_us());
+fn one_cell(cells: &[Cell]) -> Refusal {
+    let hottest = cells.iter().max_by_key(|cell| cell.heat.six().cost_us());
     let ppm = hottest.map_or(0, |cell| cell.unsplittable_ppm);
     if ppm >= 500_000 {
         Refusal::new(Reason::Unsplittable, u64::from(ppm), 500_000)
     } else {
-        Refusal::new(Reason::OneCell, range.cells.len() as u64, 2)
+        Refusal::new(Reason::OneCell, cells.len() as u64, 2)
     }
-}
-
-fn bytes_of(range: &Range) -> Vec<u64> {
-    range.cells.iter().map(|cell| cell.bytes).collect()
 }
 
 /// A range's load, shared by what its cells were asked lately: the last tick counts as much as the
 /// mean of the last six, which is steadier.
-fn loads_of(range: &Range, load: u64) -> Vec<u64> {
+fn loads_of(cells: &[Cell], load: u64) -> Vec<u64> {
     let asked = |it: i64| u128::from(it.max(0).unsigned_abs());
-    let weights = range
-        .cells
+    let weights = cells
         .iter()
         .map(|cell| 6 * asked(cell.heat.one().cost_us()) + asked(cell.heat.six().cost_us()))
         .collect::<Vec<_>>();
     let sum = weights.iter().sum::<u128>();
     if sum == 0 {
-        return vec![load / range.cells.len().max(1) as u64; range.cells.len()];
+        return vec![load / cells.len().max(1) as u64; cells.len()];
     }
     weights.into_iter().map(|it| (it * u128::from(load) / sum) as u64).collect()
 }
@@ -222,16 +228,16 @@ fn even_cuts(weights: &[u64], most: u64) -> Vec<usize> {
 
 /// Cuts out the run of cells that has the most load of all that fit, and of those the fewest bytes;
 /// if not even one cell fits, the hottest alone, so that the others can move away from it.
-fn piece_cuts(range: &Range, load: u64, wanted: u64) -> Vec<usize> {
-    let loads = loads_of(range, load);
+fn piece_cuts(cells: &[Cell], load: u64, wanted: u64) -> Vec<usize> {
+    let loads = loads_of(cells, load);
     let mut best = (0, Reverse(0), [0, 0]);
     let (mut start, mut run, mut bytes) = (0, 0_u64, 0_u64);
     for end in 0..loads.len() {
         run = run.saturating_add(loads[end]);
-        bytes = bytes.saturating_add(range.cells[end].bytes);
+        bytes = bytes.saturating_add(cells[end].bytes);
         while run > wanted {
             run -= loads[start];
-            bytes = bytes.saturating_sub(range.cells[start].bytes);
+            bytes = bytes.saturating_sub(cells[start].bytes);
             start += 1;
         }
         best = best.max((run, Reverse(bytes), [start, end + 1]));

@@ -8,8 +8,7 @@ use rand_pcg::Pcg64;
 use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
 use super::policy::Policy;
-use super::{Budget, Cell, Decision, Node, Range, Situation, decide};
-use super::{Wanted, decide_after, decide_by_hand};
+use super::{Budget, Cell, Decision, Node, Range, Situation, Wanted, decide_by_hand};
 use crate::forecast::{
     Forecast, H1, H6, H30, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS,
 };
@@ -31,9 +30,39 @@ fn flat(load: u64) -> RangeForecast {
     RangeForecast { reads: Forecast([[load; 8]; TARGETS]), writes: Forecast::default() }
 }
 
+/// A situation and the cells of its ranges.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub situation: Situation,
+    pub cells: BTreeMap<RangeId, Vec<Cell>>,
+}
+
+impl std::ops::Deref for Case {
+    type Target = Situation;
+
+    fn deref(&self) -> &Situation {
+        &self.situation
+    }
+}
+
+impl std::ops::DerefMut for Case {
+    fn deref_mut(&mut self) -> &mut Situation {
+        &mut self.situation
+    }
+}
+
+pub fn decide(case: &Case) -> Decision {
+    decide_after(case, &[])
+}
+
+fn decide_after(case: &Case, wanted: &[Wanted]) -> Decision {
+    super::decide_after(&case.situation, wanted, &|range| case.cells[&range.id].clone())
+}
+
 /// Ranges in key order as (node, load, loads of cells in parts of it); a cell has a MiB.
-fn situation(ranges: &[(&str, u64, &[i64])]) -> Situation {
+fn situation(ranges: &[(&str, u64, &[i64])]) -> Case {
     let mut next = 0;
+    let mut all_cells = BTreeMap::new();
     let mut built = Vec::new();
     for (id, (owner, load, cells)) in ranges.iter().enumerate() {
         let start = next;
@@ -62,8 +91,8 @@ fn situation(ranges: &[(&str, u64, &[i64])]) -> Situation {
             bytes: cells.len() as u64 * MIB,
             forecast: flat(*load),
             own_forecast: true,
-            cells,
         });
+        all_cells.insert(RangeId(id as u64), cells);
     }
     built.last_mut().unwrap().span.end = Key::default();
     let one = Node {
@@ -74,7 +103,7 @@ fn situation(ranges: &[(&str, u64, &[i64])]) -> Situation {
         moves_in_flight: 0,
     };
     let names = ranges.iter().map(|(owner, _, _)| node(owner));
-    Situation {
+    let situation = Situation {
         tick: 100,
         tick_ms: 5000,
         total: flat(ranges.iter().map(|(_, load, _)| load).sum()),
@@ -82,11 +111,12 @@ fn situation(ranges: &[(&str, u64, &[i64])]) -> Situation {
         nodes: names.map(|name| (name, one.clone())).collect(),
         budget: Budget { moves_in_flight: 0, bytes_in_flight: 0, churn_bytes: 0 },
         policy: Policy::default(),
-    }
+    };
+    Case { situation, cells: all_cells }
 }
 
 /// One node at .9 with a range that fits the other one, which is at .3.
-fn pressed() -> Situation {
+fn pressed() -> Case {
     situation(&[("a", 600_000, &[1, 1]), ("a", 250_000, &[1, 1]), ("b", 300_000, &[1, 1])])
 }
 
@@ -126,7 +156,7 @@ fn told(decision: &Decision) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn check(situation: &Situation, expect: Expect) {
+fn check(situation: &Case, expect: Expect) {
     let decision = decide(situation);
     assert_sound(situation, &decision);
     expect.assert_eq(&told(&decision));
@@ -239,7 +269,7 @@ fn load_that_is_soon_gone_is_acted_upon() {
 
 #[test]
 fn what_may_not_move_stays() {
-    let refuse = |change: fn(&mut Situation), reason: &str| {
+    let refuse = |change: fn(&mut Case), reason: &str| {
         let mut situation = pressed();
         assert_eq!(decide(&situation).moves.len(), 1, "{reason}: it would move otherwise");
         change(&mut situation);
@@ -292,7 +322,7 @@ fn hot_cell_is_cut_out_on_both_sides() {
 #[test]
 fn heat_of_one_key_is_reported_and_not_split() {
     let mut hot = situation(&[("a", 900_000, &[1]), ("b", 300_000, &[1])]);
-    hot.ranges[0].cells[0].unsplittable_ppm = 800_000;
+    hot.cells.get_mut(&RangeId(0)).unwrap()[0].unsplittable_ppm = 800_000;
     check(
         &hot,
         expect![[r#"
@@ -301,14 +331,13 @@ fn heat_of_one_key_is_reported_and_not_split() {
         no - -> -: unsplittable 800000 / 500000
     "#]],
     );
-    assert_eq!(decide(&hot).unsplittable_ppm, 600_000);
 }
 
 #[test]
 fn large_range_is_split_before_it_moves() {
     let mut large = pressed();
     large.ranges[1].bytes = 400 * MIB;
-    large.ranges[1].cells.iter_mut().for_each(|cell| cell.bytes = 200 * MIB);
+    large.cells.get_mut(&RangeId(1)).unwrap().iter_mut().for_each(|cell| cell.bytes = 200 * MIB);
     check(
         &large,
         expect![[r#"
@@ -410,7 +439,7 @@ enum Mode {
     Crossing,
 }
 
-fn random(seed: u64, modes: &[Mode]) -> Situation {
+fn random(seed: u64, modes: &[Mode]) -> Case {
     let mut rng = Pcg64::seed_from_u64(seed);
     let nodes = rng.random_range(1..6_usize);
     let names = (0..nodes).map(|it| format!("n{it}")).collect::<Vec<_>>();
@@ -508,12 +537,11 @@ fn promises_hold_whatever_the_forecast_says() {
 }
 
 /// Holds a decision to all that must be true of it, whatever the situation.
-pub fn assert_sound(situation: &Situation, decision: &Decision) {
+pub fn assert_sound(situation: &Case, decision: &Decision) {
     assert_within_budget(situation, decision);
     assert_tiling(situation, decision);
     assert_half_gap(situation, decision);
     assert!(decision.rejected.len() <= situation.policy.rejected_max as usize);
-    assert!(decision.unsplittable_ppm <= 1_000_000);
     assert!(decision.moves.is_empty() || !decision.why.is_empty(), "a move has a reason");
 }
 
@@ -540,7 +568,7 @@ fn assert_within_budget(situation: &Situation, decision: &Decision) {
 }
 
 /// Applies the decision to the spans: what results tiles the key space, at bounds that are cells.
-fn assert_tiling(situation: &Situation, decision: &Decision) {
+fn assert_tiling(situation: &Case, decision: &Decision) {
     let mut starts: BTreeMap<&Key, &Range> =
         situation.ranges.iter().map(|range| (&range.span.start, range)).collect();
     let count = starts.len();
@@ -563,7 +591,10 @@ fn assert_tiling(situation: &Situation, decision: &Decision) {
         assert!(!it.at.is_empty() && it.at.is_sorted());
         touched.push(&it.range_start);
         for at in &it.at {
-            assert!(range.cells[1..].iter().any(|cell| cell.start == *at), "a cut is at a cell");
+            assert!(
+                situation.cells[&range.id][1..].iter().any(|cell| cell.start == *at),
+                "a cut is at a cell"
+            );
             assert!(starts.insert(at, range).is_none());
         }
     }

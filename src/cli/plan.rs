@@ -100,11 +100,11 @@ pub fn found(connection: &Connection, id: &str) -> Result<Planned, Box<Fault>> {
         let topic = connection.topic(Planned::TOPIC);
         let (what, remedy) = match count {
             0 => (
-                format!("there is no plan in {topic} yet"),
+                format!("the topic {topic} has no plan yet"),
                 "a planner writes one when a node is or will be too warm; it must be running",
             ),
             n => (
-                format!("no plan in {topic} is `{id}`, of {n}"),
+                format!("none of the {n} plans on the topic {topic} is `{id}`"),
                 "`isotherm plan list` shows those that there are, and `latest` is the newest",
             ),
         };

@@ -162,9 +162,12 @@ pub struct Planner {
     state: State,
     outbox: Outbox,
     changes: Changes,
-    /// What the dataflow was told of the assignment, and what it said of the difference.
+    /// Text and digest of the settings.
+    policy: (String, String),
+    /// What the dataflow was told of the assignment, what more of the desired one, and what it said of
+    /// the difference.
     current: BTreeMap<KeySpan, NodeId>,
-    desired: BTreeMap<KeySpan, NodeId>,
+    ahead: BTreeMap<(KeySpan, NodeId), isize>,
     delta: BTreeMap<(KeySpan, NodeId), isize>,
     capacities: BTreeMap<NodeId, u64>,
     pressure: BTreeMap<NodeId, Pressure>,
@@ -272,11 +275,12 @@ impl Planner {
 
     fn with(state: State, slots: Vec<Slot>) -> Self {
         let mut res = Self {
+            policy: state.settings.text(),
             state,
             outbox: Outbox::default(),
             changes: Changes::default(),
             current: BTreeMap::new(),
-            desired: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             delta: BTreeMap::new(),
             capacities: BTreeMap::new(),
             pressure: BTreeMap::new(),

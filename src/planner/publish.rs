@@ -52,8 +52,20 @@ pub fn heated(range: &RangeState, facts: Facts<'_>) -> RangeHeated {
 
 /// Tells whether a record says something that the one before it did not.
 pub fn is_news(old: &RangeHeated, new: &RangeHeated) -> bool {
-    let stripped = |it: &RangeHeated| RangeHeated { tick: 0, share_ppm: 0, ..it.clone() };
-    stripped(old) != stripped(new)
+    let RangeHeated {
+        range_start,
+        range_end,
+        node,
+        tick: _,
+        reads,
+        writes,
+        share_ppm: _,
+        unsplittable_ppm,
+        rung,
+    } = old;
+    (range_start, range_end, node) != (&new.range_start, &new.range_end, &new.node)
+        || (reads, writes) != (&new.reads, &new.writes)
+        || (unsplittable_ppm, rung) != (&new.unsplittable_ppm, &new.rung)
 }
 
 #[cfg(test)]

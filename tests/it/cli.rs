@@ -96,7 +96,7 @@ fn plan_is_found_by_its_id_and_the_newest_without() {
     let broker = broker(&[("plan", 1)]);
     let connection = broker.connection();
     let fault = found(&connection, "latest").unwrap_err();
-    assert!(fault.what.contains("no plan in plan yet"), "{fault}");
+    assert!(fault.what.contains("plan has no plan yet"), "{fault}");
     let writer = Writer::open(&connection, "test").unwrap();
     let plans = plans();
     for plan in &plans {
@@ -108,7 +108,7 @@ fn plan_is_found_by_its_id_and_the_newest_without() {
     assert_eq!(found(&connection, "latest").unwrap(), plans[2]);
     let fault = found(&connection, "p-1").unwrap_err();
     assert_eq!((fault.exit, &*fault.code), (Exit::Failed, "isotherm::plan::unknown"));
-    assert_eq!(fault.what, "no plan in plan is `p-1`, of 3");
+    assert_eq!(fault.what, "none of the 3 plans on the topic plan is `p-1`");
     let ids = listed(&plans, Form::Table);
     let ids: Vec<_> = ids.lines().map(|it| it.split(' ').next().unwrap()).collect();
     assert_eq!(ids, ["PLAN", "p-7", "p-8", "p-9"]);
@@ -241,7 +241,7 @@ fn tail_waits_for_more_and_ends_when_it_has_had_enough() {
 #[test]
 fn plans_on_a_cluster_are_listed_and_shown() {
     let Some(real) = real("plan", &[("plan", 1)]) else { return };
-    check(&real, "plan show latest", Exit::Failed, &["isotherm::plan::unknown", "no plan in"]);
+    check(&real, "plan show latest", Exit::Failed, &["isotherm::plan::unknown", "has no plan yet"]);
     let writer = Writer::open(&real.connection, "test").unwrap();
     for plan in plans() {
         writer.send(&Output::new("plan", plan.plan.clone().into_bytes(), encode(&plan))).unwrap();

@@ -20,7 +20,8 @@ use rand_pcg::Pcg64;
 use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
 use crate::balance::policy::Policy;
-use crate::balance::{Budget, Cell, Decision, Node, Range, Situation, decide};
+use crate::balance::tests::{Case, decide};
+use crate::balance::{Budget, Cell, Decision, Node, Range, Situation};
 use crate::forecast::{Forecast, RangeForecast, TARGETS};
 use crate::heat::{Heat, Rolling, WIDTHS};
 use learner::Learner;
@@ -135,7 +136,7 @@ fn position(key: &Key) -> u32 {
 pub fn run_checked(
     scenario: &Scenario,
     belief: Belief,
-    mut check: impl FnMut(&Situation, &Decision),
+    mut check: impl FnMut(&Case, &Decision),
 ) -> Outcome {
     let mut fluid = Fluid::new(scenario, belief);
     for tick in 0..scenario.ticks {
@@ -213,16 +214,19 @@ impl Fluid {
             ..self.cells.partition_point(|it| it.start < end)
     }
 
-    fn step(&mut self, tick: u64, check: &mut impl FnMut(&Situation, &Decision)) {
+    fn step(&mut self, tick: u64, check: &mut impl FnMut(&Case, &Decision)) {
         self.tick = tick;
         self.ask();
         let loads = self.measure();
         self.commit();
         self.learn();
         if self.belief != Belief::Kept {
-            let situation = self.situation(&loads);
-            let decision = decide(&situation);
-            check(&situation, &decision);
+            let cells = self.ranges.iter().enumerate().map(|(index, range)| {
+                (RangeId(range.id), self.cells_of(index).map(|cell| self.cell(cell)).collect())
+            });
+            let case = Case { situation: self.situation(&loads), cells: cells.collect() };
+            let decision = decide(&case);
+            check(&case, &decision);
             self.apply(&decision);
             self.cut_cells();
         }
@@ -333,8 +337,7 @@ impl Fluid {
             let range = &self.ranges[index];
             let cells = self.cells_of(index);
             let level = cells.clone().map(|cell| self.cells[cell].level).sum();
-            let last = cells.clone().map(|cell| self.cells[cell].cost[0]).sum();
-            let cells = cells.map(|cell| self.cell(cell)).collect();
+            let last = cells.map(|cell| self.cells[cell].cost[0]).sum();
             Range {
                 id: RangeId(range.id),
                 span: KeySpan { start: key(range.start), end: key(self.range_end(index)) },
@@ -347,7 +350,6 @@ impl Fluid {
                 bytes: self.bytes(index),
                 forecast: self.forecast(level, last),
                 own_forecast: range.known_from <= self.tick,
-                cells,
             }
         });
         let moving = |index: &usize| self.ranges[*index].moving.is_some();

@@ -169,7 +169,7 @@ impl Watch for Watching<'_> {
                 format!("there is none: adopts the assignment, {ranges} ranges")
             }
         };
-        info!("{reason}");
+        info!("progress: {reason}");
         self.health.ready(PROGRESS, reason);
         self.beginning = Some(beginning);
         self.ticks = 0;

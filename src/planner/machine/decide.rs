@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dataflows::balance::{self, Budget, Cell, Node, Range, Situation};
+use dataflows::balance::{Budget, Cell, Decision, Node, Range, Situation};
+use dataflows::delta::Placed;
 use dataflows::pressure::Pressure;
 use schemas::plan::JoinChosen;
 use schemas::{Key, KeySpan, NodeId};
@@ -41,16 +42,28 @@ impl Planner {
     /// current and the desired assignment have changed.
     pub fn decide(&mut self, pressure: Vec<((NodeId, Pressure), isize)>) -> Wanted {
         self.take_pressure(pressure);
-        let intended = self.intended();
-        let mut desired = intended.clone();
+        let current = self.come_and_gone();
+        for ((span, node), diff) in &current {
+            match *diff {
+                1 => _ = self.current.insert(span.clone(), node.clone()),
+                // What came in its place may stand there already.
+                _ if self.current.get(span) == Some(node) => _ = self.current.remove(span),
+                _ => (),
+            }
+        }
         let mut decision = self.decision(self.may_plan());
         decision.joins.retain(|it| self.has_one_inbox(it));
         self.turn.decision = decision;
-        carry_out(&mut desired, &self.turn.decision);
-        let current = rows(&self.current, &intended);
-        let wanted = Wanted { current, desired: rows(&self.desired, &desired) };
-        (self.current, self.desired) = (intended, desired);
-        wanted
+        let ahead = beyond(&self.current, &self.turn.decision);
+        let mut desired: BTreeMap<_, _> = current.iter().cloned().collect();
+        for (row, diff) in std::mem::replace(&mut self.ahead, ahead.clone()) {
+            *desired.entry(row).or_default() -= diff;
+        }
+        for (row, diff) in ahead {
+            *desired.entry(row).or_default() += diff;
+        }
+        desired.retain(|_, diff| *diff != 0);
+        Wanted { current, desired: desired.into_iter().collect() }
     }
 
     /// Plans nothing before the birth, nothing on a tick that is long over, nothing to observe.
@@ -74,10 +87,27 @@ impl Planner {
         inboxes.all(|it| Some(it) == first)
     }
 
-    /// The assignment as it will be when the moves in flight are over.
-    fn intended(&self) -> BTreeMap<KeySpan, NodeId> {
-        let owner = |it: &RangeState| Some((it.span.clone(), self.heir(it)?.clone()));
-        self.state.ranges.iter().filter_map(owner).collect()
+    /// What came and what went since the tick before of the assignment as it will be when the moves
+    /// in flight are over. Both are in key order, and mostly the same.
+    fn come_and_gone(&self) -> Vec<(Placed, isize)> {
+        let mut rows = Vec::new();
+        let row = |span: &KeySpan, node: &NodeId, diff| ((span.clone(), node.clone()), diff);
+        let mut old = self.current.iter().peekable();
+        for range in self.state.ranges.iter() {
+            let Some(heir) = self.heir(range) else { continue };
+            while let Some((span, node)) = old.next_if(|it| *it.0 < range.span) {
+                rows.push(row(span, node, -1));
+            }
+            match old.next_if(|it| *it.0 == range.span) {
+                Some((_, node)) if node == heir => (),
+                was => {
+                    rows.extend(was.map(|(span, node)| row(span, node, -1)));
+                    rows.push(row(&range.span, heir, 1));
+                }
+            }
+        }
+        rows.extend(old.map(|(span, node)| row(span, node, -1)));
+        rows
     }
 
     /// The owner of a range when its move is over, which may be underway.
@@ -124,11 +154,10 @@ impl Planner {
             forecast: state.forecasts.get(&it.id).copied().unwrap_or_default(),
             // A child has its own from the tick behind the split on, in which it is asked first.
             own_forecast: true,
-            cells: self.cells_of(it),
         })
     }
 
-    fn cells_of(&self, it: &RangeState) -> Vec<Cell> {
+    pub(super) fn cells_of(&self, it: &Range) -> Vec<Cell> {
         let found: Vec<_> = self.state.cells.within(&it.span.start, &it.span.end).collect();
         let n = found.len() as u64;
         let mut cells = Vec::with_capacity(found.len());
@@ -154,24 +183,26 @@ impl Planner {
     }
 }
 
-/// Applies a decision to the assignment.
-fn carry_out(desired: &mut BTreeMap<KeySpan, NodeId>, decision: &balance::Decision) {
+/// What a decision adds to the assignment and takes from it.
+fn beyond(current: &BTreeMap<KeySpan, NodeId>, decision: &Decision) -> BTreeMap<Placed, isize> {
     let span = |start: &Key, end: &Key| KeySpan { start: start.clone(), end: end.clone() };
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
     for it in &decision.moves {
-        desired.insert(span(&it.range_start, &it.range_end), it.destination.clone());
+        let moved = span(&it.range_start, &it.range_end);
+        gone.push(moved.clone());
+        come.push((moved, it.destination.clone()));
     }
     for it in &decision.splits {
-        desired.remove(&span(&it.range_start, &it.range_end));
-        for child in pieces(&it.range_start, &it.range_end, &it.at) {
-            desired.insert(child, it.node.clone());
-        }
+        gone.push(span(&it.range_start, &it.range_end));
+        let children = pieces(&it.range_start, &it.range_end, &it.at);
+        come.extend(children.into_iter().map(|child| (child, it.node.clone())));
     }
     for it in &decision.joins {
-        for child in pieces(&it.range_start, &it.range_end, &it.at) {
-            desired.remove(&child);
-        }
-        desired.insert(span(&it.range_start, &it.range_end), it.node.clone());
+        gone.extend(pieces(&it.range_start, &it.range_end, &it.at));
+        come.push((span(&it.range_start, &it.range_end), it.node.clone()));
     }
+    let owned = |it: KeySpan| Some(((it.clone(), current.get(&it)?.clone()), -1));
+    gone.into_iter().filter_map(owned).chain(come.into_iter().map(|it| (it, 1))).collect()
 }
 
 /// The pieces between the ends of a range and the keys at which it is split.
@@ -180,15 +211,4 @@ pub fn pieces(start: &Key, end: &Key, at: &[Key]) -> Vec<KeySpan> {
     let ends = at.iter().chain(std::iter::once(end));
     let piece = |(start, end): (&Key, &Key)| KeySpan { start: start.clone(), end: end.clone() };
     starts.zip(ends).map(piece).collect()
-}
-
-/// What came and what went between two assignments.
-fn rows(
-    old: &BTreeMap<KeySpan, NodeId>,
-    new: &BTreeMap<KeySpan, NodeId>,
-) -> Vec<((KeySpan, NodeId), isize)> {
-    let gone = old.iter().filter(|(span, node)| new.get(span) != Some(node));
-    let come = new.iter().filter(|(span, node)| old.get(span) != Some(node));
-    let row = |(span, node): (&KeySpan, &NodeId), diff| ((span.clone(), node.clone()), diff);
-    gone.map(|it| row(it, -1)).chain(come.map(|it| row(it, 1))).collect()
 }

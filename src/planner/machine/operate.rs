@@ -37,7 +37,7 @@ impl Planner {
         }
         let situation: Situation = self.situation();
         let mut decision = match by_heat {
-            true => decide_after(&situation, &wanted),
+            true => decide_after(&situation, &wanted, &|it| self.cells_of(it)),
             false => decide_by_hand(&situation, &wanted),
         };
         for (place, refusal) in std::mem::take(&mut decision.refused) {

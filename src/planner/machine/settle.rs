@@ -110,7 +110,7 @@ impl Planner {
 
     /// Writes what this tick commits, gives up and relabels.
     fn generation(&mut self, deeds: &[Deed]) {
-        let map = self.state.map.clone();
+        let map = std::mem::take(&mut self.state.map);
         let mut draft = Draft::new(&map);
         for status in std::mem::take(&mut self.owed) {
             self.tell_status(&status);
@@ -142,6 +142,7 @@ impl Planner {
             }
         }
         let rows = draft.finish();
+        self.state.map = map;
         self.write(rows);
         while let Some(ended) = self.state.migrations.poll_ended() {
             self.turn.outputs.ended.push(ended);

@@ -69,7 +69,7 @@ impl Planner {
                 Mode::Auto => "auto".to_owned(),
             },
             inputs_digest: String::new(),
-            policy_digest: self.state.settings.text().1,
+            policy_digest: self.policy.1.clone(),
             digest: String::new(),
             why: decision.why,
             moves: decision.moves,
@@ -77,7 +77,7 @@ impl Planner {
             joins: decision.joins,
             rejected: decision.rejected,
             rests_on: std::mem::take(&mut self.turn.rests_on),
-            unsplittable_ppm: decision.unsplittable_ppm,
+            unsplittable_ppm: self.unsplittable_of_all_ppm(),
             commands: std::mem::take(&mut self.turn.answers),
         };
         if done == 0 && plan.commands.is_empty() {
@@ -125,6 +125,8 @@ impl Planner {
         let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
         let rung = self.state.settings.rung.to_string();
         let ids: Vec<_> = self.turn.heated.iter().copied().collect();
+        // Of other ranges no cell has samples, so nothing is known that no split can help.
+        let watched: BTreeSet<_> = self.state.cells.watched().map(|(_, it)| it.range).collect();
         for id in ids {
             let Some(range) = self.state.ranges.get(id) else { continue };
             let heat = self.state.range_heat.get(&id).copied().unwrap_or_default();
@@ -135,7 +137,10 @@ impl Planner {
                 heat,
                 forecast,
                 total_us,
-                unsplittable_ppm: self.unsplittable_ppm(range),
+                unsplittable_ppm: match watched.contains(&id) {
+                    true => self.unsplittable_ppm(range),
+                    false => 0,
+                },
                 rung: &rung,
             };
             let record = heated(range, facts);
@@ -183,13 +188,13 @@ impl Planner {
     }
 
     fn done(&mut self, dead: usize) -> TickDone {
-        let (text, digest) = self.state.settings.text();
-        let is_new = digest != self.state.policy_digest;
-        self.state.policy_digest.clone_from(&digest);
+        let (text, digest) = &self.policy;
+        let is_new = *digest != self.state.policy_digest;
+        self.state.policy_digest.clone_from(digest);
         let mut done = TickDone {
-            policy_digest: digest,
+            policy_digest: digest.clone(),
             // With a snapshot as well: what stands before it may be deleted.
-            policy: (is_new || self.is_snapshot_due()).then_some(text),
+            policy: (is_new || self.is_snapshot_due()).then(|| text.clone()),
             total: Some(TotalForecast {
                 reads: (&self.state.total.reads).into(),
                 writes: (&self.state.total.writes).into(),
