@@ -50,7 +50,7 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
     world.birth_nodes = NODES.len() as u32;
     world.more = r#"split_points = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"]
         [channel]
-        watermark_every = "300ms"
+        watermark_every = "1s"
         [worker]
         report_every = "300ms"
         grace = "1s""#;
