@@ -15,6 +15,7 @@ use crate::kafka::Output;
 use crate::kafka::tail::{Start, scan};
 use crate::kafka::writer::Writer;
 use crate::table::load::{Changes, Shape};
+use crate::table::rows::PAYLOAD_BYTES_MAX;
 
 /// How often is looked whether the next change is due.
 const PACE: Duration = Duration::from_millis(10);
@@ -22,7 +23,7 @@ const PACE: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
     /// So many rows; each is inserted once
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub rows: u64,
     /// After that so many changes: other payloads, other index keys, deletions, inserts
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -31,8 +32,8 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
     /// What each row carries
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
-    pub payload_bytes: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_BYTES_MAX as u64))]
+    pub payload_bytes: u64,
     /// The same seed makes the same rows and changes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -49,7 +50,7 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
     }
     let LoadArgs { rows, changes, rate, payload_bytes, seed } = *args;
     let signals = Signals::begin()?;
-    let mut made = Changes::new(Shape { rows, payload_bytes, seed });
+    let mut made = Changes::new(Shape { rows, payload_bytes: payload_bytes as usize, seed });
     scan(&config.kafka, RowChanged::TOPIC, Start::Beginning, |record| {
         let value = record.value.as_deref().map(decode::<RowChanged>);
         if let (Some(key), Some(Ok(change))) = (&record.key, value) {
@@ -61,7 +62,7 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
     let mut paced: Option<(Instant, u64)> = None;
     let mut written = 0;
     for (primary_key, change) in made {
-        if written == rows + changes || signals.is_asked() {
+        if written == rows.saturating_add(changes) || signals.is_asked() {
             break;
         }
         if let (true, Some(rate)) = (rows <= written, rate) {

@@ -98,9 +98,17 @@ impl Worker {
                 res.push((key, "it must be at least 1".into(), "leave it out for the default"));
             }
         }
-        if self.node_id.contains(['/', '\\']) {
+        if self.listen.ip().is_unspecified() && self.endpoint.is_none() {
+            let reason = format!("others cannot reach {}", self.listen);
+            res.push((
+                "worker.endpoint",
+                reason,
+                "set it to HOST:PORT, by which others find this node",
+            ));
+        }
+        if self.node_id.contains(['/', '\\']) || matches!(self.node_id.as_str(), "." | "..") {
             let reason = "it is the name of a folder, too";
-            res.push(("worker.node_id", reason.into(), "leave slashes out"));
+            res.push(("worker.node_id", reason.into(), "give it another"));
         }
         if self.memory_bytes < 16 << 20 {
             let reason = "the store needs 16 MiB for its buffers";

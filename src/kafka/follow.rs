@@ -40,6 +40,8 @@ pub enum From {
     Beginning,
     End,
     At(Offset),
+    /// There, or at the beginning, if what lies before is gone.
+    AtOrBeginning(Offset),
 }
 
 /// Reads partitions of several topics.
@@ -81,7 +83,9 @@ impl Follower {
             ensure!(!held.contains(at), "{at} is followed already");
         }
         let of = |wanted| from.iter().filter(move |it| *it.1 == wanted).map(|it| *it.0);
-        let beginnings: Vec<_> = of(From::Beginning).collect();
+        let clamped = from.iter().filter(|it| matches!(it.1, From::AtOrBeginning(_)));
+        let clamped = clamped.map(|it| *it.0);
+        let beginnings: Vec<_> = of(From::Beginning).chain(clamped).collect();
         let ends: Vec<_> = of(From::End).collect();
         let mut starts = self.asker.wait_for(|it| it.beginnings(&beginnings))?;
         starts.extend(self.asker.wait_for(|it| it.ends(&ends))?);
@@ -90,6 +94,10 @@ impl Follower {
             match from {
                 From::Beginning | From::End => (),
                 From::At(offset) => _ = given.insert(*at, *offset),
+                From::AtOrBeginning(offset) => {
+                    let start = starts.entry(*at).or_insert(*offset);
+                    *start = (*start).max(*offset);
+                }
             }
         }
         self.asker.wait_for(|it| check_beginnings(it, &given))?;

@@ -31,7 +31,7 @@ use schemas::wire::{Record as _, encode};
 use tracing::{error, info, warn};
 
 use self::serve::{Holding, Shared};
-use super::events::{self, Event};
+use super::events::{self, Event, Source};
 use super::gauge::Gauge;
 use super::records;
 use super::report::{Who, intervals, report};
@@ -52,6 +52,9 @@ const RECORD_WAIT: Duration = Duration::from_millis(5);
 
 /// Where partitions end is asked this often, while a scan or a first reading waits for it.
 const ENDS_EVERY: Duration = Duration::from_millis(50);
+
+/// So long steps are run before everything else is looked at.
+const STEPS_MAX: Duration = Duration::from_millis(20);
 
 /// A full disk is tried again after this.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +84,11 @@ struct Run<'a> {
     done_us: u64,
     /// Until then it works on what it has taken in, by the stated capacity.
     busy_until: Instant,
+    sources: Vec<Source>,
+    /// There may be more to do at once.
+    is_stepping: bool,
+    /// Dead letters were written, and are not known to be in Kafka.
+    letters: bool,
     /// Why writes have stopped.
     no_room: Option<String>,
 }
@@ -137,9 +145,7 @@ impl World for Sending<'_> {
 impl Run<'_> {
     fn run(&mut self, watch: &mut impl Watch) -> anyhow::Result<()> {
         while !watch.is_stopping() {
-            if Instant::now() < self.busy_until {
-                std::thread::park_timeout(RECORD_WAIT);
-            } else if self.no_room.is_none() {
+            if self.no_room.is_none() {
                 self.read_map()?;
                 self.read_inbox()?;
                 self.read_scans()?;
@@ -164,20 +170,29 @@ impl Run<'_> {
         }
     }
 
-    /// Runs all steps that there are, and has what they leave served.
+    /// Runs the steps that there are, for a moment, and has what each leaves served.
     fn step(&mut self) -> anyhow::Result<()> {
-        let mut stepped = false;
-        loop {
+        if std::mem::take(&mut self.letters) {
+            // What was read is not to be stored as read before its letter is written.
+            self.world.writer.flush()?;
+        }
+        let until = Instant::now() + STEPS_MAX;
+        self.is_stepping = true;
+        while self.is_stepping && Instant::now() < until {
             let now = self.shared.clock.now();
             match self.runner.step(now, &mut self.world) {
-                Ok(true) => stepped = true,
-                Ok(false) => break,
+                Ok(true) => {
+                    self.shared.serving.store(self.runner.serving().map(Arc::new));
+                    self.after_step()?;
+                }
+                Ok(false) => self.is_stepping = false,
                 Err(Halted::Store(StoreError::NoSpace(reason))) => {
                     if self.no_room.is_none() {
                         error!(reason, "writes have stopped; reads go on");
                         self.shared.counts.add("disk_full");
                     }
                     self.no_room = Some(reason);
+                    self.is_stepping = false;
                     std::thread::park_timeout(ROOM_EVERY);
                     return Ok(());
                 }
@@ -188,14 +203,10 @@ impl Run<'_> {
                 info!("there is room again");
             }
         }
-        if stepped {
-            self.shared.serving.store(self.runner.serving().map(Arc::new));
-            self.after_steps()?;
-        }
         Ok(())
     }
 
-    fn after_steps(&mut self) -> anyhow::Result<()> {
+    fn after_step(&mut self) -> anyhow::Result<()> {
         self.maps_asked += std::mem::take(&mut self.world.maps_asked);
         for (scan, partition, from) in std::mem::take(&mut self.world.scans) {
             let at = TopicPartition { topic: "table", partition };
@@ -221,15 +232,36 @@ impl Run<'_> {
                 }
             }
         }
-        let waiting: Vec<_> = self.runner.worker().waiting().map(|it| it.0).collect();
-        let sources = self.inbox.positions()?;
-        for at in sources.into_keys() {
-            let Some(source) = records::source(at) else { continue };
-            if !waiting.contains(&source) || self.runner.worker().wants(source) {
+        self.take_time();
+        Ok(())
+    }
+
+    /// Reads of each partition as long as the machine wants more of it, and of what takes time by the
+    /// stated capacity only when that is free.
+    fn pause(&mut self) {
+        let is_busy = Instant::now() < self.busy_until;
+        for source in self.sources.clone() {
+            let waits = is_busy && matches!(source, Source::Update | Source::Segment);
+            let at = records::partition(source, self.who.inbox);
+            if waits || !self.runner.worker().wants(source) {
+                self.inbox.pause(at);
+            } else {
                 self.inbox.resume(at);
             }
         }
-        self.take_time();
+    }
+
+    /// Tells the machine what lies behind transaction markers: a position before them is one that
+    /// retention may take though nothing is missed.
+    fn skip_markers(&mut self) -> anyhow::Result<()> {
+        for (at, position) in self.inbox.positions()? {
+            let Some(source) = records::source(at) else { continue };
+            let worker = self.runner.worker();
+            let waits = worker.waiting().any(|it| it.0 == source);
+            if !waits && worker.position(source).unwrap_or_default() < position.0 {
+                self.handle(Event::Skipped { source, offset: position.0 - 1 });
+            }
+        }
         Ok(())
     }
 
@@ -250,7 +282,8 @@ impl Run<'_> {
 
     fn tell_held(&mut self) {
         while let Ok(Holding { answer }) = self.holding.try_recv() {
-            if !self.runner.worker().is_started() {
+            // In the middle of a step what is remembered is ahead of what is stored.
+            if !self.runner.worker().is_started() || self.runner.worker().is_stepping() {
                 continue;
             }
             let held = Held {
@@ -273,6 +306,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.reported = Some(Instant::now());
+        self.skip_markers()?;
         let since_ms = since.map_or(0, |it| it.as_millis() as u64);
         let mut gauged = self.gauge.gauge(since_ms);
         if let Some(capacity) = self.shared.options.capacity_us_per_s {
@@ -291,6 +325,7 @@ impl Run<'_> {
     fn dead(&mut self, record: &Record, reason: &'static str, detail: &str) -> anyhow::Result<()> {
         warn!(at = %record.at, offset = record.offset, reason, detail, "dead letter");
         self.shared.counts.add(reason);
+        self.letters = true;
         let bytes = (record.key.clone(), record.value.clone());
         let letter = Output::dead_letter((record.at, record.offset), bytes, reason, detail);
         self.world.writer.send(&letter).context("write a dead letter")

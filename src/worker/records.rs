@@ -12,6 +12,7 @@ use schemas::{Inbox, Key, NodeId};
 use super::events::{Event, Output, Record, Source};
 use crate::assignment::map::Row;
 use crate::kafka::{self, TopicPartition};
+use crate::table::rows::KEY_BYTES_MAX;
 
 /// The partition of a source.
 pub fn partition(source: Source, inbox: Inbox) -> TopicPartition {
@@ -45,7 +46,38 @@ pub fn row(record: &kafka::Record) -> Result<Row, DecodeError> {
 }
 
 /// Reads a record of a source. Those of an inbox that are for another node are skipped.
-pub fn event(source: Source, record: &kafka::Record, node: &NodeId) -> Result<Event, DecodeError> {
+///
+/// Tells a stable code and a text of what cannot be used.
+pub fn event(
+    source: Source,
+    record: &kafka::Record,
+    node: &NodeId,
+) -> Result<Event, (&'static str, String)> {
+    let taken = decoded(source, record, node).map_err(|it| (it.code(), it.to_string()))?;
+    if let Event::Record { record, .. } = &taken {
+        check_sizes(record)?;
+    }
+    Ok(taken)
+}
+
+/// No store takes keys of any length.
+fn check_sizes(record: &Record) -> Result<(), (&'static str, String)> {
+    let entries = match record {
+        Record::Update(it) => it.entry.iter().map(|it| &it.entry).collect(),
+        Record::Segment(it) => it.entries.iter().collect(),
+        Record::Status(_) | Record::Command(_) | Record::Ack(_) => Vec::new(),
+    };
+    for it in entries {
+        let bytes = it.index_key.0.len().max(it.primary_key.0.len());
+        if KEY_BYTES_MAX < bytes {
+            let text = format!("a key of {bytes} bytes, where {KEY_BYTES_MAX} are the most");
+            return Err(("key_too_long", text));
+        }
+    }
+    Ok(())
+}
+
+fn decoded(source: Source, record: &kafka::Record, node: &NodeId) -> Result<Event, DecodeError> {
     let offset = record.offset;
     let is_inbox = matches!(source, Source::Ack | Source::Segment | Source::Update);
     let is_mine = record.key.as_deref() == Some(node.0.as_bytes());

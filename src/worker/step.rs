@@ -94,7 +94,7 @@ impl<S: Store> Runner<S> {
         self.store
     }
 
-    /// Takes in what happened; nothing is done before [`Runner::run`].
+    /// Takes in what happened; nothing is done before [`Runner::step`].
     pub fn handle(&mut self, now: Millis, event: Event) {
         self.worker.handle(now, event);
     }

@@ -7,6 +7,7 @@ use anyhow::bail;
 use super::{ENDS_EVERY, RECORD_WAIT, Run};
 use crate::kafka::{Record, TopicPartition};
 use crate::store::Scan;
+use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::tick_box::Offset;
 use crate::worker::events::{self, Event, Source};
 use crate::worker::records;
@@ -23,7 +24,9 @@ impl Run<'_> {
     }
 
     pub(super) fn read_inbox(&mut self) -> anyhow::Result<()> {
-        let mut wait = RECORD_WAIT;
+        self.pause();
+        // Where there is more to do, nothing is waited for.
+        let mut wait = if self.is_stepping { Duration::ZERO } else { RECORD_WAIT };
         for _ in 0..self.shared.options.settings.records_max {
             let Some(record) = self.inbox.poll(wait)? else { break };
             wait = Duration::ZERO;
@@ -35,8 +38,8 @@ impl Run<'_> {
                     self.take_in(&event, &record);
                     self.handle(event);
                 }
-                Err(err) => {
-                    self.dead(&record, err.code(), &err.to_string())?;
+                Err((code, detail)) => {
+                    self.dead(&record, code, &detail)?;
                     self.handle(Event::Skipped { source, offset: record.offset });
                 }
             }
@@ -82,7 +85,9 @@ impl Run<'_> {
                 Vec::new()
             }
         };
-        let Some(primary_key) = key.clone().map(schemas::Key) else { return Ok(()) };
+        // Of a longer key nothing can have been put.
+        let primary_key = key.clone().filter(|it| it.len() <= KEY_BYTES_MAX).map(schemas::Key);
+        let Some(primary_key) = primary_key else { return Ok(()) };
         let (partition, offset) = version;
         self.handle(Event::RowScanned { scan, partition, offset, primary_key, entries });
         Ok(())

@@ -28,6 +28,9 @@ use crate::worker::serving::{self, Serving};
 /// So many may ask at once for what is held.
 const HOLDING_MAX: usize = 16;
 
+/// Who asks for what is held waits so long for the machine's thread.
+const HELD_WAIT: Duration = Duration::from_secs(10);
+
 /// Of one page of what is held, tombstones among them.
 const HELD_MAX: Limit = Limit { entries: 10_000, bytes: 4 << 20 };
 
@@ -208,7 +211,7 @@ async fn held(asks: SyncSender<Holding>, asked: Asked, counts: Counts) -> Option
         Ok(()) => (),
         Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return None,
     }
-    let (mut held, snapshot) = answered.await.ok()?;
+    let (mut held, snapshot) = timeout(HELD_WAIT, answered).await.ok()?.ok()?;
     let after = asked
         .after
         .map(|Cursor(it)| EntryKey { index_key: it.index_key, primary_key: it.primary_key });

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use schemas::node_capacity::NodeCapacity;
 use schemas::wire::{Record as _, decode};
 use schemas::{Inbox, NodeId};
@@ -45,6 +45,12 @@ impl<'a> Run<'a> {
             Some(identity) => identity.clone(),
             None => {
                 let inbox = shared.options.inbox.unwrap_or_else(|| inbox_of(node, inboxes));
+                ensure!(
+                    inbox.0 < inboxes,
+                    "worker.inbox is {}, and index_update has {inboxes} partitions: give one below, or \
+                     leave it out",
+                    inbox.0
+                );
                 let identity = Identity::new(node.clone(), inbox);
                 opened.begin(identity.clone(), Vec::new())?;
                 identity
@@ -80,6 +86,10 @@ impl<'a> Run<'a> {
             info!(inbox = who.inbox.0, store = who.store_id, "begins with an empty store");
         } else {
             let from = sources.iter().map(|it| match runner.worker().position(*it) {
+                // What retention has taken of these is asked for again (R8).
+                Some(offset) if matches!(it, Source::Ack | Source::Segment) => {
+                    (at(it), From::AtOrBeginning(Offset(offset)))
+                }
                 Some(offset) => (at(it), From::At(Offset(offset))),
                 None => (at(it), From::Beginning),
             });
@@ -99,7 +109,7 @@ impl<'a> Run<'a> {
             maps_asked: 0,
             scans: Vec::new(),
         };
-        Ok(Some(Self {
+        let mut run = Self {
             shared,
             holding,
             runner,
@@ -116,9 +126,18 @@ impl<'a> Run<'a> {
             told: now - TOLD_EVERY,
             done_us: 0,
             busy_until: now,
+            sources,
+            is_stepping: false,
+            letters: false,
             no_room: None,
             who,
-        }))
+        };
+        // Where a new store begins to read is stored before anybody hears of it.
+        run.step()?;
+        if let Some(reason) = &run.no_room {
+            bail!("there is no room for the store: {reason}");
+        }
+        Ok(Some(run))
     }
 }
 
