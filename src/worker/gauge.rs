@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn machine_tells_what_it_has() {
-        let dir = std::env::temp_dir().canonicalize().unwrap();
-        let gauged = Gauge::new(dir, Some(1 << 30)).gauge(1_000);
+        let dir = tempfile::tempdir().unwrap();
+        let gauged = Gauge::new(dir.path().to_owned(), Some(1 << 30)).gauge(1_000);
         assert!(gauged.cpu_load.is_some_and(|it| (0.0..=1.0).contains(&it)), "{gauged:?}");
         assert!(gauged.memory_bytes_used <= gauged.memory_bytes_total, "{gauged:?}");
         assert!(gauged.memory_bytes_total.is_some_and(|it| it > 1 << 20), "{gauged:?}");
