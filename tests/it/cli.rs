@@ -163,7 +163,7 @@ fn drift_is_told_with_its_remedy_and_left_alone() {
     Admin::open(&real.connection).unwrap().create(&strange).unwrap();
     let more = format!("--alter --topic {prefix}query_log --partitions 8");
     let anew = format!("{prefix}assignment, read it to its end, delete it");
-    let broken = "(in the way of planner, worker, channel, router, replay)";
+    let broken = "(in the way of planner, worker, channel, router, replay, operator)";
     let left = ["partitions 3, declared 8", "partitions 2, declared 1", &more, &anew, broken];
     check(&real, "topics apply --replication 1", Exit::Done, &left);
     let plan = check(&real, "topics plan --exit-code --replication 1", Exit::Pending, &left);
