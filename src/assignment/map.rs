@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use schemas::assignment::Assignment;
+use schemas::wire::{DecodeError, decode};
 use schemas::{Epoch, Generation, Key, KeySpan};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -42,6 +43,14 @@ pub struct Row {
     pub start: Key,
     /// `None`: a tombstone.
     pub assignment: Option<Assignment>,
+}
+
+impl Row {
+    /// Reads a record of `assignment`: its key is where the range starts.
+    pub fn read(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self, DecodeError> {
+        let assignment = value.map(decode::<Assignment>).transpose()?;
+        Ok(Self { start: Key(key.unwrap_or_default().to_vec()), assignment })
+    }
 }
 
 /// What a row did to the map.

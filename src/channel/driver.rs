@@ -15,15 +15,14 @@
 //! * **What cannot be used stops nothing.** It is a dead letter, written before its offset is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use schemas::assignment::Assignment;
 use schemas::index_update::IndexUpdate;
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::{Op, QueryLogged};
-use schemas::wire::{DecodeError, decode, encode};
-use schemas::{Generation, Key, Millis, NodeId};
+use schemas::wire::{decode, encode};
+use schemas::{Generation, NodeId};
 use tracing::{debug, warn};
 
 use super::machine::{Action, Addressed, Channel, Event, Settings, Waiting};
@@ -31,7 +30,7 @@ use crate::assignment::map::Row;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::group::{self, Claimed, Commit, Group};
 use crate::kafka::writer::Writer;
-use crate::kafka::{Connection, Output, Record, TopicPartition};
+use crate::kafka::{Connection, Output, Record, TopicPartition, wall_clock};
 use crate::queries::Batch;
 use crate::table::rows::Rows;
 use crate::tick::tick_box::Offset;
@@ -172,7 +171,7 @@ impl<'a> Run<'a> {
 
     fn of_map(&mut self, record: &Record) -> anyhow::Result<()> {
         match record.at.topic {
-            "assignment" => match map_row(record) {
+            "assignment" => match Row::read(record.key.as_deref(), record.value.as_deref()) {
                 Ok(row) => self.handle(Event::MapRead(row)),
                 Err(err) => self.dead(record, err.code(), &err.to_string())?,
             },
@@ -225,7 +224,7 @@ impl<'a> Run<'a> {
 
     /// Does what the machine wants, to its end: after that, what was to be let go is.
     fn act(&mut self, group: &mut Group) -> anyhow::Result<()> {
-        let now = now();
+        let now = wall_clock();
         if self.channel.poll_deadline().is_some_and(|it| it <= now) {
             self.handle(Event::Tick);
         }
@@ -259,7 +258,7 @@ impl Run<'_> {
         match entry {
             Some(it) => {
                 let query = QueryLogged {
-                    time: now(),
+                    time: wall_clock(),
                     key: it.entry.index_key.clone(),
                     op: Op::Write,
                     cost_us: Some(self.options.write_cost_us),
@@ -330,7 +329,7 @@ impl Run<'_> {
     }
 
     fn handle(&mut self, event: Event) {
-        for refused in self.channel.handle(now(), event) {
+        for refused in self.channel.handle(wall_clock(), event) {
             warn!(%refused, "a row of assignment is not used");
             self.count("map_rows_refused");
         }
@@ -356,15 +355,4 @@ impl Run<'_> {
 
 fn table(partition: u32) -> TopicPartition {
     TopicPartition { topic: "table", partition }
-}
-
-fn map_row(record: &Record) -> Result<Row, DecodeError> {
-    let start = Key(record.key.clone().unwrap_or_default());
-    let assignment = record.value.as_deref().map(decode::<Assignment>).transpose()?;
-    Ok(Row { start, assignment })
-}
-
-fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
-    Millis(since.as_millis() as u64)
 }

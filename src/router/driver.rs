@@ -20,11 +20,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use schemas::assignment::Assignment;
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueryLogged;
 use schemas::wire::{DecodeError, decode};
-use schemas::{Generation, Key, NodeId};
+use schemas::{Generation, NodeId};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -203,7 +202,7 @@ impl<'a> Following<'a> {
 
     fn take(&mut self, record: &Record) {
         match record.at.topic {
-            "assignment" => match map_row(record) {
+            "assignment" => match Row::read(record.key.as_deref(), record.value.as_deref()) {
                 Ok(row) => self.take_row(row),
                 Err(err) => self.dead(record, &err),
             },
@@ -382,10 +381,4 @@ impl Shared {
             Unanswered::Late => Failure::Silent,
         })
     }
-}
-
-fn map_row(record: &Record) -> Result<Row, DecodeError> {
-    let start = Key(record.key.clone().unwrap_or_default());
-    let assignment = record.value.as_deref().map(decode::<Assignment>).transpose()?;
-    Ok(Row { start, assignment })
 }

@@ -10,7 +10,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -21,21 +21,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::body;
+pub use super::body::Limits;
 use super::held::{self, Held};
 use super::problem::Problem;
 use super::reads::{Answer, Answers, Read, Reads};
 use crate::counts::Counts;
-
-/// How much is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub body_bytes_max: usize,
-    /// A request that has not come in full by then is given up.
-    pub body_within: Duration,
-    pub reads_max: usize,
-    /// Of reads that say no deadline, or a later one.
-    pub deadline_max: Duration,
-}
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 
@@ -66,19 +56,12 @@ pub fn routes(limits: Limits, answering: Answering, holding: Holding, counts: Co
 
 async fn batch(State(back): State<Back>, body: Body) -> Response {
     let arrived = Instant::now();
-    let Limits { body_bytes_max, body_within, reads_max, deadline_max } = back.limits;
-    let reads = match body::json::<Reads>(body, body_bytes_max, body_within).await {
-        Ok(Reads { reads, .. }) if reads_max < reads.len() => {
-            let detail = format!("it has {} reads; send at most {reads_max} at once", reads.len());
-            let large = ("batch_too_large", "the batch has more reads than are taken at once");
-            return back.problem(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail));
-        }
+    let Reads { reads, deadline_ms } = match body::reads(body, &back.limits).await {
         Ok(reads) => reads,
         Err(problem) => return back.problem(problem),
     };
-    let within = reads.deadline_ms.map_or(deadline_max, Duration::from_millis).min(deadline_max);
-    back.counts.add_many("reads", reads.reads.len() as u64);
-    let answers = (back.answering)(reads.reads, arrived + within).await;
+    back.counts.add_many("reads", reads.len() as u64);
+    let answers = (back.answering)(reads, arrived + back.limits.within(deadline_ms)).await;
     Json(Answers { answers }).into_response()
 }
 

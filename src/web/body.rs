@@ -1,20 +1,35 @@
-//! Reads the JSON body of a request, within limits.
+//! Reads a batch of reads from the body of a request, within limits.
 
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::StatusCode;
-use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::problem::Problem;
+use super::reads::Reads;
 
-/// Reads what is asked for; the problem says why it cannot be.
-pub async fn json<T: DeserializeOwned>(
-    body: Body,
-    bytes_max: usize,
-    within: Duration,
-) -> Result<T, Problem> {
+/// How much is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    /// A request that has not come in full by then is given up.
+    pub body_within: Duration,
+    pub reads_max: usize,
+    /// Of reads that say no deadline, or a later one.
+    pub deadline_max: Duration,
+}
+
+impl Limits {
+    /// Returns how long reads may take that say so.
+    pub fn within(&self, deadline_ms: Option<u64>) -> Duration {
+        deadline_ms.map_or(self.deadline_max, Duration::from_millis).min(self.deadline_max)
+    }
+}
+
+/// Reads a batch; the problem says why it cannot be taken.
+pub async fn reads(body: Body, limits: &Limits) -> Result<Reads, Problem> {
+    let Limits { body_bytes_max: bytes_max, body_within: within, reads_max, .. } = *limits;
     let body = timeout(within, to_bytes(body, bytes_max)).await.map_err(|_| {
         let detail = format!("it did not come within {} s", within.as_secs_f64());
         let slow = ("request_slow", "the request is too slow");
@@ -25,5 +40,13 @@ pub async fn json<T: DeserializeOwned>(
         let large = ("request_too_large", "the request is too large");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail)
     })?;
-    serde_json::from_slice(&body).map_err(|it| Problem::bad_request(it.to_string()))
+    let reads: Reads =
+        serde_json::from_slice(&body).map_err(|it| Problem::bad_request(it.to_string()))?;
+    let count = reads.reads.len();
+    if reads_max < count {
+        let detail = format!("it has {count} reads; send at most {reads_max} at once");
+        let large = ("batch_too_large", "the batch has more reads than are taken at once");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail));
+    }
+    Ok(reads)
 }

@@ -12,7 +12,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -24,21 +24,11 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::body;
+pub use super::body::Limits;
 use super::problem::Problem;
 use super::reads::{After, Answer, Answers, Asked as AskedAs, Reads, What};
 use crate::config::key_of;
 use crate::counts::Counts;
-
-/// How much is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub body_bytes_max: usize,
-    /// A request that has not come in full by then is given up.
-    pub body_within: Duration,
-    pub reads_max: usize,
-    /// Of a read that says no deadline, or a later one.
-    pub deadline_max: Duration,
-}
 
 /// Reads that came together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +88,8 @@ struct RangeQuery {
 
 async fn batch(State(front): State<Front>, body: Body) -> Response {
     let arrived = Instant::now();
-    let asked = front.reads(body).await.and_then(|reads| front.asked(reads, arrived));
+    let asked =
+        body::reads(body, &front.limits).await.and_then(|reads| front.asked(reads, arrived));
     let answers = match asked {
         Ok(asked) => (front.answering)(asked).await.map_err(|Busy| busy()),
         Err(problem) => Err(problem),
@@ -147,29 +138,15 @@ async fn one_range(
 }
 
 impl Front {
-    async fn reads(&self, body: Body) -> Result<Reads, Problem> {
-        let Limits { body_bytes_max, body_within, .. } = self.limits;
-        body::json(body, body_bytes_max, body_within).await
-    }
-
     fn asked(&self, reads: Reads, arrived: Instant) -> Result<Asked, Problem> {
         let Reads { reads, deadline_ms } = reads;
-        let reads_max = self.limits.reads_max;
-        if reads_max < reads.len() {
-            let detail = format!("it has {} reads; send at most {reads_max} at once", reads.len());
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                ("batch_too_large", "the batch has more reads than are taken at once"),
-                detail,
-            ));
-        }
         if reads.iter().any(|it| it.epoch.is_some() || it.asked_as != AskedAs::Owner) {
             return Err(Problem::bad_request(
                 "epoch and asked_as are set by the router, not by its clients",
             ));
         }
         let reads = reads.into_iter().map(|it| it.what).collect();
-        Ok(Asked { reads, arrived, deadline: arrived + self.within(deadline_ms) })
+        Ok(Asked { reads, arrived, deadline: arrived + self.limits.within(deadline_ms) })
     }
 
     async fn one(&self, asked: Result<(What, Option<u64>), Problem>) -> Response {
@@ -178,18 +155,13 @@ impl Front {
             Ok(asked) => asked,
             Err(problem) => return self.problem(problem),
         };
-        let deadline = arrived + self.within(deadline_ms);
+        let deadline = arrived + self.limits.within(deadline_ms);
         let answers = (self.answering)(Asked { reads: vec![what], arrived, deadline }).await;
         match answers.map(|mut it| it.pop()) {
             Ok(Some(Answer::Found(found))) => Json(found).into_response(),
             Ok(answer) => self.problem(no_answer(answer)),
             Err(Busy) => self.problem(busy()),
         }
-    }
-
-    fn within(&self, deadline_ms: Option<u64>) -> Duration {
-        let deadline_max = self.limits.deadline_max;
-        deadline_ms.map_or(deadline_max, |it| Duration::from_millis(it).min(deadline_max))
     }
 
     fn problem(&self, problem: Problem) -> Response {

@@ -1,16 +1,14 @@
 //! Reads the records that a worker is told, and makes those that it writes.
 
-use schemas::assignment::Assignment;
 use schemas::index_update::IndexUpdate;
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
 use schemas::range_segment::RangeSegment;
 use schemas::segment_ack::SegmentAck;
 use schemas::wire::{self, DecodeError, Record as _, decode, encode};
-use schemas::{Inbox, Key, NodeId};
+use schemas::{Inbox, NodeId};
 
 use super::events::{Event, Output, Record, Source};
-use crate::assignment::map::Row;
 use crate::kafka::{self, TopicPartition};
 use crate::table::rows::KEY_BYTES_MAX;
 
@@ -36,13 +34,6 @@ pub fn source(at: TopicPartition) -> Option<Source> {
         IndexUpdate::TOPIC => Some(Source::Update),
         _ => None,
     }
-}
-
-/// Reads a row of `assignment`.
-pub fn row(record: &kafka::Record) -> Result<Row, DecodeError> {
-    let start = Key(record.key.clone().unwrap_or_default());
-    let assignment = record.value.as_deref().map(decode::<Assignment>).transpose()?;
-    Ok(Row { start, assignment })
 }
 
 /// Reads a record of a source. Those of an inbox that are for another node are skipped.

@@ -44,11 +44,10 @@ impl Planner {
         self.take_pressure(pressure);
         let current = self.come_and_gone();
         for ((span, node), diff) in &current {
-            match *diff {
-                1 => _ = self.current.insert(span.clone(), node.clone()),
-                // What came in its place may stand there already.
-                _ if self.current.get(span) == Some(node) => _ = self.current.remove(span),
-                _ => (),
+            // What went is told before what came in its place.
+            match *diff > 0 {
+                true => _ = self.current.insert(span.clone(), node.clone()),
+                false => _ = self.current.remove(span),
             }
         }
         let mut decision = self.decision(self.may_plan());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::{ENDS_EVERY, RECORD_WAIT, Run};
+use crate::assignment::map::Row;
 use crate::kafka::{Record, TopicPartition};
 use crate::store::Scan;
 use crate::table::rows::KEY_BYTES_MAX;
@@ -15,7 +16,7 @@ use crate::worker::records;
 impl Run<'_> {
     pub(super) fn read_map(&mut self) -> anyhow::Result<()> {
         while let Some(record) = self.map.poll(Duration::ZERO)? {
-            match records::row(&record) {
+            match Row::read(record.key.as_deref(), record.value.as_deref()) {
                 Ok(row) => self.handle(Event::MapRead(row)),
                 Err(err) => self.dead(&record, err.code(), &err.to_string())?,
             }

@@ -66,7 +66,7 @@ pub struct Node {
     scans: BTreeMap<(Scan, u32), u64>,
     updates_end: usize,
     is_begun: bool,
-    /// What is not read for now.
+    /// What is held back from it.
     pub late: BTreeSet<Source>,
     pub late_map: bool,
 }
