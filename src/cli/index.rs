@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
@@ -109,11 +108,6 @@ pub fn found<'a>(map: &'a Map, text: &str) -> Result<&'a Assignment, Box<Fault>>
         };
         Box::new(Fault::new(Exit::Stale, "isotherm::range::unknown", what).remedy(remedy))
     })
-}
-
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Shows every record of a topic; what is none is passed over, and told in the log.

@@ -32,7 +32,7 @@ use crate::assignment::map::span_of;
 use crate::config::Config;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::writer::Writer;
-use crate::kafka::{Connection, Output, Record};
+use crate::kafka::{Connection, Output, Record, wall_clock};
 use course::{Course, News};
 
 /// So long a signal may go unseen.
@@ -152,7 +152,7 @@ fn wait(
         }
         bar.set_length(course.bytes_total);
         bar.set_position(course.bytes);
-        bar.set_message(course.rate(index::now()));
+        bar.set_message(course.rate(wall_clock()));
     }
 }
 

@@ -14,6 +14,7 @@ use super::told::bytes_told;
 use super::{Form, print};
 use crate::assignment::map::Map;
 use crate::config::Config;
+use crate::kafka::wall_clock;
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum NodeCommand {
@@ -33,7 +34,7 @@ pub fn run(config: &Config, command: &NodeCommand) -> Result<Exit, Box<Fault>> {
     let NodeCommand::List(args) = command;
     let nodes = index::nodes(&config.kafka)?;
     let (_, map) = index::map(&config.kafka)?;
-    print(&listed(&nodes, &map, index::now(), args.output))?;
+    print(&listed(&nodes, &map, wall_clock(), args.output))?;
     Ok(Exit::Done)
 }
 

@@ -10,7 +10,6 @@ mod stopping;
 mod watch;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use dataflows::cells::CellRules;
@@ -27,6 +26,7 @@ use crate::forecast::Rung;
 use crate::kafka::sink::CommitError;
 use crate::kafka::source::{Input, Start};
 use crate::kafka::standby::Standby;
+use crate::kafka::wall_clock;
 use crate::planner::driver::{self, Options, Stamps};
 use crate::planner::progress::INPUTS;
 use crate::planner::settings::{Mode, Settings};
@@ -167,7 +167,7 @@ pub fn rules(config: &Config) -> Rules {
 
 fn options(config: &Config) -> Options {
     let rules = rules(config);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64);
+    let now = wall_clock().0;
     let input = Input {
         connection: config.kafka.clone(),
         topics: INPUTS.to_vec(),

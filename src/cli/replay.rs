@@ -16,14 +16,13 @@ mod progress;
 mod out;
 
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
-use schemas::Millis;
 
 use super::exit::{Exit, Fault, need_cluster};
 use super::planner;
 use crate::config::Config;
+use crate::kafka::wall_clock;
 use crate::planner::machine::{TickOutputs, first_cells};
 use crate::planner::settings::Settings;
 use crate::replay::driver::{Log, Replay, replay};
@@ -155,9 +154,4 @@ fn verify(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     bar.finish_and_clear();
     super::print(&format!("{verdict}\n"))?;
     Ok(if verdict.difference.is_none() { Exit::Done } else { Exit::Failed })
-}
-
-fn wall_clock() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Millis(since.map_or(0, |it| it.as_millis() as u64))
 }

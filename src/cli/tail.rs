@@ -10,10 +10,9 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
-use schemas::{Key, Millis, dead_letter};
+use schemas::{Key, dead_letter};
 use serde_json::json;
 
 use super::args::{Moment, moment};
@@ -22,8 +21,8 @@ use super::keys::KeyFormat;
 use super::told::{self, bytes_told};
 use super::values::{self, As};
 use crate::config::Config;
-use crate::kafka::Record;
 use crate::kafka::tail::{Start, follow, scan};
+use crate::kafka::{Record, wall_clock};
 use crate::topics::definitions;
 
 #[derive(Clone, Debug, Args)]
@@ -89,9 +88,7 @@ pub fn run(config: &Config, args: &TailArgs) -> Result<Exit, Box<Fault>> {
 
 /// Finds where to begin in a topic.
 pub(super) fn start(from: Moment) -> Start {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    match from.stamp(now) {
+    match from.stamp(wall_clock()) {
         Some(stamp) => Start::Time(stamp),
         None if from == Moment::End => Start::End,
         None => Start::Beginning,

@@ -295,6 +295,7 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Returns what the clock on the wall says, as stamps of records have it.
 pub fn wall_clock() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
     Millis(since.as_millis() as u64)

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
 use schemas::migrate_range::Command;
@@ -14,6 +13,7 @@ use super::Stopping;
 use crate::config::Config;
 use crate::kafka::source::Stop;
 use crate::kafka::standby::Standby;
+use crate::kafka::wall_clock;
 use crate::migration::machine::Ignored;
 use crate::migration::table::Outcome;
 use crate::planner::driver::{Beginning, Watch};
@@ -211,9 +211,7 @@ impl Watch for Watching<'_> {
         self.has_committed = true;
         self.stopping.ticked();
         let TickBox { tick, tick_ms, stale, .. } = *bounds;
-        let now =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_millis() as u64);
-        let late_ms = now.saturating_sub((tick + 1) * tick_ms);
+        let late_ms = wall_clock().0.saturating_sub((tick + 1) * tick_ms);
         let queries = outputs.done.queries;
         match stale {
             true => {

@@ -1,4 +1,5 @@
 use expect_test::{Expect, expect};
+use schemas::Millis;
 use schemas::table::RowChanged;
 use schemas::wire::encode;
 
