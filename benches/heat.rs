@@ -348,7 +348,7 @@ fn ticks_of(
             it.heat.top.drain(),
             it.heat.reports.drain(),
         );
-        _ = (it.pressure.forecast.drain(), it.pressure.nodes.drain(), it.pressure.warm.drain());
+        _ = (it.pressure.spreads.drain(), it.pressure.nodes.drain(), it.pressure.warm.drain());
     }
     (heat, pressure)
 }

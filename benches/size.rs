@@ -6,6 +6,9 @@ mod world;
 
 use world::{STAGES, Took, World, median};
 
+/// From cells over ranges and nodes to the plan: without forecasts, and what is told of it.
+const PLAN: [&str; 4] = ["heat", "pressure", "decide", "delta"];
+
 fn main() {
     // `cargo test --benches` runs this, too: it is no test.
     if !std::env::args().any(|it| it == "--bench") {
@@ -14,7 +17,7 @@ fn main() {
     println!("\nwhole tick of a planner, ms (median); stages: CPU ms of all threads (median)");
     print!("{:>7} {:>6} {:>7} {:>8} {:>8}", "cells", "active", "workers", "wall", "CPU");
     STAGES.iter().for_each(|it| print!(" {it:>8}"));
-    println!();
+    println!(" {:>8}", "the plan");
     for cells in [1000, 10_000, 100_000] {
         for timely_workers in [1, 2] {
             // From all to few: the windows that hold a tick of all cells have to run out.
@@ -37,5 +40,7 @@ fn tell(cells: usize, active_percent: usize, timely_workers: usize, took: &[Took
     let (wall, cpu) = (of(&|it| it.wall), of(&|it| it.cpu.iter().sum()));
     print!("{cells:>7} {active_percent:>4} % {timely_workers:>7} {wall:>8.2} {cpu:>8.2}");
     (0..STAGES.len()).for_each(|stage| print!(" {:>8.2}", of(&|it| it.cpu[stage])));
-    println!();
+    let plan =
+        |it: &Took| STAGES.iter().zip(it.cpu).filter(|it| PLAN.contains(it.0)).map(|it| it.1).sum();
+    println!(" {:>8.2}", of(&plan));
 }

@@ -9,7 +9,7 @@
 //!  cell ──> range, range ──> node, capacities
 //!
 //!            the caller forecasts what changed
-//!  forecasts, total ──> scores ──> pressure by node ──> warm nodes      ── 2. pressure is settled
+//!  forecasts ──> spreads, total ──> pressure by node ──> warm nodes     ── 2. pressure is settled
 //!
 //!            the caller decides where ranges should be
 //!  desired, current ──> delta                                           ── 3. the delta is settled
@@ -156,18 +156,19 @@ fn pressure_stage<'scope>(
     let (capacities_feed, capacities) = scope.new_input();
     let probe = ProbeHandle::new();
     scope.region_named("Pressure", |stage| {
-        let forecasts = scores::scores(forecasts.enter(stage), "Forecasts");
+        let spreads = spread::spreads(forecasts.enter(stage));
+        let spreads = scores::scores(spreads, "Spreads");
         let total = scores::scores(total.enter(stage), "TotalForecast");
         let capacities = scores::scores(capacities.enter(stage), "Capacities");
         let range_nodes = range_nodes.enter_region(stage);
-        let nodes = pressure::pressure(forecasts.clone(), total, range_nodes, capacities);
+        let nodes = pressure::pressure(spreads.clone(), total, range_nodes, capacities);
         let warm = nodes.clone().filter(move |(_, it)| it.is_warm(config.warm_permille));
-        let forecast = forecasts.as_collection(|range, forecast| (*range, *forecast));
+        let spreads = spreads.as_collection(|range, spread| (*range, *spread));
         PressureStage {
             forecasts: forecasts_feed,
             total: total_feed,
             capacities: capacities_feed,
-            forecast: Output::new(forecast.inner, &probe),
+            spreads: Output::new(spreads.inner, &probe),
             nodes: Output::new(nodes.inner, &probe),
             warm: Output::new(warm.inner, &probe),
             probe,

@@ -1,14 +1,14 @@
 //! Holds the forecast load of each node against its capacity.
 //!
 //! ```text
-//!  range ──> forecast ──┐
+//!  range ──> spread ────┐
 //!                       join ──> node, spread ──┬── count by node ──┐
 //!  range ──> node ──────┘                       └── count of all ─┐ │
 //!  total's forecast ─────────────────────────────── swing ────────┘ join ──> (node, pressure)
 //!  node ──> capacity ───────────────────────────────────────────────┘
 //! ```
 //!
-//! * **Incremental.** A forecast that has not changed is not looked at: sums of medians and squares are kept
+//! * **Incremental.** A spread that has not changed is not looked at: sums of medians and squares are kept
 //!   by node. When the sum of all or the total's forecast changes, so do all nodes, and nothing else.
 //! * A node that has no forecast load, or no capacity yet, is absent; so are all until the total has a
 //!   forecast.
@@ -51,14 +51,14 @@ impl Pressure {
 
 /// The pressure on each node.
 pub fn pressure<'scope>(
-    forecasts: ByKey<'scope, RangeId, RangeForecast>,
+    spreads: ByKey<'scope, RangeId, Spread>,
     total: ByKey<'scope, (), RangeForecast>,
     nodes: ByKey<'scope, RangeId, NodeId>,
     capacities: ByKey<'scope, NodeId, u64>,
 ) -> Rows<'scope, (NodeId, Pressure)> {
-    let spreads = forecasts
-        .join_core(nodes, |_range, forecast, node| Some((node.clone(), *forecast)))
-        .explode(|(node, forecast)| Some((node, Spread::of(&forecast))));
+    let spreads = spreads
+        .join_core(nodes, |_range, spread, node| Some((node.clone(), *spread)))
+        .explode(Some);
     let of_all = spreads.clone().map(|_| ()).count_total();
     let swing = of_all.join_core(total, |(), of_all, total| Some(((), Swing::new(total, of_all))));
     spreads

@@ -12,9 +12,12 @@
 use std::ops::{Mul, Sub};
 
 use differential_dataflow::difference::{Abelian, IsZero, Monoid, Multiply, Semigroup};
+use schemas::RangeId;
 use serde::{Deserialize, Serialize};
+use timely::dataflow::operators::vec::Map;
 
 use crate::forecast::{MAX30, MEAN30, Q50, Q90, Q95, RangeForecast};
+use crate::scores::Upserts;
 
 /// A greater load of one range counts as this one, so that the squares of a million ranges fit.
 const LOAD_MAX: u64 = 1 << 42;
@@ -50,6 +53,13 @@ impl Spread {
     fn zip(self, more: Self, f: impl Fn(Level, Level) -> Level) -> Self {
         Self { mean30: f(self.mean30, more.mean30), max30: f(self.max30, more.max30) }
     }
+}
+
+/// What the forecasts come to, as upserts like them.
+///
+/// Behind this point nobody carries whole forecasts: they are ten times as large.
+pub fn spreads(forecasts: Upserts<'_, RangeId, RangeForecast>) -> Upserts<'_, RangeId, Spread> {
+    forecasts.map(|(range, forecast, tick)| (range, forecast.map(|it| Spread::of(&it)), tick))
 }
 
 /// How far all loads swing together: what the total's quantiles lie above its medians, and the sums of

@@ -25,6 +25,7 @@ use crate::heat::Rolling;
 use crate::heatmap::WindowView;
 use crate::pressure::Pressure;
 use crate::splits::SplitChange;
+use crate::spread::Spread;
 use crate::sums::Report;
 use crate::tally::Payload;
 use crate::window::Reshape;
@@ -101,8 +102,8 @@ pub struct PressureStage {
     pub total: Feed<((), Option<RangeForecast>, Tick)>,
     pub capacities: Feed<(NodeId, Option<u64>, Tick)>,
 
-    /// The forecasts of which something changed.
-    pub forecast: Output<((RangeId, RangeForecast), Tick, isize)>,
+    /// What the forecasts come to where that has changed.
+    pub spreads: Output<((RangeId, Spread), Tick, isize)>,
     pub nodes: Output<((NodeId, Pressure), Tick, isize)>,
     /// The nodes that are or will be too warm.
     pub warm: Output<((NodeId, Pressure), Tick, isize)>,

@@ -217,7 +217,7 @@ fn serve(worker: &mut Worker, config: Config, asks: &Receiver<Ask>, answers: &Sy
                 stage.advance_to(tick + 1);
                 worker.step_or_park_while(Some(PARK), || !stages.pressure.is_settled(tick));
                 let rows = stages.pressure.nodes.drain();
-                stages.pressure.forecast.drain();
+                stages.pressure.spreads.drain();
                 stages.pressure.warm.drain();
                 Answer::Pressure(rows.into_iter().map(|(row, _, diff)| (row, diff)).collect())
             }

@@ -205,9 +205,9 @@ struct Turn {
     /// Cells that change behind this tick.
     reshapes: Vec<Reshape>,
     statuses: Vec<Output>,
-    /// Heat to be told, then ranges to be forgotten, by their starts: what a plan rests on is told,
-    /// though the range ends with it.
-    news: Vec<(Key, Option<RangeHeated>)>,
+    /// Heat that is told, then ranges that are forgotten: what a plan rests on is told, though the range
+    /// ends with it.
+    heat: Vec<Output>,
     outputs: TickOutputs,
 }
 

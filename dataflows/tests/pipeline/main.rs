@@ -75,7 +75,7 @@ fn forecast_enters_again_only_when_it_has_changed() {
     }
     let said = run(&story, 2, 0);
     let entered = |range| {
-        let rows = said.forecast.iter().filter(|row| row.0.0 == RangeId(range) && row.2 > 0);
+        let rows = said.spreads.iter().filter(|row| row.0.0 == RangeId(range) && row.2 > 0);
         rows.map(|row| row.1 - story.first).collect::<Vec<_>>()
     };
     assert_eq!((entered(1), entered(2)), (vec![0, 4, 8], vec![0]));

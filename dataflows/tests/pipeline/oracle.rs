@@ -8,6 +8,7 @@ use dataflows::forecast::{MAX30, MEAN30, Q50, Q90, Q95, RangeForecast};
 use dataflows::heat::{Heat, Rolling, WIDEST, WIDTHS};
 use dataflows::pressure::Pressure;
 use dataflows::samples::{ENTRIES_MAX, hash};
+use dataflows::spread::{Level, Spread};
 use dataflows::tally::Intake;
 use schemas::{CellId, Millis, NodeId, RangeId};
 
@@ -22,7 +23,7 @@ pub fn check(story: &Story, from: usize, said: &Said) {
     let mut ranges = Rows::new(said.ranges.clone());
     let mut nodes = Rows::new(said.nodes.clone());
     let mut top = Rows::new(said.top.clone());
-    let mut forecast = Rows::new(said.forecast.clone());
+    let mut spreads = Rows::new(said.spreads.clone());
     let mut pressure = Rows::new(said.pressure.clone());
     let mut warm = Rows::new(said.warm.clone());
     let mut delta = Rows::new(said.delta.clone());
@@ -57,8 +58,8 @@ pub fn check(story: &Story, from: usize, said: &Said) {
         );
         nodes.expect("nodes", tick, exact, heat.into_iter().collect());
 
-        let scores = state.forecasts.iter().map(|(range, it)| (*range, *it)).collect();
-        forecast.expect("forecast", tick, exact, scores);
+        let scores = state.forecasts.iter().map(|(range, it)| (*range, spread(it))).collect();
+        spreads.expect("spreads", tick, exact, scores);
         let rows = pressures(state);
         let too_warm = rows.iter().filter(|(_, it)| {
             it.mean30_q90 * 1000 > u64::from(WARM_PERMILLE) * it.capacity_us_per_s
@@ -151,6 +152,15 @@ fn hottest(heat: &BTreeMap<RangeId, Rolling>) -> Vec<(RangeId, i64)> {
     rows.sort_by_key(|(range, cost_us)| (-cost_us, *range));
     rows.truncate(TOP);
     rows
+}
+
+fn spread(forecast: &RangeForecast) -> Spread {
+    let level = |target, level| {
+        let median = forecast.load(target, Q50) as i64;
+        let above = i128::from(forecast.load(target, level)) - i128::from(median);
+        Level { median, squares: above * above }
+    };
+    Spread { mean30: level(MEAN30, Q90), max30: level(MAX30, Q95) }
 }
 
 fn pressures(state: &State) -> Vec<(NodeId, Pressure)> {

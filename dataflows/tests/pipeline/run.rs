@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dataflows::delta::Placed;
-use dataflows::forecast::RangeForecast;
 use dataflows::heat::{Heat, Rolling};
 use dataflows::pressure::Pressure;
 use dataflows::splits::SplitChange;
+use dataflows::spread::Spread;
 use dataflows::stage::Feed;
 use dataflows::sums::Report;
 use dataflows::tally::Payload;
@@ -29,7 +29,7 @@ pub struct Said {
     pub ranges: Vec<((RangeId, Rolling), Tick, isize)>,
     pub nodes: Vec<((NodeId, Rolling), Tick, isize)>,
     pub top: Vec<((RangeId, i64), Tick, isize)>,
-    pub forecast: Vec<((RangeId, RangeForecast), Tick, isize)>,
+    pub spreads: Vec<((RangeId, Spread), Tick, isize)>,
     pub pressure: Vec<((NodeId, Pressure), Tick, isize)>,
     pub warm: Vec<((NodeId, Pressure), Tick, isize)>,
     pub delta: Vec<(Placed, Tick, isize)>,
@@ -144,7 +144,7 @@ fn drain(it: &Pipeline, tick: Tick, all: &mut Said) {
     all.ranges.extend(it.heat.ranges.drain());
     all.nodes.extend(it.heat.nodes.drain());
     all.top.extend(it.heat.top.drain());
-    all.forecast.extend(it.pressure.forecast.drain());
+    all.spreads.extend(it.pressure.spreads.drain());
     all.pressure.extend(it.pressure.nodes.drain());
     all.warm.extend(it.pressure.warm.drain());
     all.delta.extend(it.delta.delta.drain());

@@ -9,6 +9,7 @@ use dataflows::splits::SplitChange;
 use dataflows::window;
 use differential_dataflow::difference::{IsZero, Semigroup};
 use schemas::assignment::Assignment;
+use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
 use schemas::wire::Record;
@@ -288,7 +289,9 @@ impl Planner {
             self.state.renewed.remove(&part.id);
             self.state.forecasts.remove(&part.id);
             if self.state.published.remove(&part.span.start).is_some() {
-                self.turn.news.push((part.span.start.clone(), None));
+                let start = part.span.start.0.clone();
+                let none = Output::new(RangeHeated::TOPIC, start, Vec::new());
+                self.turn.heat.push(Output { value: None, ..none });
             }
         }
     }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use schemas::heatmap::RangeHeated;
+use schemas::NodeId;
 use schemas::plan::{HeatCited, Planned};
 use schemas::planner_progress::{Progress, TickDone, TotalForecast};
 use schemas::wire::{Record, encode};
-use schemas::{Key, NodeId};
 use sha2::{Digest, Sha256};
 
 use super::super::publish::{Facts, heated, is_news};
@@ -27,13 +26,12 @@ impl Planner {
         let mut res = std::mem::take(&mut self.turn.outputs);
         res.loads = self.loads();
         res.unsplittable_ppm = self.unsplittable_of_all_ppm();
-        let heat = self.heat_outputs();
         let mut outputs = std::mem::take(&mut res.outputs);
         if let Some(plan) = &res.plan {
             outputs.insert(0, output(plan.plan.as_bytes().to_vec(), plan));
         }
         outputs.extend(std::mem::take(&mut self.turn.statuses));
-        outputs.extend(heat);
+        outputs.extend(std::mem::take(&mut self.turn.heat));
         outputs.extend(std::mem::take(&mut self.turn.dead));
         res.done =
             self.done(outputs.iter().filter(|it| it.topic == schemas::dead_letter::TOPIC).count());
@@ -146,7 +144,7 @@ impl Planner {
             let record = heated(range, facts);
             let old = self.state.published.get(&range.span.start);
             if old.is_none_or(|old| is_news(old, &record)) {
-                self.turn.news.push((range.span.start.clone(), Some(record.clone())));
+                self.turn.heat.push(output(range.span.start.0.clone(), &record));
                 self.state.published.insert(range.span.start.clone(), record);
             }
         }
@@ -176,15 +174,6 @@ impl Planner {
         let all =
             self.state.range_heat.values().map(|it| i128::from(it.six().cost_us())).sum::<i128>();
         (hot / all.max(1)).clamp(0, 1_000_000) as u32
-    }
-
-    fn heat_outputs(&mut self) -> Vec<Output> {
-        let news = std::mem::take(&mut self.turn.news);
-        let record = |(start, record): (Key, Option<RangeHeated>)| match record {
-            Some(record) => output(start.0, &record),
-            None => Output { value: None, ..Output::new(RangeHeated::TOPIC, start.0, Vec::new()) },
-        };
-        news.into_iter().map(record).collect()
     }
 
     fn done(&mut self, dead: usize) -> TickDone {
