@@ -1,0 +1,208 @@
+//! Runs Isotherm's processes on a real Kafka, as people do: by their command lines.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use isotherm::kafka::writer::Writer;
+use isotherm::kafka::{Connection, Output};
+use rand::{RngCore, SeedableRng};
+use rand_pcg::Pcg64;
+use schemas::Key;
+use schemas::table::RowChanged;
+use schemas::wire::{Record as _, encode};
+use serde_json::Value;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Index keys of rows are so many hexadecimal digits, evenly spread.
+pub fn key(row: u64) -> Key {
+    Key(format!("{:016x}", row.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes())
+}
+
+/// Topics, a folder, and processes that end with it.
+pub struct Cluster {
+    pub connection: Connection,
+    folder: tempfile::TempDir,
+    processes: BTreeMap<String, (Child, u16)>,
+}
+
+impl Cluster {
+    /// Starts a planner that does what it is told, workers n0 and n1, a channel and a router. The index
+    /// is split at these keys.
+    pub fn start(bootstrap_servers: &str, split_points: &str, worker: &[&str]) -> Self {
+        let prefix = format!("bench-{}-", std::process::id());
+        let connection = Connection {
+            bootstrap_servers: bootstrap_servers.to_owned(),
+            prefix: format!("{prefix}{}-", now_ms()),
+            ..Connection::default()
+        };
+        let folder = tempfile::tempdir().expect("a folder for a benchmark");
+        let mut res = Self { connection, folder, processes: BTreeMap::new() };
+        let Connection { bootstrap_servers, prefix, .. } = &res.connection;
+        let configuration = format!(
+            r#"
+            [kafka]
+            bootstrap_servers = "{bootstrap_servers}"
+            prefix = "{prefix}"
+            [planner]
+            mode = "observe"
+            tick = "200ms"
+            grace = "100ms"
+            birth_nodes = 2
+            split_points = [{split_points}]
+            [channel]
+            watermark_every = "500ms"
+            [worker]
+            grace = "1s"
+            [policy]
+            bandwidth_bytes_per_s = 1000000000
+            "#
+        );
+        std::fs::write(res.folder.path().join("isotherm.toml"), configuration).expect("room");
+        res.command(&["topics", "apply"]);
+        res.spawn("planner", &["planner"]);
+        for node in ["n0", "n1"] {
+            let args = [&["worker", "--dir", "data", "--node-id", node], worker].concat();
+            res.spawn(node, &args);
+        }
+        res.spawn("channel", &["channel"]);
+        res.spawn("router", &["router"]);
+        res
+    }
+
+    fn spawn(&mut self, name: &str, args: &[&str]) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        drop(listener);
+        let log = File::create(self.folder.path().join(name)).expect("room");
+        let child = self
+            .isotherm(args)
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary is built");
+        self.processes.insert(name.to_owned(), (child, port));
+    }
+
+    fn isotherm(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
+        command.args(args).current_dir(&self.folder).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a command and returns what it prints.
+    pub fn command(&self, args: &[&str]) -> String {
+        let output = self.isotherm(args).output().expect("the binary is built");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "isotherm {args:?}: {said}");
+        String::from_utf8(output.stdout).expect("it prints text")
+    }
+
+    /// Starts a command that goes on.
+    pub fn begin(&self, args: &[&str]) -> Child {
+        let mut command = self.isotherm(args);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the binary is built")
+    }
+
+    /// Writes rows that do not compress, and waits until the index has them.
+    pub fn write_rows(&self, rows: u64, payload_bytes: usize) {
+        let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
+        let mut random = Pcg64::seed_from_u64(1);
+        for row in 0..rows {
+            let mut payload = vec![0; payload_bytes];
+            random.fill_bytes(&mut payload);
+            let change = RowChanged { before: None, after: Some(key(row)), payload: Some(payload) };
+            let primary = row.to_be_bytes().to_vec();
+            let output = Output::new(RowChanged::TOPIC, primary, encode(&change));
+            writer.send(&output).expect("the broker takes it");
+        }
+        writer.flush().expect("the broker takes all");
+        self.wait("the rows in the index", || {
+            let entries = self.ranges().iter().map(|it| it["entries"].as_u64()).sum();
+            (entries == Some(rows)).then_some(())
+        });
+    }
+
+    /// What `isotherm range list` tells.
+    pub fn ranges(&self) -> Vec<Value> {
+        let output = self.isotherm(&["range", "list", "-o", "json"]).output();
+        serde_json::from_slice(&output.expect("the binary is built").stdout).unwrap_or_default()
+    }
+
+    pub fn port(&self, name: &str) -> u16 {
+        self.processes[name].1
+    }
+
+    /// CPU seconds that a process has taken, user and system.
+    pub fn cpu(&self, name: &str) -> f64 {
+        let id = self.processes[name].0.id();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+        // Behind the name, which may have any characters.
+        let fields: Vec<_> = stat.rsplit(')').next().expect("it has a name").split(' ').collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
+        // A tick of the clock is a hundredth of a second on Linux.
+        (ticks(12) + ticks(13)) / 100.0
+    }
+
+    /// The most memory that a process has had resident, in bytes.
+    pub fn peak_bytes(&self, name: &str) -> u64 {
+        self.status(name, "VmHWM:")
+    }
+
+    /// What it has resident now, in bytes.
+    pub fn resident_bytes(&self, name: &str) -> u64 {
+        self.status(name, "VmRSS:")
+    }
+
+    fn status(&self, name: &str, field: &str) -> u64 {
+        let id = self.processes[name].0.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find_map(|it| it.strip_prefix(field)).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    }
+
+    /// Lets the peak of a process begin anew.
+    pub fn forget_peak(&self, name: &str) {
+        let id = self.processes[name].0.id();
+        std::fs::write(format!("/proc/{id}/clear_refs"), "5").expect("it is ours");
+    }
+
+    pub fn wait<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            if deadline < Instant::now() {
+                let logs = self.processes.keys().map(|it| {
+                    let log = std::fs::read_to_string(self.folder.path().join(it));
+                    format!("{it}: {}\n", log.unwrap_or_default())
+                });
+                panic!("waited in vain for {what}\n{}", logs.collect::<String>());
+            }
+            thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (child, _) in self.processes.values_mut() {
+            // It may have ended already.
+            _ = child.kill();
+            _ = child.wait();
+        }
+    }
+}
+
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("it is later than 1970").as_millis() as u64
+}

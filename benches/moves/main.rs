@@ -1,0 +1,266 @@
+//! Measures what it costs to move a range from worker to worker over a real Kafka, what readers notice of
+//! it, and what memory it takes.
+//!
+//! `cargo bench --bench moves`, or one of `-- transfer`, `-- reads`, `-- memory`. Brings a broker up as
+//! `docker/kafka` does, unless `ISOTHERM_TEST_KAFKA` names one. Linux only: it asks `/proc`.
+
+mod cluster;
+mod pipe;
+mod reads;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use isotherm::kafka::admin::{Admin, Topic};
+use isotherm::kafka::source::Start;
+use isotherm::kafka::tail::scan;
+use schemas::migration_status::{MigrationStatus, Phase, Status};
+use schemas::wire::{Record as _, decode};
+
+use cluster::{Cluster, key};
+use pipe::{Pipe, Took};
+use reads::{Client, quantile};
+
+const PAYLOAD_BYTES: usize = 1 << 10;
+
+fn main() {
+    // `cargo test --benches` runs this, too: it is no test.
+    let args: Vec<_> = std::env::args().collect();
+    if !args.iter().any(|it| it == "--bench") {
+        return;
+    }
+    let kafka = Kafka::up();
+    let is_wanted = |part: &str| {
+        let named = ["transfer", "reads", "memory"].map(|it| args.iter().any(|arg| arg == it));
+        named == [false; 3] || args.iter().any(|arg| arg == part)
+    };
+    if is_wanted("transfer") {
+        transfer(&kafka.bootstrap_servers);
+    }
+    if is_wanted("reads") {
+        reads(&kafka.bootstrap_servers);
+    }
+    if is_wanted("memory") {
+        memory(&kafka.bootstrap_servers);
+    }
+}
+
+/// A broker, which ends with this if it was begun with this.
+struct Kafka {
+    bootstrap_servers: String,
+    is_ours: bool,
+}
+
+impl Kafka {
+    fn up() -> Self {
+        match std::env::var("ISOTHERM_TEST_KAFKA") {
+            Ok(bootstrap_servers) => Self { bootstrap_servers, is_ours: false },
+            Err(_) => {
+                let output = script().arg("up").output().expect("bash is there");
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "docker/kafka up: {said}");
+                let bootstrap_servers = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                Self { bootstrap_servers, is_ours: true }
+            }
+        }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if self.is_ours {
+            _ = script().arg("down").output();
+        }
+    }
+}
+
+fn script() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kafka"))
+}
+
+/// A range goes to and fro; the same bytes go through the bare pipe, in turns.
+fn transfer(bootstrap_servers: &str) {
+    const ROWS: u64 = 100_000;
+    const TURNS: usize = 6;
+    let cluster = Cluster::start(bootstrap_servers, "", &[]);
+    cluster.write_rows(ROWS, PAYLOAD_BYTES);
+    let mut pipe = pipe(&cluster, ROWS);
+    println!(
+        "\na range of {} MB, entries of {PAYLOAD_BYTES} bytes that do not compress, in turns; seconds",
+        (ROWS as usize * PAYLOAD_BYTES) / 1_000_000
+    );
+    println!(
+        "{:>12} {:>10} {:>10} {:>10} {:>12} {:>12} {:>12}",
+        "move, wall",
+        "move, CPU",
+        "pipe, wall",
+        "pipe, CPU",
+        "Kafka, wall",
+        "pipe ÷ move",
+        "Kafka ÷ move"
+    );
+    let mut turns = Vec::new();
+    for turn in 0..=TURNS {
+        let moved = move_range(&cluster);
+        let (bare, kafka) = (pipe.whole(), pipe.kafka_alone());
+        // The first warms up.
+        if 0 < turn {
+            tell(moved, bare, kafka);
+            turns.push((moved, bare, kafka));
+        }
+    }
+    let median = |of: &dyn Fn(&(Took, Took, Took)) -> f64| {
+        let mut all: Vec<_> = turns.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    println!(
+        "median: pipe ÷ move {:.2} by the clock, {:.2} in CPU; Kafka alone ÷ move {:.2} by the clock",
+        median(&|it| it.1.wall / it.0.wall),
+        median(&|it| it.1.cpu / it.0.cpu),
+        median(&|it| it.2.wall / it.0.wall),
+    );
+}
+
+fn tell(moved: Took, bare: Took, kafka: Took) {
+    println!(
+        "{:>12.2} {:>10.2} {:>10.2} {:>10.2} {:>12.2} {:>12.2} {:>12.2}",
+        moved.wall,
+        moved.cpu,
+        bare.wall,
+        bare.cpu,
+        kafka.wall,
+        bare.wall / moved.wall,
+        kafka.wall / moved.wall,
+    );
+}
+
+fn pipe(cluster: &Cluster, rows: u64) -> Pipe {
+    let topic = cluster.connection.topic("pipe");
+    let settings = BTreeMap::from([("max.message.bytes".to_owned(), "2000000".to_owned())]);
+    let topics =
+        BTreeMap::from([("pipe".to_owned(), Topic { partitions: 1, replication: 1, settings })]);
+    Admin::open(&cluster.connection).expect("a broker").create(&topics).expect("it may");
+    let mut random = {
+        use rand::SeedableRng;
+        rand_pcg::Pcg64::seed_from_u64(2)
+    };
+    let mut entry = |row: u64| {
+        let mut value = vec![0; PAYLOAD_BYTES];
+        rand::RngCore::fill_bytes(&mut random, &mut value);
+        ([key(row).0, vec![0, 0], row.to_be_bytes().to_vec()].concat(), value)
+    };
+    let entries: Vec<_> = (0..rows).map(&mut entry).collect();
+    Pipe::new(&cluster.connection.bootstrap_servers, &topic, &entries)
+}
+
+/// Moves the first range to the other node. Wall: from the beginning of copying until all is there, as
+/// statuses are stamped by the broker. CPU: of both workers, until the source has let go.
+fn move_range(cluster: &Cluster) -> Took {
+    let ranges = cluster.ranges();
+    let (range, home) = (text(&ranges[0]["range"]), text(&ranges[0]["node"]));
+    let to = if home == "n0" { "n1" } else { "n0" };
+    let cpu = || cluster.cpu("n0") + cluster.cpu("n1");
+    let before = cpu();
+    cluster.command(&["move", &range, "--to", to, "--wait"]);
+    let took = cpu() - before;
+    let mut stamps = BTreeMap::new();
+    let statuses = scan(&cluster.connection, MigrationStatus::TOPIC, Start::Beginning, |record| {
+        let Some(value) = &record.value else { return ControlFlow::Continue(()) };
+        let it: MigrationStatus = decode(value).expect("it is ours");
+        if it.status == Status::InProgress {
+            let of = stamps.entry(it.migration).or_insert((None, None));
+            match it.phase {
+                Some(Phase::Copying) => _ = of.0.get_or_insert(record.stamp.0),
+                Some(Phase::Ready) => _ = of.1.get_or_insert(record.stamp.0),
+                Some(Phase::Active | Phase::Unknown) | None => (),
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    statuses.expect("the topic can be read");
+    let (begin, end) = stamps.values().next_back().copied().expect("a range has moved");
+    let (begin, end) = (begin.expect("it was copied"), end.expect("it was ready"));
+    Took { wall: (end - begin) as f64 / 1e3, cpu: took }
+}
+
+fn text(it: &serde_json::Value) -> String {
+    it.as_str().expect("it is text").to_owned()
+}
+
+/// Reads at a steady pace, in turns while nothing moves and while a range does.
+fn reads(bootstrap_servers: &str) {
+    const ROWS: u64 = 200_000;
+    const DURING: Duration = Duration::from_secs(10);
+    // Half of the keys stay; the other half moves, some 20 MB.
+    let cluster = Cluster::start(bootstrap_servers, r#""8""#, &[]);
+    cluster.write_rows(ROWS, 200);
+    let ranges = cluster.ranges();
+    let epoch = |at: usize| ranges[at]["epoch"].as_u64().expect("it has one");
+    let port = |at: usize| cluster.port(&text(&ranges[at]["node"]));
+    println!("\na point read at a time, every 5 ms; milliseconds");
+    println!("{:>28} {:>8} {:>8}", "", "p50", "p99");
+    // Only of keys of the second half.
+    let mut direct = Client::new(port(1), Some(epoch(1)), ROWS);
+    let mut routed = Client::new(cluster.port("router"), None, ROWS);
+    direct.only_from("8");
+    routed.only_from("8");
+    for (name, client) in [("worker directly", &mut direct), ("through the router", &mut routed)] {
+        client.pace(DURING / 5);
+        say(name, &client.pace(DURING));
+    }
+    let mut ratios = Vec::new();
+    for _ in 0..3 {
+        let still = routed.pace(DURING);
+        say("router, nothing moves", &still);
+        let stop = Instant::now() + DURING;
+        let moving = std::thread::scope(|scope| {
+            let moves = scope.spawn(|| {
+                let mut count = 0;
+                while Instant::now() < stop {
+                    let ranges = cluster.ranges();
+                    let (range, home) = (text(&ranges[1]["range"]), text(&ranges[1]["node"]));
+                    let to = if home == "n0" { "n1" } else { "n0" };
+                    cluster.command(&["move", &range, "--to", to, "--wait"]);
+                    count += 1;
+                }
+                count
+            });
+            let took = routed.pace(DURING);
+            (took, moves.join().expect("moves end"))
+        });
+        say(&format!("router, beside {} moves", moving.1), &moving.0);
+        ratios.push(quantile(&moving.0, 990) / quantile(&still, 990));
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("p99 beside a move ÷ without: {:.2} (median of {ratios:.2?})", ratios[1]);
+}
+
+fn say(name: &str, took: &[f64]) {
+    let ms = |permille| quantile(took, permille) * 1e3;
+    println!("{name:>28} {:>8.2} {:>8.2}", ms(500), ms(990));
+}
+
+/// Moves a range of ten times the budget, and tells the peaks.
+fn memory(bootstrap_servers: &str) {
+    const BUDGET_BYTES: u64 = 64 << 20;
+    const ROWS: u64 = 10 * BUDGET_BYTES / PAYLOAD_BYTES as u64;
+    let budget = BUDGET_BYTES.to_string();
+    let cluster = Cluster::start(bootstrap_servers, "", &["--memory", &budget]);
+    let idle = ["n0", "n1"].map(|it| cluster.resident_bytes(it) >> 20);
+    cluster.write_rows(ROWS, PAYLOAD_BYTES);
+    let written = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
+    ["n0", "n1"].map(|it| cluster.forget_peak(it));
+    let took = move_range(&cluster);
+    let peak = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
+    println!(
+        "\nmemory of a worker, budget {} MiB, a range of {} MiB moved in {:.0} s: resident MiB of n0 and n1: \
+         {idle:?} when they begin, peak {written:?} while it is written, {peak:?} while it moves",
+        BUDGET_BYTES >> 20,
+        (ROWS * PAYLOAD_BYTES as u64) >> 20,
+        took.wall,
+    );
+}
