@@ -1,22 +1,24 @@
 //! Measures how fast the router finds who owns a key, while new maps take the place of old ones.
 //!
 //! `cargo bench --bench router`. One thread looks keys up, each by the newest map, as a read does; another
-//! puts a new map there every 10 ms, built from all of its ranges. The rate is by the CPU time of
-//! the thread that looks up.
+//! puts a new map there every 10 ms: "follows" is made from the one before, of which eight ranges have moved,
+//! one was split and two have joined; "built" is put together from all of its ranges. The rate is by the
+//! CPU time of the thread that looks up.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cpu_time::ThreadTime;
-use isotherm::assignment::map::{Map, Row};
+use isotherm::assignment::map::{Map, Row, span_of};
 use isotherm::router::lookup::Lookup;
 use isotherm::router::maps::{Maps, Offered};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 use schemas::assignment::{Assignment, Source};
-use schemas::{Epoch, Generation, Inbox, Key, NodeId};
+use schemas::{Epoch, Generation, Inbox, Key, KeySpan, NodeId};
 
 const RANGES: u64 = 100_000;
 const NODES: u64 = 1_000;
@@ -38,14 +40,32 @@ fn main() {
         "new maps"
     );
     for (name, key) in [("user/HEX", hex as fn(u64) -> Vec<u8>), ("8 bytes", bytes)] {
-        let map = map(key);
-        let started = Instant::now();
-        let lookup = Lookup::new(&map, Generation(1));
-        let built = started.elapsed();
+        let mut map = map(key);
+        let timed = |build: &mut dyn FnMut() -> Lookup| {
+            let started = Instant::now();
+            let lookup = Arc::new(build());
+            (lookup, started.elapsed().as_secs_f64() * 1e3)
+        };
+        let (lookup, built_ms) = timed(&mut || Lookup::new(&map, Generation(1)));
         of(name, "none", key, lookup.clone(), None);
-        let mut build = |generation| Lookup::new(&map, Generation(generation));
+        let mut build = |generation| Arc::new(Lookup::new(&map, Generation(generation)));
         of(name, "built", key, lookup.clone(), Some(&mut build));
-        println!("{name:>24} one is built in {:.1} ms", built.as_secs_f64() * 1e3);
+        let (mut rng, mut last, mut took_ms) =
+            (Pcg64::seed_from_u64(3), lookup.clone(), Vec::new());
+        let mut follow = |generation| {
+            let changed = change(&mut map, &mut rng, key, generation);
+            let (lookup, ms) =
+                timed(&mut || last.following(&map, Generation(generation), changed.clone()));
+            took_ms.push(ms);
+            last = lookup.clone();
+            lookup
+        };
+        of(name, "follows", key, lookup, Some(&mut follow));
+        took_ms.sort_by(f64::total_cmp);
+        println!(
+            "{name:>24} one is built in {built_ms:.1} ms, and follows in {:.1}",
+            took_ms[took_ms.len() / 2]
+        );
     }
 }
 
@@ -54,8 +74,8 @@ fn of(
     name: &str,
     maps_are: &str,
     key: fn(u64) -> Vec<u8>,
-    first: Lookup,
-    next: Option<&mut (dyn FnMut(u64) -> Lookup + Send)>,
+    first: Arc<Lookup>,
+    next: Option<&mut (dyn FnMut(u64) -> Arc<Lookup> + Send)>,
 ) {
     let mut rng = Pcg64::seed_from_u64(7);
     let keys: Vec<_> = (0..KEYS).map(|_| key(rng.random())).collect();
@@ -94,6 +114,44 @@ fn of(
         rate
     });
     println!("{name:>24} {maps_are:>10} {rate:>24.1} {offered:>10}");
+}
+
+/// Moves eight ranges, splits one and joins two; returns where the map has changed.
+fn change(
+    map: &mut Map,
+    rng: &mut Pcg64,
+    key: fn(u64) -> Vec<u8>,
+    generation: u64,
+) -> Vec<KeySpan> {
+    let mut rows = Vec::new();
+    for it in 0..10 {
+        let at = Key(key(rng.random()));
+        let range = map.owner(&at.0).expect("all is owned").clone();
+        let node = NodeId(format!("node-{}", rng.random_range(0..NODES)));
+        match it {
+            0 if at != range.range_start => {
+                rows.push(Assignment { range_end: at.clone(), ..range.clone() });
+                rows.push(Assignment { range_start: at, ..range });
+            }
+            1 if !range.range_end.0.is_empty() => {
+                let next = map.owner(&range.range_end.0).expect("all is owned").clone();
+                rows.push(Assignment { range_end: next.range_end, ..range });
+            }
+            _ => rows.push(Assignment { node, ..range }),
+        }
+    }
+    let mut changed = Vec::new();
+    for it in rows {
+        let epoch = Epoch(generation);
+        let assignment = Assignment { epoch, generation: Generation(generation), ..it };
+        let span = span_of(&assignment);
+        changed.extend(map.overlapping(&span).map(span_of));
+        changed.push(span);
+        let start = assignment.range_start.clone();
+        // Two of the ten may have met.
+        _ = map.apply(&Row { start, assignment: Some(assignment) });
+    }
+    changed
 }
 
 fn map(key: fn(u64) -> Vec<u8>) -> Map {

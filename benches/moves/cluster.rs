@@ -125,7 +125,8 @@ impl Cluster {
         }
         writer.flush().expect("the broker takes all");
         self.wait("the rows in the index", || {
-            let entries = self.ranges().iter().map(|it| it["entries"].as_u64()).sum();
+            let ranges = self.ranges();
+            let entries = ranges.iter().map(|it| it["entries"].as_u64()).sum::<Option<u64>>();
             (entries == Some(rows)).then_some(())
         });
     }

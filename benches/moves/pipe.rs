@@ -105,7 +105,7 @@ impl Pipe {
     /// Produces in this thread, consumes in another.
     fn run(
         &self,
-        messages: impl Iterator<Item = Vec<u8>>,
+        messages: impl Iterator<Item = Vec<u8>> + Send,
         mut write: impl FnMut(&[u8]) -> u64,
     ) -> Took {
         let mut client = ClientConfig::new();

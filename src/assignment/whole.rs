@@ -10,9 +10,9 @@
 //! * **Whole** is a generation at its record marked `last`, or at the first record of a greater one:
 //!   compaction may have taken `last` away.
 
-use schemas::Generation;
+use schemas::{Generation, KeySpan};
 
-use super::map::{Map, Refused, Row};
+use super::map::{Map, Refused, Row, span_of};
 
 /// The map as of the last whole generation, and what was read of the next one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct WholeMap {
 pub struct Taken {
     /// The map is of a greater generation now.
     pub advanced: bool,
+    /// Outside of these, the map is as it was.
+    pub changed: Vec<KeySpan>,
     /// Rows that are not used.
     pub refused: Vec<Refused>,
 }
@@ -35,19 +37,19 @@ impl WholeMap {
     /// Takes in the next row of the topic.
     pub fn read(&mut self, row: Row) -> Taken {
         let before = self.generation;
-        let mut refused = Vec::new();
+        let (mut refused, mut changed) = (Vec::new(), Vec::new());
         // A tombstone says nothing that the records of its generation do not.
         if let Some(generation) = row.assignment.as_ref().map(|it| it.generation) {
             if self.next.iter().any(|it| of(it) < Some(generation)) {
-                self.end(&mut refused);
+                self.end(&mut refused, &mut changed);
             }
             let is_last = row.assignment.as_ref().is_some_and(|it| it.last);
             self.next.push(row);
             if is_last || generation <= self.generation {
-                self.end(&mut refused);
+                self.end(&mut refused, &mut changed);
             }
         }
-        Taken { advanced: before < self.generation, refused }
+        Taken { advanced: before < self.generation, changed, refused }
     }
 
     /// Returns the map of the greatest whole generation.
@@ -61,8 +63,12 @@ impl WholeMap {
     }
 
     /// What was read is whole.
-    fn end(&mut self, refused: &mut Vec<Refused>) {
+    fn end(&mut self, refused: &mut Vec<Refused>, changed: &mut Vec<KeySpan>) {
         for row in std::mem::take(&mut self.next) {
+            if let Some(span) = row.assignment.as_ref().map(span_of) {
+                changed.extend(self.map.overlapping(&span).map(span_of));
+                changed.push(span);
+            }
             self.generation = self.generation.max(of(&row).unwrap_or_default());
             refused.extend(self.map.apply(&row).err());
         }
@@ -136,7 +142,10 @@ mod tests {
         check(&rows, &["1 a", "2 b", "2 b"]);
         let mut whole = WholeMap::default();
         let tombstone = Row { start: Key::default(), assignment: None };
-        assert_eq!(whole.read(tombstone), Taken { advanced: false, refused: vec![] });
+        assert_eq!(
+            whole.read(tombstone),
+            Taken { advanced: false, changed: vec![], refused: vec![] }
+        );
         assert_eq!(whole, WholeMap::default());
     }
 

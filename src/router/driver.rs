@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueryLogged;
 use schemas::wire::{DecodeError, decode};
-use schemas::{Generation, NodeId};
+use schemas::{Generation, KeySpan, NodeId};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -156,6 +156,9 @@ struct Following<'a> {
     follower: Follower,
     map: WholeMap,
     map_reached: bool,
+    /// The map as of the last generation that was whole, and where it has changed since.
+    lookup: Arc<Lookup>,
+    changed: Vec<KeySpan>,
     endpoints: BTreeMap<NodeId, String>,
     /// The newest map waits for one of this generation, which a hint was of; and where its topics ended
     /// after that.
@@ -170,8 +173,16 @@ impl<'a> Following<'a> {
         let mut ids = follower.partitions("assignment")?;
         ids.extend(follower.partitions("node_capacity")?);
         follower.add(ids.into_iter().map(|at| (at, From::Beginning)))?;
-        let (map, endpoints) = (WholeMap::default(), BTreeMap::new());
-        Ok(Self { shared, follower, map, map_reached: false, endpoints, held: None })
+        Ok(Self {
+            shared,
+            follower,
+            map: WholeMap::default(),
+            map_reached: false,
+            lookup: Arc::default(),
+            changed: Vec::new(),
+            endpoints: BTreeMap::new(),
+            held: None,
+        })
     }
 
     fn follow(mut self, watch: &mut impl Watch) -> anyhow::Result<()> {
@@ -186,7 +197,7 @@ impl<'a> Following<'a> {
                 && self.follower.has_reached(ends)?
             {
                 self.map_reached = true;
-                self.offer();
+                self.advance();
             }
             if let Some(record) = self.follower.poll(RECORD_WAIT)? {
                 self.take(&record);
@@ -216,14 +227,21 @@ impl<'a> Following<'a> {
             warn!(%refused, "a row of assignment is not used");
             self.shared.counts.add("map_rows_refused");
         }
+        self.changed.extend(taken.changed);
         if taken.advanced && self.map_reached {
-            self.offer();
+            self.advance();
         }
     }
 
+    fn advance(&mut self) {
+        let (map, generation) = (self.map.map(), self.map.generation());
+        let changed = std::mem::take(&mut self.changed);
+        self.lookup = Arc::new(self.lookup.following(map, generation, changed));
+        self.offer();
+    }
+
     fn offer(&mut self) {
-        let map = Lookup::new(self.map.map(), self.map.generation());
-        match self.shared.maps.offer(map) {
+        match self.shared.maps.offer(self.lookup.clone()) {
             Offered::Known => (),
             Offered::Taken => {
                 self.held = None;

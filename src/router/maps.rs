@@ -50,7 +50,7 @@ impl Maps {
     }
 
     /// Takes the map if it may take the place of the one before.
-    pub fn offer(&self, map: Lookup) -> Offered {
+    pub fn offer(&self, map: Arc<Lookup>) -> Offered {
         let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner);
         if map.generation() <= self.map.load().generation() {
             return Offered::Known;
@@ -58,7 +58,7 @@ impl Maps {
         if map.generation() < *trusted {
             return Offered::Held { trusted: *trusted };
         }
-        self.map.store(Arc::new(map));
+        self.map.store(map);
         Offered::Taken
     }
 
@@ -88,8 +88,8 @@ mod tests {
     use super::*;
     use crate::assignment::map::Map;
 
-    fn map(generation: u64) -> Lookup {
-        Lookup::new(&Map::default(), Generation(generation))
+    fn map(generation: u64) -> Arc<Lookup> {
+        Arc::new(Lookup::new(&Map::default(), Generation(generation)))
     }
 
     #[test]
