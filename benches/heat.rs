@@ -36,12 +36,14 @@ const RULES: Rules = Rules {
 const KEY_BYTES: usize = 40;
 const ENTRY_BYTES: usize = KEY_BYTES + 1;
 const ENTRIES_A_RECORD: usize = 100;
-const ENTRIES_A_TICK: usize = 200_000;
 const REPEATS: usize = 5;
 
+fn entries_a_tick() -> usize {
+    or_smoke(200_000, 2000)
+}
+
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
     look_up_and_add();
@@ -57,18 +59,18 @@ fn look_up_and_add() {
         "{:>9} {:>12} {:>12} {:>14} {:>18}",
         "cells", "look up", "tally", "tally, sampled", "binary search"
     );
-    for cells in [1000, 10_000, 100_000] {
+    for &cells in or_smoke(&[1000, 10_000, 100_000][..], &[1000]) {
         let starts = starts(cells);
         let mut splits = Splits::default();
         splits.apply(inserts(&starts));
-        let payloads = payloads(1, ENTRIES_A_TICK);
+        let payloads = payloads(1, entries_a_tick());
         let keys: Vec<_> = payloads
             .iter()
             .flat_map(|it| it.value.chunks(ENTRY_BYTES))
             .map(|it| &it[..KEY_BYTES])
             .collect();
         let rate = |times: &mut Vec<f64>, run: &mut dyn FnMut()| {
-            times.push(ENTRIES_A_TICK as f64 / 1e6 / cpu(run));
+            times.push(entries_a_tick() as f64 / 1e6 / cpu(run));
         };
         let mut times = [const { Vec::new() }; 4];
         let mut tally = tally(&starts, false);
@@ -113,6 +115,9 @@ fn close() {
         "widths", "active", "rows", "p50", "p99", "bytes a cell"
     );
     close_of("120", [120], 1000);
+    if or_smoke(false, true) {
+        return;
+    }
     close_of("120", [120], 100_000);
     close_of("1, 6, 30, 120", WIDTHS, 1000);
     close_of("1, 6, 30, 120", WIDTHS, 100_000);
@@ -164,14 +169,15 @@ fn close_of<const N: usize>(name: &str, widths: [Tick; N], active: u64) {
 /// (a) The window dataflow against a naive one of the same stream and width.
 fn against_naive() {
     println!(
-        "\nwidth of 4 ticks, {ENTRIES_A_TICK} entries a tick, million entries per CPU second (median of {REPEATS})"
+        "\nwidth of 4 ticks, {} entries a tick, million entries per CPU second (median of {REPEATS})",
+        entries_a_tick()
     );
     println!(
         "{:>9} {:>9} {:>9} {:>7} {:>17} {:>7}",
         "cells", "naive", "window", "ratio", "window, as rows", "ratio"
     );
-    let ticks: Vec<_> = (0..12).map(|seed| payloads(seed, ENTRIES_A_TICK)).collect();
-    for cells in [10_000, 100_000] {
+    let ticks: Vec<_> = (0..12).map(|seed| payloads(seed, entries_a_tick())).collect();
+    for &cells in or_smoke(&[10_000, 100_000][..], &[1000]) {
         let starts = starts(cells);
         let (mut naive_rates, mut ours, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..REPEATS {
@@ -267,7 +273,7 @@ fn whole_tick() {
         "{:>9} {:>14} {:>14} {:>16} {:>16}",
         "cells", "heat p50", "heat p99", "pressure p50", "all, p50"
     );
-    for cells in [1000, 10_000, 100_000] {
+    for &cells in or_smoke(&[1000, 10_000, 100_000][..], &[1000]) {
         let (mut heat, mut pressure) = timely::execute_directly(move |worker| {
             let config = Config { rules: RULES, top: 20, warm_permille: 800 };
             let mut it = worker.dataflow(|scope| pipeline(scope, config, read));

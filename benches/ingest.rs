@@ -12,6 +12,8 @@
 //!
 //! Linux only: it asks `/proc` for the CPU of another thread.
 
+mod scale;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
@@ -36,6 +38,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use scale::or_smoke;
 use schemas::query_log::{self, Op, QueriesLogged, QueryLogged};
 use schemas::wire::{Record, encode};
 use schemas::{CellId, Key, Millis, NodeId, RangeId};
@@ -46,24 +49,27 @@ const PAIRS: usize = 5;
 const TICK_MS: u64 = 1000;
 
 /// The broker holds 5 MiB of a partition, which bounds what can be read in one go.
-const RECORDS: usize = 20_000;
+fn records() -> usize {
+    or_smoke(20_000, 1000)
+}
 
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
-    for ticks in [10, 2] {
+    for &ticks in or_smoke(&[10, 2][..], &[2]) {
         let log = Log::write(ticks);
         println!(
             "\n{} thousand queries a tick, {ENTRIES_A_RECORD} a record, CPU ns a query; ratios of {PAIRS} turns",
-            RECORDS * ENTRIES_A_RECORD / ticks / 1000
+            records() * ENTRIES_A_RECORD / ticks / 1000
         );
         println!(
             "{:>8} {:>6} {:>7} {:>6} {:>7} {:>6}  ratios of ingest",
             "cells", "bare", "ingest", "ratio", "heat", "ratio"
         );
-        [1000, 10_000, 100_000].into_iter().for_each(|cells| compare(&log, cells));
+        or_smoke(&[1000, 10_000, 100_000][..], &[1000])
+            .iter()
+            .for_each(|cells| compare(&log, *cells));
     }
 }
 
@@ -73,7 +79,7 @@ fn compare(log: &Log, cells: usize) {
     let turn = |_| [log.bare(&starts), log.ingest(&starts, false), log.ingest(&starts, true)];
     let turns: Vec<_> = (0..=PAIRS).map(turn).skip(1).collect();
     let nanoseconds = |side: usize| {
-        let each = turns.iter().map(|it| it[side] * 1e9 / (RECORDS * ENTRIES_A_RECORD) as f64);
+        let each = turns.iter().map(|it| it[side] * 1e9 / (records() * ENTRIES_A_RECORD) as f64);
         median(each.collect())
     };
     let ratios = |side: usize| turns.iter().map(|it| it[0] / it[side]).collect::<Vec<_>>();
@@ -99,8 +105,8 @@ impl Log {
         let zipf = Zipf::new(10_000_000.0, 0.99).expect("a distribution");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
         let begin = (now.as_millis() as u64 - 600_000) / TICK_MS * TICK_MS;
-        for record in 0..RECORDS {
-            let stamp = Millis(begin + (record * ticks / RECORDS) as u64 * TICK_MS);
+        for record in 0..records() {
+            let stamp = Millis(begin + (record * ticks / records()) as u64 * TICK_MS);
             let query = |_| {
                 let key = (rng.sample(zipf) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 QueryLogged {
@@ -148,7 +154,7 @@ impl Log {
         consumer.assign(&list).expect("partitions can be assigned");
         let (mut records, mut sum) = (0, 0);
         let time = ThreadTime::now();
-        while records < RECORDS {
+        while records < records() {
             let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
             let message = message.expect("the broker is here");
             let value = message.payload().expect("a value");
@@ -177,7 +183,7 @@ impl Log {
 
         let (mut records, mut touched) = (0, 0);
         let (before, time) = (timely_seconds(), ThreadTime::now());
-        while records < RECORDS {
+        while records < records() {
             let filled = source.next_tick().expect("the broker is here").expect("a tick");
             records += filled.records.len();
             let payloads = filled.records.into_iter().filter_map(|it| {

@@ -12,15 +12,16 @@ use isotherm::planner::machine::{Planner, State};
 use isotherm::planner::snapshot::{Slot, assemble, chunks};
 use world::{World, median};
 
-const CELLS: usize = 100_000;
 const REPEATS: usize = 3;
 
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
-    println!("\nrestart at {CELLS} cells, 120 ticks in the window, seconds (median of {REPEATS})");
+    println!(
+        "\nrestart at {} cells, 120 ticks in the window, seconds (median of {REPEATS})",
+        cells()
+    );
     println!(
         "{:>6} {:>10} {:>7} {:>7} {:>7} {:>7} {:>8} {:>7} {:>11} {:>12}",
         "active",
@@ -38,8 +39,12 @@ fn main() {
     of(100);
 }
 
+fn cells() -> usize {
+    scale::or_smoke(100_000, 1000)
+}
+
 fn of(active_percent: usize) {
-    let mut world = World::new(CELLS, 1);
+    let mut world = World::new(cells(), 1);
     (0..120).for_each(|_| _ = world.tick(active_percent));
     let mut took = [const { Vec::new() }; 6];
     let (mut sums, mut count, mut bytes) = (0, 0, 0);

@@ -5,6 +5,8 @@
 //! one was split and two have joined; "built" is put together from all of its ranges. The rate is by the
 //! CPU time of the thread that looks up.
 
+mod scale;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,22 +19,25 @@ use isotherm::router::lookup::Lookup;
 use isotherm::router::maps::{Maps, Offered};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
+use scale::or_smoke;
 use schemas::assignment::{Assignment, Source};
 use schemas::{Epoch, Generation, Inbox, Key, KeySpan, NodeId};
 
-const RANGES: u64 = 100_000;
 const NODES: u64 = 1_000;
 const KEYS: usize = 1 << 16;
 const EVERY: Duration = Duration::from_millis(10);
-const FOR: Duration = Duration::from_secs(3);
+
+fn ranges() -> u64 {
+    or_smoke(100_000, 5000)
+}
 
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
     println!(
-        "{RANGES} ranges on {NODES} nodes; a map is offered every {} ms\n{:>24} {:>10} {:>24} {:>10}",
+        "{} ranges on {NODES} nodes; a map is offered every {} ms\n{:>24} {:>10} {:>24} {:>10}",
+        ranges(),
         EVERY.as_millis(),
         "keys",
         "maps",
@@ -81,6 +86,7 @@ fn of(
     let keys: Vec<_> = (0..KEYS).map(|_| key(rng.random())).collect();
     let maps = Maps::default();
     assert_eq!(maps.offer(first), Offered::Taken);
+    let during = or_smoke(Duration::from_secs(3), Duration::from_millis(50));
     let (ended, mut offered) = (AtomicBool::new(false), 0);
     let rate = thread::scope(|scope| {
         let offering = next.map(|next| {
@@ -100,7 +106,7 @@ fn of(
         let (started, cpu) = (Instant::now(), ThreadTime::now());
         let mut looked_up = 0;
         let mut epochs = 0;
-        while started.elapsed() < FOR {
+        while started.elapsed() < during {
             for key in &keys {
                 let map = maps.load();
                 epochs += map.owner(black_box(key)).map_or(0, |it| it.epoch.0);
@@ -156,7 +162,7 @@ fn change(
 
 fn map(key: fn(u64) -> Vec<u8>) -> Map {
     let mut rng = Pcg64::seed_from_u64(1);
-    let mut starts: Vec<_> = (1..RANGES).map(|_| Key(key(rng.random()))).collect();
+    let mut starts: Vec<_> = (1..ranges()).map(|_| Key(key(rng.random()))).collect();
     starts.push(Key::default());
     starts.sort_unstable();
     starts.dedup();

@@ -2,23 +2,24 @@
 //!
 //! `cargo bench --bench size`. All of a tick but Kafka: records from memory in, outputs out.
 
+mod scale;
 mod world;
 
+use scale::or_smoke;
 use world::{STAGES, Took, World, median};
 
 /// From cells over ranges and nodes to the plan: without forecasts, and what is told of it.
 const PLAN: [&str; 4] = ["heat", "pressure", "decide", "delta"];
 
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
     println!("\nwhole tick of a planner, ms (median); stages: CPU ms of all threads (median)");
     print!("{:>7} {:>6} {:>7} {:>8} {:>8}", "cells", "active", "workers", "wall", "CPU");
     STAGES.iter().for_each(|it| print!(" {it:>8}"));
     println!(" {:>8}", "the plan");
-    for cells in [1000, 10_000, 100_000] {
+    for &cells in or_smoke(&[1000, 10_000, 100_000][..], &[1000]) {
         for timely_workers in [1, 2] {
             // From all to few: the windows that hold a tick of all cells have to run out.
             let mut world = World::new(cells, timely_workers);

@@ -5,6 +5,8 @@
 //! is stored already; the bare loop asks for each key and inserts its value, ready-made, in one batch a
 //! step. It knows no versions, decides nothing, and stores no state.
 
+mod scale;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -14,25 +16,33 @@ use isotherm::store::fjall::{FjallStore, Options};
 use isotherm::store::{Limit, Outcome, Snapshot, Store, Write};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
+use scale::or_smoke;
 use schemas::range_segment::Entry;
 use schemas::{Key, KeySpan, NodeId};
 
-const STORED: u64 = 300_000;
-const APPLIED: usize = 100_000;
 const STEP: usize = 500;
 const REPEATS: usize = 5;
 const MEMORY_BYTES: u64 = 256 << 20;
 
+fn stored() -> u64 {
+    or_smoke(300_000, 3000)
+}
+
+fn applied() -> usize {
+    or_smoke(100_000, 1000)
+}
+
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    if !std::env::args().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
     // First, as the peak is that of the process.
     memory();
     println!(
-        "\n{APPLIED} entries onto {STORED}, half of them new, steps of {STEP} \
-         (median of {REPEATS}; thousand entries a second)"
+        "\n{} entries onto {}, half of them new, steps of {STEP} \
+         (median of {REPEATS}; thousand entries a second)",
+        applied(),
+        stored()
     );
     println!(
         "{:>8} {:>12} {:>12} {:>12} {:>12} {:>18} {:>18}",
@@ -57,7 +67,7 @@ fn of(payload: usize) {
         all.sort_by(f64::total_cmp);
         all
     };
-    let rate = |of: &dyn Fn(&[Took; 2]) -> f64| APPLIED as f64 / sorted(of)[REPEATS / 2] / 1e3;
+    let rate = |of: &dyn Fn(&[Took; 2]) -> f64| applied() as f64 / sorted(of)[REPEATS / 2] / 1e3;
     let ratio = |of: &dyn Fn(&[Took; 2]) -> f64| {
         let all = sorted(of);
         format!("{:.2} ({:.2}-{:.2})", all[REPEATS / 2], all[0], all[REPEATS - 1])
@@ -76,15 +86,15 @@ fn of(payload: usize) {
 /// Measures both, in turns the one and the other first.
 fn round(payload: usize, number: usize) -> [Took; 2] {
     let mut rng = Pcg64::seed_from_u64(number as u64);
-    let stored: Vec<_> = (0..STORED).map(|it| entry(&mut rng, 2 * it, it, payload)).collect();
-    let applied: Vec<_> = (0..APPLIED as u64)
+    let there: Vec<_> = (0..stored()).map(|it| entry(&mut rng, 2 * it, it, payload)).collect();
+    let more: Vec<_> = (0..applied() as u64)
         .map(|it| {
-            let row = rng.random_range(0..2 * STORED);
-            entry(&mut rng, row, STORED + it, payload)
+            let row = rng.random_range(0..2 * stored());
+            entry(&mut rng, row, stored() + it, payload)
         })
         .collect();
-    let bare = || bare(&stored, &applied);
-    let store = || store(&stored, &applied);
+    let bare = || bare(&there, &more);
+    let store = || store(&there, &more);
     if number.is_multiple_of(2) {
         let first = bare();
         [first, store()]
@@ -108,7 +118,7 @@ fn entry(rng: &mut Pcg64, row: u64, offset: u64, payload: usize) -> Entry {
     }
 }
 
-fn bare(stored: &[Entry], applied: &[Entry]) -> Took {
+fn bare(there: &[Entry], more: &[Entry]) -> Took {
     let dir = tempfile::tempdir().expect("a folder for a benchmark");
     let (db, entries) = open_bare(dir.path()).expect("an empty folder can be opened");
     let ready = |it: &Entry| {
@@ -129,26 +139,26 @@ fn bare(stored: &[Entry], applied: &[Entry]) -> Took {
         }
         found
     };
-    apply(steps(stored, ready));
-    let steps = steps(applied, ready);
-    timed(|| assert!(apply(steps) > APPLIED / 3))
+    apply(steps(there, ready));
+    let steps = steps(more, ready);
+    timed(|| assert!(apply(steps) > applied() / 3))
 }
 
 /// Stores ten times a budget of memory and reads it again, and tells the peak.
 fn memory() {
-    const BUDGET_BYTES: u64 = 64 << 20;
+    let budget_bytes: u64 = or_smoke(64 << 20, 16 << 20);
     const PAYLOAD: usize = 1024;
     let dir = tempfile::tempdir().expect("a folder for a benchmark");
     let options = Options {
         dir: dir.path().join("store"),
-        memory_bytes_max: BUDGET_BYTES,
+        memory_bytes_max: budget_bytes,
         reserve_bytes: 64 << 20,
     };
     let before = resident_bytes("VmRSS:");
     let mut store =
         FjallStore::open(&options, &NodeId("n1".into())).expect("an empty folder can be opened");
     let mut rng = Pcg64::seed_from_u64(7);
-    let rows = 10 * BUDGET_BYTES / PAYLOAD as u64;
+    let rows = or_smoke(10, 1) * budget_bytes / PAYLOAD as u64;
     for from in (0..rows).step_by(STEP) {
         let step = from..rows.min(from + STEP as u64);
         let writes = step.map(|it| Write::Put(entry(&mut rng, it, it, PAYLOAD))).collect();
@@ -171,7 +181,7 @@ fn memory() {
     let peak = |it: u64| it.saturating_sub(before) >> 20;
     println!(
         "\nmemory at a budget of {} MiB, entries of {} MiB: peak {} MiB when written, {} when read",
-        BUDGET_BYTES >> 20,
+        budget_bytes >> 20,
         (rows * PAYLOAD as u64) >> 20,
         peak(written),
         peak(resident_bytes("VmHWM:")),
@@ -193,7 +203,7 @@ fn open_bare(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
     Ok((db, entries))
 }
 
-fn store(stored: &[Entry], applied: &[Entry]) -> Took {
+fn store(there: &[Entry], more: &[Entry]) -> Took {
     let dir = tempfile::tempdir().expect("a folder for a benchmark");
     let options = Options {
         dir: dir.path().join("store"),
@@ -214,9 +224,9 @@ fn store(stored: &[Entry], applied: &[Entry]) -> Took {
         found
     };
     let ready = |it: &Entry| Write::Put(it.clone());
-    apply(steps(stored, ready));
-    let steps = steps(applied, ready);
-    timed(|| assert!(apply(steps) > APPLIED / 3))
+    apply(steps(there, ready));
+    let steps = steps(more, ready);
+    timed(|| assert!(apply(steps) > applied() / 3))
 }
 
 fn steps<T>(entries: &[Entry], ready: impl Fn(&Entry) -> T) -> Vec<Vec<T>> {

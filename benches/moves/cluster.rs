@@ -64,7 +64,7 @@ impl Cluster {
             "#
         );
         std::fs::write(res.folder.path().join("isotherm.toml"), configuration).expect("room");
-        res.command(&["topics", "apply"]);
+        res.command(&["topics", "apply", "--replication-factor", "1"]);
         res.spawn("planner", &["planner"]);
         for node in ["n0", "n1"] {
             let args = [&["worker", "--dir", "data", "--node-id", node], worker].concat();
@@ -104,13 +104,6 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("it prints text")
     }
 
-    /// Starts a command that goes on.
-    pub fn begin(&self, args: &[&str]) -> Child {
-        let mut command = self.isotherm(args);
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().expect("the binary is built")
-    }
-
     /// Writes rows that do not compress, and waits until the index has them.
     pub fn write_rows(&self, rows: u64, payload_bytes: usize) {
         let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
@@ -127,7 +120,8 @@ impl Cluster {
         self.wait("the rows in the index", || {
             let ranges = self.ranges();
             let entries = ranges.iter().map(|it| it["entries"].as_u64()).sum::<Option<u64>>();
-            (entries == Some(rows)).then_some(())
+            let is_settled = ranges.iter().all(|it| it["migration"].is_null());
+            (is_settled && entries == Some(rows)).then_some(())
         });
     }
 

@@ -7,6 +7,8 @@
 mod cluster;
 mod pipe;
 mod reads;
+#[path = "../scale/mod.rs"]
+mod scale;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -23,15 +25,18 @@ use schemas::wire::{Record as _, decode};
 use cluster::{Cluster, key};
 use pipe::{Pipe, Took};
 use reads::{Client, quantile};
+use scale::or_smoke;
 
 const PAYLOAD_BYTES: usize = 1 << 10;
 
+/// All keys are before it.
+const ONE_RANGE: &str = r#""g""#;
+
 fn main() {
-    // `cargo test --benches` runs this, too: it is no test.
-    let args: Vec<_> = std::env::args().collect();
-    if !args.iter().any(|it| it == "--bench") {
+    if !scale::is_asked() {
         return;
     }
+    let args: Vec<_> = std::env::args().collect();
     let kafka = Kafka::up();
     let is_wanted = |part: &str| {
         let named = ["transfer", "reads", "memory"].map(|it| args.iter().any(|arg| arg == it));
@@ -83,14 +88,14 @@ fn script() -> Command {
 
 /// A range goes to and fro; the same bytes go through the bare pipe, in turns.
 fn transfer(bootstrap_servers: &str) {
-    const ROWS: u64 = 100_000;
-    const TURNS: usize = 6;
-    let cluster = Cluster::start(bootstrap_servers, "", &[]);
-    cluster.write_rows(ROWS, PAYLOAD_BYTES);
-    let mut pipe = pipe(&cluster, ROWS);
+    let rows = or_smoke(100_000, 2000);
+    let turns_max = or_smoke(6, 1);
+    let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &[]);
+    cluster.write_rows(rows, PAYLOAD_BYTES);
+    let mut pipe = pipe(&cluster, rows);
     println!(
         "\na range of {} MB, entries of {PAYLOAD_BYTES} bytes that do not compress, in turns; seconds",
-        (ROWS as usize * PAYLOAD_BYTES) / 1_000_000
+        (rows as usize * PAYLOAD_BYTES) / 1_000_000
     );
     println!(
         "{:>12} {:>10} {:>10} {:>10} {:>12} {:>12} {:>12}",
@@ -103,7 +108,7 @@ fn transfer(bootstrap_servers: &str) {
         "Kafka ÷ move"
     );
     let mut turns = Vec::new();
-    for turn in 0..=TURNS {
+    for turn in 0..=turns_max {
         let moved = move_range(&cluster);
         let (bare, kafka) = (pipe.whole(), pipe.kafka_alone());
         // The first warms up.
@@ -193,30 +198,30 @@ fn text(it: &serde_json::Value) -> String {
 
 /// Reads at a steady pace, in turns while nothing moves and while a range does.
 fn reads(bootstrap_servers: &str) {
-    const ROWS: u64 = 200_000;
-    const DURING: Duration = Duration::from_secs(10);
+    let rows = or_smoke(200_000, 2000);
+    let during = or_smoke(Duration::from_secs(10), Duration::from_secs(1));
     // Half of the keys stay; the other half moves, some 20 MB.
     let cluster = Cluster::start(bootstrap_servers, r#""8""#, &[]);
-    cluster.write_rows(ROWS, 200);
+    cluster.write_rows(rows, 200);
     let ranges = cluster.ranges();
     let epoch = |at: usize| ranges[at]["epoch"].as_u64().expect("it has one");
     let port = |at: usize| cluster.port(&text(&ranges[at]["node"]));
     println!("\na point read at a time, every 5 ms; milliseconds");
     println!("{:>28} {:>8} {:>8}", "", "p50", "p99");
     // Only of keys of the second half.
-    let mut direct = Client::new(port(1), Some(epoch(1)), ROWS);
-    let mut routed = Client::new(cluster.port("router"), None, ROWS);
+    let mut direct = Client::new(port(1), Some(epoch(1)), rows);
+    let mut routed = Client::new(cluster.port("router"), None, rows);
     direct.only_from("8");
     routed.only_from("8");
     for (name, client) in [("worker directly", &mut direct), ("through the router", &mut routed)] {
-        client.pace(DURING / 5);
-        say(name, &client.pace(DURING));
+        client.pace(during / 5);
+        say(name, &client.pace(during));
     }
     let mut ratios = Vec::new();
     for _ in 0..3 {
-        let still = routed.pace(DURING);
+        let still = routed.pace(during);
         say("router, nothing moves", &still);
-        let stop = Instant::now() + DURING;
+        let stop = Instant::now() + during;
         let moving = std::thread::scope(|scope| {
             let moves = scope.spawn(|| {
                 let mut count = 0;
@@ -229,7 +234,7 @@ fn reads(bootstrap_servers: &str) {
                 }
                 count
             });
-            let took = routed.pace(DURING);
+            let took = routed.pace(during);
             (took, moves.join().expect("moves end"))
         });
         say(&format!("router, beside {} moves", moving.1), &moving.0);
@@ -246,21 +251,21 @@ fn say(name: &str, took: &[f64]) {
 
 /// Moves a range of ten times the budget, and tells the peaks.
 fn memory(bootstrap_servers: &str) {
-    const BUDGET_BYTES: u64 = 64 << 20;
-    const ROWS: u64 = 10 * BUDGET_BYTES / PAYLOAD_BYTES as u64;
-    let budget = BUDGET_BYTES.to_string();
-    let cluster = Cluster::start(bootstrap_servers, "", &["--memory", &budget]);
+    let budget_bytes: u64 = or_smoke(64 << 20, 16 << 20);
+    let rows = or_smoke(10, 1) * budget_bytes / PAYLOAD_BYTES as u64;
+    let budget = budget_bytes.to_string();
+    let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &["--memory", &budget]);
     let idle = ["n0", "n1"].map(|it| cluster.resident_bytes(it) >> 20);
-    cluster.write_rows(ROWS, PAYLOAD_BYTES);
+    cluster.write_rows(rows, PAYLOAD_BYTES);
     let written = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
-    ["n0", "n1"].map(|it| cluster.forget_peak(it));
+    ["n0", "n1"].into_iter().for_each(|it| cluster.forget_peak(it));
     let took = move_range(&cluster);
     let peak = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
     println!(
         "\nmemory of a worker, budget {} MiB, a range of {} MiB moved in {:.0} s: resident MiB of n0 and n1: \
          {idle:?} when they begin, peak {written:?} while it is written, {peak:?} while it moves",
-        BUDGET_BYTES >> 20,
-        (ROWS * PAYLOAD_BYTES as u64) >> 20,
+        budget_bytes >> 20,
+        (rows * PAYLOAD_BYTES as u64) >> 20,
         took.wall,
     );
 }
