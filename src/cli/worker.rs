@@ -88,10 +88,14 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
     Ok(Exit::Done)
 }
 
+/// Of a stream and of an inbox: the embedded broker keeps 5 MiB of a partition.
+const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
+
 /// Returns what a worker is told at its start.
 fn options(config: &Config) -> Result<Options, Box<Fault>> {
     let worker = &config.worker;
     let node = NodeId(worker.node_id.clone());
+    let at_most = |bytes: u64, max: u64| if config.kafka.embedded { bytes.min(max) } else { bytes };
     Ok(Options {
         connection: config.kafka.clone(),
         inbox: worker.inbox.map(Inbox),
@@ -106,8 +110,8 @@ fn options(config: &Config) -> Result<Options, Box<Fault>> {
             partitions: 0,
             records_max: worker.step_records_max,
             cursor_max: 1_000,
-            stream_credit_bytes: worker.stream_credit_bytes,
-            inbox_credit_bytes: worker.inbox_credit_bytes,
+            stream_credit_bytes: at_most(worker.stream_credit_bytes, EMBEDDED_CREDIT_BYTES[0]),
+            inbox_credit_bytes: at_most(worker.inbox_credit_bytes, EMBEDDED_CREDIT_BYTES[1]),
             backlog_bytes_max: worker.backlog_bytes_max,
             backlogs_max: 3,
             repeat_ms: 1_000,

@@ -72,9 +72,8 @@ impl Default for Worker {
             copy_mb_us: 10_000,
             io_bytes_per_s: None,
             step_records_max: 500,
-            // The embedded broker keeps 5 MiB of a partition.
-            stream_credit_bytes: 1 << 20,
-            inbox_credit_bytes: 3 << 20,
+            stream_credit_bytes: 8 << 20,
+            inbox_credit_bytes: 24 << 20,
             backlog_bytes_max: 16 << 20,
             grace: Duration::from_secs(30),
             deadline: Duration::from_secs(30),

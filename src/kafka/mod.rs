@@ -118,6 +118,9 @@ impl Connection {
         // What waits to be sent is bounded: who sends more waits, too.
         client.set("queue.buffering.max.messages", "100000");
         client.set("queue.buffering.max.kbytes", "65536");
+        // Whoever writes waits for what was written, so nothing waits for more; what comes while a request
+        // is under way goes together all the same.
+        client.set("linger.ms", "0");
         self.set(&mut client, "kafka.properties", &self.properties)?;
         self.set(&mut client, "kafka.producer.properties", &self.producer.properties)?;
         client

@@ -15,7 +15,7 @@
 //!   refuses who we are is given [`REFUSED_MAX`], in case that passes with its start.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -54,6 +54,8 @@ struct Away {
 pub(super) struct Report {
     servers: String,
     state: Mutex<State>,
+    /// A record was delivered or given up.
+    delivered: Condvar,
 }
 
 #[derive(Default)]
@@ -63,12 +65,15 @@ struct State {
     away_since: Option<Instant>,
     refused_since: Option<Instant>,
     said: VecDeque<(String, Instant)>,
+    /// Records of which the end is known, delivered or not, and why the first that was not was not.
+    ended: u64,
     undelivered: Option<String>,
 }
 
 impl Report {
     pub(super) fn new(servers: &str) -> Self {
-        Self { servers: servers.to_owned(), state: Mutex::default() }
+        let (state, delivered) = (Mutex::default(), Condvar::new());
+        Self { servers: servers.to_owned(), state, delivered }
     }
 
     /// Returns an error if the broker has refused us for too long.
@@ -110,6 +115,22 @@ impl Report {
     /// Returns why the first of the records that were given up was.
     pub(super) fn take_undelivered(&self) -> Option<String> {
         self.state().undelivered.take()
+    }
+
+    /// Returns of how many records the end is known.
+    pub(super) fn ended(&self) -> u64 {
+        self.state().ended
+    }
+
+    /// Waits until the end of so many records is known, or the time is over; tells whether it is.
+    ///
+    /// To poll the client for that would be a loop without a pause: its time-outs are whole milliseconds,
+    /// of which none is left at once.
+    pub(super) fn wait_for_ends(&self, count: u64, timeout: Duration) -> bool {
+        let is_open = |state: &mut State| state.ended < count;
+        let waited = self.delivered.wait_timeout_while(self.state(), timeout, is_open);
+        let (_, waited) = waited.expect("nobody panics with the report in hand");
+        !waited.timed_out()
     }
 
     fn away(&self, refused: bool) {
@@ -216,13 +237,16 @@ impl ProducerContext for Report {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut state = self.state();
+        state.ended += 1;
         match result {
             Ok(_) => (),
             Err((err, message)) => {
                 let line = format!("a record for {} was not delivered: {err}", message.topic());
-                self.state().undelivered.get_or_insert(line);
+                state.undelivered.get_or_insert(line);
             }
         }
+        self.delivered.notify_all();
     }
 }
 

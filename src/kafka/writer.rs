@@ -5,6 +5,7 @@
 //! * **Bounded.** Who writes faster than the broker takes it waits.
 //! * **A broker that is away** is waited for, for a while, or as long as it takes: as the writer is opened.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,12 +18,17 @@ use super::{Connection, Output, create, to_send};
 /// A broker may be away for so long before a record is given up.
 const DELIVERY_MAX: Duration = Duration::from_secs(120);
 
+/// So often a wait for deliveries looks up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Writes to any topics.
 pub struct Writer {
     producer: ThreadedProducer<Report>,
     connection: Connection,
     /// How long a broker may be away; `None`: as long as it takes.
     away_max: Option<Duration>,
+    /// Records that the client has taken.
+    sent: AtomicU64,
 }
 
 impl Writer {
@@ -47,7 +53,7 @@ impl Writer {
         client.set("message.timeout.ms", timeout_ms.to_string());
         let report = Report::new(&connection.bootstrap_servers);
         let producer = create(&client, report, "writing")?;
-        Ok(Self { producer, connection: connection.clone(), away_max })
+        Ok(Self { producer, connection: connection.clone(), away_max, sent: AtomicU64::new(0) })
     }
 
     /// Hands the record to the client; waits while that holds as much as it may.
@@ -58,23 +64,25 @@ impl Writer {
         while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
             refused
         {
-            self.producer.poll(Duration::from_millis(10));
+            let report = self.producer.context();
+            report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
             refused = self.producer.send(record).err();
         }
         if let Some((err, _)) = refused {
             return Err(err).with_context(|| format!("write to {topic}"));
         }
+        self.sent.fetch_add(1, Ordering::Relaxed);
         self.check()
     }
 
     /// Waits until Kafka has all that was sent.
     pub fn flush(&self) -> anyhow::Result<()> {
         let deadline = self.away_max.map(|it| Instant::now() + it);
-        while self.producer.in_flight_count() > 0 {
+        let sent = self.sent.load(Ordering::Relaxed);
+        while !self.producer.context().wait_for_ends(sent, LOOK_EVERY) {
             if deadline.is_some_and(|it| it < Instant::now()) {
                 bail!("write: {}", self.producer.context().reason());
             }
-            self.producer.poll(Duration::from_millis(1));
             self.check()?;
         }
         self.producer.context().reached();
