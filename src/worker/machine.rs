@@ -217,8 +217,13 @@ impl Worker {
         if self.start != Start::Over {
             return None;
         }
-        let deadlines =
-            [self.asks_due(), self.streams_due(), self.graces_due(), self.collect_due()];
+        let deadlines = [
+            self.asks_due(),
+            self.streams_due(),
+            self.graces_due(),
+            self.collect_due(),
+            self.scans_due(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 

@@ -138,15 +138,23 @@ impl Run<'_> {
     fn look_at_scans(&mut self) -> anyhow::Result<()> {
         let mut ended = Vec::new();
         for (scan, follower) in &mut self.scans {
+            // One that stands where it was said to is at its end still, or a row is on its way.
+            let mut positions = follower.positions()?;
+            let known = |at: &TopicPartition| self.scans_ended.get(&(*scan, at.partition));
+            positions.retain(|at, position| known(at) != Some(position));
+            if positions.is_empty() {
+                continue;
+            }
             let Some(ends) = follower.ends()? else { continue };
-            for (at, position) in follower.positions()? {
+            for (at, position) in positions {
                 if ends.get(&at).is_some_and(|end| *end <= position) {
-                    ended.push((*scan, at.partition, position.0));
+                    ended.push((*scan, at.partition, position));
                 }
             }
         }
         for (scan, partition, position) in ended {
-            self.handle(Event::EndScanned { scan, partition, position });
+            self.scans_ended.insert((scan, partition), position);
+            self.handle(Event::EndScanned { scan, partition, position: position.0 });
         }
         Ok(())
     }
