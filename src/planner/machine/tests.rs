@@ -250,7 +250,7 @@ fn planner_that_observes_moves_what_it_is_told_to_and_nothing_else() {
 }
 
 #[test]
-fn planner_adopts_what_stands_on_the_topics() {
+fn r25_planner_adopts_what_stands_on_the_topics() {
     let (mut in_flight, mut committed) = (0, 0);
     for seed in 300..306 {
         println!("seed {seed}");
