@@ -354,7 +354,10 @@ impl Worker {
 
     /// Sends what is to be sent before the step is stored, and has it stored.
     fn send(&mut self) {
-        self.pump();
+        // A handover that came out before the commit is on disk could miss what is applied after a crash.
+        if !self.step.sync {
+            self.pump();
+        }
         let sends = std::mem::take(&mut self.step.sends);
         self.actions.extend(sends.into_iter().map(Action::Send));
         if self.changed.is_empty() && !self.step.is_staged {
