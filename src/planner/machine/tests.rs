@@ -26,6 +26,7 @@ use crate::migration::table::PLANNER;
 use crate::planner::driver;
 use crate::planner::settings::Mode;
 use crate::planner::snapshot::{FORMAT, Gatherer, assemble};
+use crate::table::rows::KEY_BYTES_MAX;
 
 /// What must have happened over all seeds, or else the test proves nothing.
 const EVENTS: [&str; 19] = [
@@ -402,7 +403,9 @@ fn bad_input_has_its_answer_and_everything_else_counts() {
         estimated: false,
     };
     let now = FIRST * 1000;
-    let long = vec![query(vec![5], now), query(vec![9; KEY_BYTES_TOO_MANY], now)];
+    // The longest key of the index counts.
+    let longest = query(vec![5; KEY_BYTES_MAX], now);
+    let long = vec![longest, query(vec![9; KEY_BYTES_TOO_MANY], now)];
     let late = vec![query(vec![6], now - 3 * 3_600_000)];
     let report = |node: &str, store: &str, capacity| NodeCapacity {
         node_id: NodeId(node.into()),
