@@ -1,17 +1,24 @@
 //! One rule a test, by hand: who reads what when. The rules are those of `docs/protocol.md`.
 
 mod order;
+mod commands;
 mod copy;
 mod cut_over;
 mod roles;
 mod rebuild;
 
-use schemas::migration_status::Status;
+use schemas::migrate_range::{Command, MigrateRange};
+use schemas::migration_status::{MigrationStatus, Status};
 use schemas::range_segment::{Entry, Kind};
+use schemas::segment_ack::SegmentAck;
+use schemas::{Generation, MigrationId};
 
 use super::world::{World, key, node, settings, span};
 use super::{From, Key};
-use crate::worker::events::{Ignored, Record, Source};
+use crate::transfer::digest::{Floors, Sums, by_partition};
+use crate::transfer::segment::{Content, StreamId, seal, sums};
+use crate::worker::events::{Ignored, Record, Settings, Source};
+use crate::worker::states::Role;
 
 const ALL: [Source; 5] =
     [Source::Status(0), Source::Command, Source::Ack, Source::Segment, Source::Update];

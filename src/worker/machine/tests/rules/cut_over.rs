@@ -15,9 +15,9 @@ fn r10_source_applies_nothing_after_its_commit_and_hands_over_once() {
     let handed =
         |it: &World| it.segments("b").iter().filter(|it| it.kind == Kind::Handover).count();
     assert_eq!(handed(&it), 1);
-    it.crash(&node("a"), 0);
-    it.deliver_map("a");
-    it.deliver("a", &ALL);
+    it.crash(&node("a"), usize::MAX);
+    it.settle();
+    assert!(it.serving(&node("a")).is_some(), "its start is over");
     assert_eq!(handed(&it), 1, "it is stored that all was handed over");
     assert_eq!(it.roles("a"), ["[-, m) Leaving"]);
 }
@@ -77,6 +77,53 @@ fn r12_handover_that_differs_is_asked_for_again() {
     it.live(3);
     assert_eq!(it.ignored("b", Ignored::SumsDiffer), 1);
     it.check();
+}
+
+#[test]
+fn r12_segment_of_what_is_active_is_answered_with_done() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.settle();
+    assert_eq!(it.roles("b"), ["[-, m) Active", "[m, -) Active"]);
+    let acks = it.acks("a").len();
+    let stream = StreamId { migration: MigrationId(1), number: 9 };
+    let open = seal(stream, 0, Content::Open(Floors::new()));
+    it.inboxes.get_mut(&(node("b"), Source::Segment)).unwrap().push(Record::Segment(open));
+    it.settle();
+    assert!(it.acks("a")[acks..].iter().any(|it| it.done));
+}
+
+#[test]
+fn r12_handover_of_another_commit_is_none() {
+    let mut it = ready();
+    it.hold("b", &[Source::Segment]);
+    it.let_read("a");
+    it.settle();
+    let inbox = it.inboxes.get_mut(&(node("b"), Source::Segment)).unwrap();
+    let Some(Record::Segment(last)) = inbox.last_mut() else { panic!("a segment") };
+    assert_eq!(last.kind, Kind::Handover);
+    let stream = StreamId { migration: last.migration, number: last.stream };
+    let (sums, floors) = (sums(last), by_partition(&last.floors));
+    let generation = Generation(1);
+    *last = seal(stream, last.seq, Content::Handover { sums, floors, generation });
+    it.let_read("b");
+    it.settle();
+    assert_eq!(it.roles("b"), ["[-, m) Import", "[m, -) Active"]);
+}
+
+#[test]
+fn r12_what_is_aside_and_below_the_floor_is_dropped() {
+    let mut it = ready();
+    it.let_read("b");
+    it.deliver_map("b");
+    it.update("b", 2, entry("e", 2, 2));
+    it.update("b", 2, entry("f", 2, 3));
+    it.deliver("b", &ALL);
+    it.let_read("a");
+    it.settle();
+    assert_eq!(it.roles("b"), ["[-, m) Active", "[m, -) Active"]);
+    assert!(!has(&it, "b", "e", 2) && has(&it, "b", "f", 3), "{}", it.told());
 }
 
 #[test]
@@ -149,6 +196,62 @@ fn r13_source_keeps_what_it_has_until_it_is_complete() {
 }
 
 #[test]
+fn r13_watermark_by_another_node_says_nothing() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.settle();
+    it.mark("b", 2, 50, None);
+    it.mark("b", 2, 50, Some("c"));
+    it.settle();
+    assert!(!it.words().iter().any(|it| it.ends_with("Complete")));
+}
+
+#[test]
+fn r13_source_lets_go_when_the_map_names_a_newer_epoch() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, m) Leaving"]);
+    it.assign(&[("", "m", "b", From::None)]);
+    it.settle();
+    assert_eq!(it.roles("a"), [""; 0]);
+}
+
+#[test]
+fn r13_failed_does_not_end_what_is_leaving() {
+    let mut it = ready();
+    it.let_read("a");
+    it.deliver_map("a");
+    let word = it.statuses.last().unwrap().clone();
+    it.statuses.push(MigrationStatus { status: Status::Failed, ..word });
+    it.deliver("a", &ALL);
+    it.tick(1_000);
+    it.deliver("a", &ALL);
+    assert_eq!(it.roles("a"), ["[-, m) Leaving"]);
+}
+
+#[test]
+fn r13_what_was_moved_away_stays_for_a_grace() {
+    let mut it = World::new(&["b"]);
+    let settings = Settings { grace_ms: 2_500, ..settings("a") };
+    let a = it.begin(settings, crate::store::memory::MemoryStore::default());
+    it.nodes.insert(node("a"), a);
+    it.assign(&[("", "m", "a", From::Table), ("m", "", "b", From::Table)]);
+    it.row(2, Some("c"));
+    it.live(1);
+    let migration = it.start(span("", "m"), "b");
+    while !it.ended.contains_key(&migration) {
+        it.live(1);
+    }
+    it.live(1);
+    assert_eq!(it.roles("a"), ["[-, m) Leaving"]);
+    it.live(3);
+    assert_eq!(it.roles("a"), [""; 0]);
+}
+
+#[test]
 fn r14_update_below_the_floor_is_ignored() {
     let mut it = halves();
     it.mark("a", 1, 10, None);
@@ -185,6 +288,22 @@ fn r14_watermark_of_before_the_commit_says_nothing_of_the_range() {
     it.settle();
     assert!(has(&it, "b", "c", 20));
     assert!(!has(&it, "b", "t", 20), "of what was b's before it does");
+}
+
+#[test]
+fn r14_floor_is_not_below_that_which_was_handed_over() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.live(3);
+    it.check();
+    it.assign(&[("m", "", "b", From::None)]);
+    it.settle();
+    // A channel that was replaced begins anew behind what it has committed.
+    it.mark("b", 3, 0, None);
+    it.update("b", 3, entry("e", 2, 1));
+    it.settle();
+    assert!(!has(&it, "b", "e", 1));
 }
 
 #[test]

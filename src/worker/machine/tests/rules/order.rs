@@ -1,6 +1,19 @@
-//! In what order records count, and what is stored before what is said (R1 to R6).
+//! In what order records count, and what is stored before what is said (R1 to R4).
 
 use super::*;
+
+#[test]
+fn r1_part_of_a_range_is_lost_though_its_split_was_skipped() {
+    let mut it = filled();
+    it.hold_map("a");
+    it.assign(&[("", "d", "a", From::None), ("d", "m", "a", From::None)]);
+    it.assign(&[("", "d", "b", From::Table)]);
+    it.let_read("a");
+    it.live(3);
+    assert_eq!(it.roles("a"), ["[d, m) Active"]);
+    assert_eq!(it.roles("b"), ["[-, d) Active", "[m, -) Active"]);
+    it.check();
+}
 
 #[test]
 fn r2_update_of_a_newer_generation_waits_and_holds_its_own_partition_only() {
@@ -35,19 +48,6 @@ fn r2_request_waits_for_the_generation_of_its_start() {
 }
 
 #[test]
-fn r1_part_of_a_range_is_lost_though_its_split_was_skipped() {
-    let mut it = filled();
-    it.hold_map("a");
-    it.assign(&[("", "d", "a", From::None), ("d", "m", "a", From::None)]);
-    it.assign(&[("", "d", "b", From::Table)]);
-    it.let_read("a");
-    it.live(3);
-    assert_eq!(it.roles("a"), ["[d, m) Active"]);
-    assert_eq!(it.roles("b"), ["[-, d) Active", "[m, -) Active"]);
-    it.check();
-}
-
-#[test]
 fn r2_record_of_a_generation_that_never_comes_is_a_dead_letter() {
     let mut it = halves();
     it.update("a", 9, entry("c", 2, 7));
@@ -55,6 +55,19 @@ fn r2_record_of_a_generation_that_never_comes_is_a_dead_letter() {
     it.settle();
     assert_eq!(it.dead, [Source::Update]);
     assert!(!has(&it, "a", "c", 7) && has(&it, "a", "d", 7));
+}
+
+#[test]
+fn r2_command_that_waits_holds_no_update() {
+    let mut it = halves();
+    it.hold_map("a");
+    it.assign(&[("m", "", "b", From::None)]);
+    it.start(span("m", ""), "a");
+    it.deliver("a", &[Source::Command]);
+    it.update("a", 1, entry("c", 2, 7));
+    it.deliver("a", &[Source::Update]);
+    assert_eq!(it.words(), [""; 0]);
+    assert!(has(&it, "a", "c", 7));
 }
 
 #[test]
@@ -102,100 +115,6 @@ fn r3_generation_that_has_taken_effect_is_not_waited_for_after_a_crash() {
 }
 
 #[test]
-fn r4_update_for_another_goes_to_it_with_the_own_generation() {
-    let mut it = halves();
-    it.assign(&[("m", "", "b", From::None)]);
-    it.settle();
-    it.update("a", 1, entry("t", 2, 7));
-    it.deliver("a", &[Source::Update]);
-    assert_eq!(it.updates("b").last().unwrap(), "t@7 g2 hops 1");
-    assert!(!has(&it, "a", "t", 7));
-}
-
-#[test]
-fn r5_start_at_another_epoch_fails_as_old() {
-    let mut it = halves();
-    let migration = it.start(span("", "m"), "b");
-    it.assign(&[("", "m", "a", From::None)]);
-    it.settle();
-    it.live(1);
-    assert_eq!(it.ended.get(&migration), Some(&Status::Failed));
-    assert_eq!(it.roles("b"), ["[m, -) Active"]);
-}
-
-#[test]
-fn r5_import_that_the_map_has_left_behind_fails_and_leaves_nothing() {
-    let mut it = filled();
-    it.hold("a", &ALL);
-    let migration = it.start(span("", "m"), "b");
-    it.settle();
-    assert_eq!(it.roles("b"), ["[-, m) Import", "[m, -) Active"]);
-    it.assign(&[("", "m", "a", From::None)]);
-    it.settle();
-    assert_eq!(it.ended.get(&migration), Some(&Status::Failed));
-    assert_eq!(it.roles("b"), ["[m, -) Active"]);
-}
-
-#[test]
-fn r5_cancel_before_the_commit_fails_and_leaves_nothing() {
-    let mut it = filled();
-    it.hold("a", &[Source::Ack]);
-    let migration = it.start(span("", "m"), "b");
-    it.settle();
-    it.cancel(migration);
-    it.let_read("a");
-    it.live(2);
-    assert_eq!(it.ended.get(&migration), Some(&Status::Failed));
-    assert_eq!(it.roles("b"), ["[m, -) Active"]);
-    assert!(!has(&it, "b", "c", 0));
-    let outgoing = &it.nodes[&node("a")].runner.worker().remembered().outgoing;
-    assert!(outgoing.is_empty(), "a has heard it too");
-    it.check();
-}
-
-#[test]
-fn r5_after_the_commit_there_is_no_cancel() {
-    let mut it = ready();
-    it.cancel(schemas::MigrationId(1));
-    it.let_read("a");
-    it.let_read("b");
-    it.live(3);
-    assert_eq!(it.ended.get(&schemas::MigrationId(1)), Some(&Status::Complete));
-    it.check();
-}
-
-#[test]
-fn r6_segments_and_acks_of_unknown_migrations_are_counted_and_ignored() {
-    let mut it = filled();
-    it.start(span("", "m"), "b");
-    it.live(3);
-    it.check();
-    let (segment, ack) = (it.segments("b")[0].clone(), it.acks("a")[0].clone());
-    let (ignored_b, ignored_a) =
-        (it.ignored("b", Ignored::UnknownMigration), it.ignored("a", Ignored::UnknownMigration));
-    it.inboxes.get_mut(&(node("b"), Source::Segment)).unwrap().push(Record::Segment(segment));
-    it.inboxes.get_mut(&(node("a"), Source::Ack)).unwrap().push(Record::Ack(ack));
-    let roles = (it.roles("a"), it.roles("b"));
-    it.settle();
-    assert_eq!(it.ignored("b", Ignored::UnknownMigration), ignored_b + 1);
-    assert_eq!(it.ignored("a", Ignored::UnknownMigration), ignored_a + 1);
-    assert_eq!((it.roles("a"), it.roles("b")), roles);
-}
-
-#[test]
-fn r2_command_that_waits_holds_no_update() {
-    let mut it = halves();
-    it.hold_map("a");
-    it.assign(&[("m", "", "b", From::None)]);
-    it.start(span("m", ""), "a");
-    it.deliver("a", &[Source::Command]);
-    it.update("a", 1, entry("c", 2, 7));
-    it.deliver("a", &[Source::Update]);
-    assert_eq!(it.words(), [""; 0]);
-    assert!(has(&it, "a", "c", 7));
-}
-
-#[test]
 fn r3_what_a_step_sends_is_flushed_before_it_is_stored() {
     let mut it = halves();
     it.update("a", 1, entry("t", 2, 7));
@@ -218,6 +137,7 @@ fn r3_newer_map_takes_no_effect_before_what_was_there_is_read() {
     it.hold("a", &[Source::Update]);
     it.deliver_map("a");
     it.deliver("a", &ALL);
+    assert_eq!(it.roles("a"), ["[-, m) Active"]);
     it.let_read("a");
     it.settle();
     assert_eq!(it.segments("b").last().map(|it| it.kind), Some(Kind::Handover));
@@ -231,4 +151,46 @@ fn r3_where_a_new_store_begins_is_on_disk_before_anybody_hears_of_it() {
     let mut it = World::new(&["a"]);
     assert!(it.run(&node("a"), None));
     assert_eq!(it.unsynced(&node("a")), 0);
+}
+
+#[test]
+fn r3_what_goes_on_by_itself_is_not_shown_before_the_start_is_over() {
+    let mut it = filled();
+    it.hold("b", &[Source::Update]);
+    it.update("b", 1, entry("t", 2, 90));
+    it.start(span("", "m"), "b");
+    it.read(&node("b"), Source::Command);
+    // It dies before it says that it has begun.
+    it.run(&node("b"), Some((0, false)));
+    assert_eq!(it.roles("b"), ["[-, m) Erasing", "[m, -) Active"]);
+    it.settle();
+    assert_eq!(it.roles("b"), ["[-, m) Import", "[m, -) Active"]);
+    assert!(it.serving(&node("b")).is_none());
+}
+
+#[test]
+fn r3_handover_goes_out_only_when_the_commit_that_was_read_is_on_disk() {
+    let mut it = ready();
+    it.let_read("a");
+    it.hold("a", &[Source::Update]);
+    it.update("a", 1, entry("c", 2, 90));
+    while it.read_map(&node("a")) {}
+    // It dies behind the first that it sends, and before anything is stored.
+    it.run(&node("a"), Some((0, true)));
+    it.let_read("a");
+    it.let_read("b");
+    it.settle();
+    assert_eq!(it.roles("b"), ["[-, m) Active", "[m, -) Active"]);
+    assert!(has(&it, "b", "c", 90), "{}", it.told());
+}
+
+#[test]
+fn r4_update_for_another_goes_to_it_with_the_own_generation() {
+    let mut it = halves();
+    it.assign(&[("m", "", "b", From::None)]);
+    it.settle();
+    it.update("a", 1, entry("t", 2, 7));
+    it.deliver("a", &[Source::Update]);
+    assert_eq!(it.updates("b").last().unwrap(), "t@7 g2 hops 1");
+    assert!(!has(&it, "a", "t", 7));
 }

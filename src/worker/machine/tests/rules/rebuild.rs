@@ -1,6 +1,10 @@
 //! What a scan of the table puts, and when it is whole (R22 to R24).
 
+use schemas::Millis;
+
 use super::*;
+use crate::store::Scan;
+use crate::worker::events::Event;
 
 #[test]
 fn r22_scan_is_whole_only_behind_a_watermark_of_its_generation() {
@@ -64,9 +68,9 @@ fn r22_end_that_is_said_again_is_no_step() {
     it.row(2, Some("c"));
     it.assign(&[("", "", "a", From::Table)]);
     it.settle();
-    let scan = crate::store::Scan(schemas::Generation(1));
-    let end = |position| crate::worker::events::Event::EndScanned { scan, partition: 0, position };
-    let (now, a) = (schemas::Millis(it.now), node("a"));
+    let scan = Scan(Generation(1));
+    let end = |position| Event::EndScanned { scan, partition: 0, position };
+    let (now, a) = (Millis(it.now), node("a"));
     it.nodes.get_mut(&a).unwrap().runner.handle(now, end(1));
     assert!(!it.run(&a, None), "it is known");
     it.nodes.get_mut(&a).unwrap().runner.handle(now, end(2));
@@ -132,4 +136,98 @@ fn r24_scan_that_stands_at_the_end_may_wait_for_as_long_as_it_likes() {
     assert_eq!(it.ignored("a", Ignored::SlowScan), 1);
     it.live(2);
     it.check();
+}
+
+/// What scans of a worker say of partitions that are done.
+fn done(it: &World, name: &str) -> Vec<Option<u64>> {
+    let scans = &it.nodes[&node(name)].runner.worker().remembered().scans;
+    scans.values().flat_map(|it| it.values().map(|it| it.done)).collect()
+}
+
+#[test]
+fn r22_watermark_of_an_older_generation_ends_no_scan() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.live(1);
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    assert_eq!(done(&it, "a"), [None, None]);
+    it.mark("a", 2, 1, None);
+    it.settle();
+    assert_eq!(done(&it, "a"), [Some(1), None], "one has no row there");
+}
+
+#[test]
+fn r22_partition_that_is_done_stays_done() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.mark("a", 1, 0, None);
+    it.settle();
+    assert_eq!(done(&it, "a"), [Some(1), Some(0)]);
+    let late = Event::RowScanned {
+        scan: Scan(Generation(1)),
+        partition: 0,
+        offset: 5,
+        primary_key: Key(vec![9]),
+        entries: vec![entry("d", 9, 5)],
+    };
+    let now = Millis(it.now);
+    it.nodes.get_mut(&node("a")).unwrap().runner.handle(now, late);
+    it.settle();
+    assert!(!has(&it, "a", "d", 5));
+}
+
+#[test]
+fn r22_end_counts_only_while_the_scan_stands_there() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.row(2, Some("d"));
+    it.row(2, Some("e"));
+    it.read_rows(&node("a"));
+    it.run(&node("a"), None);
+    it.mark("a", 1, 1, None);
+    it.deliver("a", &[Source::Update]);
+    assert_eq!(done(&it, "a")[0], None);
+    it.settle();
+    assert_eq!(done(&it, "a")[0], Some(3));
+}
+
+#[test]
+fn r22_scan_begins_when_all_its_intervals_are_empty() {
+    let mut it = filled();
+    // More than go in one step.
+    for primary in 10..20 {
+        it.row(primary, Some("e"));
+    }
+    it.live(1);
+    it.assign(&[("", "m", "a", From::Table)]);
+    while it.read_map(&node("a")) {}
+    let mut erasing = 0;
+    while it.step("a") == 0 {
+        erasing += usize::from(it.roles("a") == ["[-, m) Erasing"]);
+    }
+    assert!(erasing > 1);
+    assert_eq!(it.roles("a"), ["[-, m) Rebuild"]);
+}
+
+#[test]
+fn r22_what_is_aside_and_below_the_floor_of_the_scan_is_dropped() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.row(2, Some("d"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    // Whoever was replaced sends it once more.
+    it.update("a", 1, entry("c", 2, 0));
+    it.settle();
+    it.mark("a", 1, 0, None);
+    it.mark("a", 1, 2, None);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Active"]);
+    assert!(!has(&it, "a", "c", 0) && has(&it, "a", "d", 1));
 }

@@ -27,6 +27,17 @@ fn r18_view_follows_the_roles_of_a_move() {
 }
 
 #[test]
+fn r18_range_that_came_in_a_way_of_which_nothing_is_known_is_not_served() {
+    let mut it = filled();
+    // From a node, of which this one has heard nothing.
+    it.assign(&[("", "m", "a", From::Node)]);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, m) Active"]);
+    assert_eq!(it.ignored("a", Ignored::UnexpectedRange), 1);
+    assert!(it.get("c", &it.map.clone()).is_none());
+}
+
+#[test]
 fn r19_split_and_join_take_floors_along_and_a_join_the_lesser() {
     let mut it = ready();
     it.let_read("a");
@@ -46,4 +57,23 @@ fn r19_split_and_join_take_floors_along_and_a_join_the_lesser() {
     let told = format!("{:?}", held.values().collect::<Vec<_>>());
     assert!(told.contains("floors: {0: 3}"), "{told}");
     it.check();
+}
+
+#[test]
+fn r19_join_of_different_floors_has_the_lesser() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.live(3);
+    it.check();
+    it.assign(&[("", "m", "b", From::None)]);
+    it.settle();
+    // A channel that was replaced begins anew; only what was relabelled has its floor for its own.
+    it.mark("b", 3, 1, None);
+    it.settle();
+    it.assign(&[("", "", "b", From::None)]);
+    it.settle();
+    it.update("b", 4, entry("t", 2, 2));
+    it.settle();
+    assert!(has(&it, "b", "t", 2), "{}", it.told());
 }
