@@ -157,9 +157,11 @@ mod tests {
                 headers: Vec::new(),
             };
             let (event, unfit) = row(&rows, Scan(Generation(1)), &record);
-            let found = event.map(|it| match it {
-                Event::RowScanned { partition: 3, offset: 7, entries, .. } => entries.len(),
-                other => panic!("{other:?}"),
+            let found = event.map(|it| {
+                let Event::RowScanned { partition: 3, offset: 7, entries, .. } = it else {
+                    panic!("{it:?}")
+                };
+                entries.len()
             });
             assert_eq!((found, unfit.map(|it| it.code())), (entries, code));
         };

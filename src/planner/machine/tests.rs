@@ -233,6 +233,20 @@ fn observing_planner_shares_out_and_plans_nothing() {
 }
 
 #[test]
+fn r25_birth_waits_for_as_many_nodes_as_are_asked_for() {
+    let mut world = World::new(7);
+    world.settings.mode = Mode::Observe;
+    world.settings.birth_nodes = 1_000;
+    let settings = world.settings.clone();
+    let mut planner = Planner::new(settings.clone());
+    let mut engine = driver::start(&settings, 1).unwrap();
+    world.run(&mut planner, &mut engine, 8, |planner, _, outputs| {
+        assert_eq!(outputs.assignments, []);
+        assert!(planner.state().map.is_empty());
+    });
+}
+
+#[test]
 fn planner_that_observes_moves_what_it_is_told_to_and_nothing_else() {
     let mut world = World::new(9);
     world.settings.mode = Mode::Observe;

@@ -73,7 +73,7 @@ fn r19_join_of_different_floors_has_the_lesser() {
     it.settle();
     it.assign(&[("", "", "b", From::None)]);
     it.settle();
-    it.update("b", 4, entry("t", 2, 2));
+    it.update("b", 4, entry("u", 2, 2));
     it.settle();
-    assert!(has(&it, "b", "t", 2), "{}", it.told());
+    assert!(has(&it, "b", "u", 2), "{}", it.told());
 }
