@@ -293,12 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn record_in_the_middle_leaves_both_sides() {
+    fn r1_record_in_the_middle_leaves_both_sides() {
         check(&[("", "", "n1", 1, 1), ("b", "c", "n2", 2, 2)], "[-, b) n1 [b, c) n2 [c, -) n1");
     }
 
     #[test]
-    fn record_over_several_replaces_them_all() {
+    fn r1_record_over_several_replaces_them_all() {
         let records = [
             ("", "b", "n1", 1, 1),
             ("b", "c", "n2", 1, 1),
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn older_record_fills_only_what_is_not_newer() {
+    fn r1_older_record_fills_only_what_is_not_newer() {
         let records = [("c", "d", "n2", 5, 5), ("f", "", "n3", 5, 5), ("b", "", "n1", 1, 1)];
         check(&records, "[b, c) n1 [c, d) n2 [d, f) n1 [f, -) n3");
     }

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn generation_shows_when_it_is_whole_and_not_before() {
+    fn r16_generation_shows_when_it_is_whole_and_not_before() {
         let rows = [
             ("", "m", "a", 1, false),
             ("m", "", "b", 1, true),

@@ -15,12 +15,12 @@ use crate::topics::{Actual, Cluster};
 pub type Topics = BTreeMap<String, Actual>;
 
 /// Waits for the cluster, and fails if its topics are not what the process needs; `further` tells
-/// what else they must be.
+/// what else they must be. Returns the topics as they are.
 pub fn check_topics(
     config: &Config,
     process: Process,
     further: impl Fn(Cluster<'_>, &Topics) -> Vec<Unmet>,
-) -> Result<(), Box<Fault>> {
+) -> Result<Topics, Box<Fault>> {
     let topics = Admin::await_cluster(&config.kafka)?.topics().context("look at the topics")?;
     let actual: Topics = topics.into_iter().map(actual).collect();
     let cluster = Cluster {
@@ -30,7 +30,7 @@ pub fn check_topics(
     let mut unmet = requirements(process, cluster, &actual);
     unmet.extend(further(cluster, &actual));
     if unmet.is_empty() {
-        return Ok(());
+        return Ok(actual);
     }
     let (reasons, mut remedies): (Vec<_>, Vec<_>) = unmet
         .into_iter()

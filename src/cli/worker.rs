@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::store::fjall;
 use crate::table::rows::KEY_BYTES_MAX;
 use crate::topics::definition::Process;
+use crate::topics::requirements::deletions_kept_ms;
 use crate::web::{Health, back};
 use crate::worker::driver::{Options, Server, Status, Watch};
 use crate::worker::events::Settings;
@@ -77,13 +78,13 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
     info!(address = %server.address(), "serves reads, /livez and /readyz");
 
     health.waiting(TOPICS, "waits for Kafka");
-    check_topics(config, Process::Worker, |_, _| Vec::new())?;
+    let topics = check_topics(config, Process::Worker, |_, _| Vec::new())?;
     health.ready(TOPICS, "they are as they must be");
 
     health.waiting(ASSIGNMENT, "is being read");
     health.waiting(STORE, "is being opened");
     let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
-    server.run(&mut watching)?;
+    server.run(deletions_kept_ms(&topics), &mut watching)?;
     info!(counts = ?watching.told.counts, "has ended");
     Ok(Exit::Done)
 }
@@ -116,6 +117,7 @@ fn options(config: &Config) -> Result<Options, Box<Fault>> {
             backlogs_max: 3,
             repeat_ms: 1_000,
             grace_ms: worker.grace.as_millis() as u64,
+            scan_ms_max: u64::MAX,
             collect_ms: 1_000,
         },
         node,

@@ -34,11 +34,9 @@ use super::standing::{self, Standing};
 use crate::kafka::Connection;
 use crate::kafka::sink::{CommitError, Sink};
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
+use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::machine::{Origin, Reading, Rules};
 use crate::tick::tick_box::TickBox;
-
-/// An entry with a longer key is passed over.
-pub const KEY_BYTES_MAX: usize = 4096;
 
 /// How many of the hottest ranges are told.
 const TOP: usize = 16;
@@ -227,6 +225,7 @@ pub fn start(settings: &Settings, timely_workers: usize) -> anyhow::Result<Engin
     let rules = tally::Rules {
         costs: settings.costs,
         tick_ms: settings.tick_ms,
+        // What can be in the index can be asked for.
         key_bytes_max: KEY_BYTES_MAX,
     };
     let warm_permille = settings.policy.warm_permille;

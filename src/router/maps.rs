@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn map_is_never_replaced_by_an_older_one() {
+    fn r18_map_is_never_replaced_by_an_older_one() {
         let maps = Maps::default();
         let offers = [3, 3, 2, 5, 4].map(|it| maps.offer(map(it)));
         assert_eq!(offers, [Taken, Known, Known, Taken, Known]);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn map_between_this_one_and_a_hint_that_was_followed_is_passed_over() {
+    fn r18_map_between_this_one_and_a_hint_that_was_followed_is_passed_over() {
         let maps = Maps::default();
         maps.offer(map(3));
         assert!(maps.trust(Generation(3), Generation(6)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn hint_is_not_followed_by_an_older_map_than_the_newest() {
+    fn r18_hint_is_not_followed_by_an_older_map_than_the_newest() {
         let maps = Maps::default();
         maps.offer(map(4));
         assert!(!maps.trust(Generation(3), Generation(6)));

@@ -83,6 +83,17 @@ pub fn retention(
     check.unmet
 }
 
+/// Returns for how long `table` keeps a deletion for who is on the way to it, in milliseconds.
+pub fn deletions_kept_ms(actual: &BTreeMap<String, Actual>) -> u64 {
+    let setting = |key: &str| actual.get("table").and_then(|it| it.settings.get(key));
+    let compacts = |it: &String| parts(it).any(|it| it == "compact");
+    if !setting("cleanup.policy").is_some_and(compacts) {
+        return FOR_EVER;
+    }
+    let kept = setting("delete.retention.ms").and_then(|it| it.parse::<i64>().ok());
+    kept.map_or(FOR_EVER, |it| u64::try_from(it).unwrap_or(FOR_EVER))
+}
+
 struct Check<'a> {
     cluster: Cluster<'a>,
     actual: &'a BTreeMap<String, Actual>,

@@ -54,7 +54,9 @@ impl Worker {
                 self.ack(&span);
             }
             Then::NextStream(it) => self.hold(Held { span, role: Role::Import(it) }),
-            Then::Rebuild(it) => self.hold(Held { span, role: Role::Rebuild(it) }),
+            Then::Rebuild(it) | Then::ScanAnew(it) => {
+                self.hold(Held { span, role: Role::Rebuild(it) })
+            }
         }
     }
 

@@ -76,6 +76,8 @@ struct Run<'a> {
     updates_end: Option<BTreeMap<TopicPartition, Offset>>,
     world: Sending<'a>,
     scans: BTreeMap<Scan, Follower>,
+    /// At which ends of partitions scans were last said to stand.
+    scans_ended: BTreeMap<(Scan, u32), Offset>,
     ends_asked: Instant,
     gauge: Gauge,
     reported: Option<Instant>,
@@ -212,6 +214,7 @@ impl Run<'_> {
             let at = TopicPartition { topic: "table", partition };
             match from {
                 Some(from) => {
+                    self.scans_ended.remove(&(scan, partition));
                     let from = if from == 0 { From::Beginning } else { From::At(Offset(from)) };
                     if !self.scans.contains_key(&scan) {
                         let connection = &self.shared.options.connection;
@@ -223,6 +226,7 @@ impl Run<'_> {
                     follower.add([(at, from)])?;
                 }
                 None => {
+                    self.scans_ended.remove(&(scan, partition));
                     let Some(follower) = self.scans.get_mut(&scan) else { continue };
                     follower.remove(&[at])?;
                     if follower.positions()?.is_empty() {

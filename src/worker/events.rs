@@ -58,7 +58,8 @@ pub enum Event {
     /// The next row that a scan of `table` comes to, with its entries; none, if it has none or cannot
     /// be used.
     RowScanned { scan: Scan, partition: u32, offset: u64, primary_key: Key, entries: Vec<Entry> },
-    /// The scan stands at the end of a partition, at this position; told again whenever it does.
+    /// The scan stands at the end of a partition, at this position; told again when it does so at
+    /// another one.
     EndScanned { scan: Scan, partition: u32, position: u64 },
     /// The answer to [`Action::Stage`].
     Staged(Vec<Outcome>),
@@ -159,6 +160,9 @@ pub struct Settings {
     pub repeat_ms: u64,
     /// How long what was moved away is kept after the end of the migration.
     pub grace_ms: u64,
+    /// A scan of a partition that has come to no end for so long begins again: a deletion that it was yet
+    /// to see may be gone from the table.
+    pub scan_ms_max: u64,
     /// Tombstones below the floor are looked for this often, a batch at a time.
     pub collect_ms: u64,
 }
@@ -184,6 +188,8 @@ pub enum Ignored {
     UnexpectedRange,
     /// The map's generation never came.
     NoSuchGeneration,
+    /// What a scan of the table has put: it took too long.
+    SlowScan,
     /// A row of the map.
     RefusedRow,
 }
@@ -201,6 +207,7 @@ impl Ignored {
             Self::MalformedUpdate => "update_malformed",
             Self::UnexpectedRange => "range_unexpected",
             Self::NoSuchGeneration => "no_such_generation",
+            Self::SlowScan => "scan_slow",
             Self::RefusedRow => "assignment_refused",
         }
     }

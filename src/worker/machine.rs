@@ -217,8 +217,13 @@ impl Worker {
         if self.start != Start::Over {
             return None;
         }
-        let deadlines =
-            [self.asks_due(), self.streams_due(), self.graces_due(), self.collect_due()];
+        let deadlines = [
+            self.asks_due(),
+            self.streams_due(),
+            self.graces_due(),
+            self.collect_due(),
+            self.scans_due(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -349,7 +354,10 @@ impl Worker {
 
     /// Sends what is to be sent before the step is stored, and has it stored.
     fn send(&mut self) {
-        self.pump();
+        // A handover that came out before the commit is on disk could miss what is applied after a crash.
+        if !self.step.sync {
+            self.pump();
+        }
         let sends = std::mem::take(&mut self.step.sends);
         self.actions.extend(sends.into_iter().map(Action::Send));
         if self.changed.is_empty() && !self.step.is_staged {

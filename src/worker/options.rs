@@ -21,7 +21,7 @@ pub struct Options {
     /// `None`: any, or the one that the store has had.
     pub inbox: Option<Inbox>,
     pub store: fjall::Options,
-    /// Node, inbox and partitions are of what is found.
+    /// Node, inbox, partitions and how long a scan may take are of what is found.
     pub settings: Settings,
     pub rows: Rows,
     pub limits: Limits,

@@ -50,7 +50,12 @@ impl Worker {
                 Taken::Used
             }
             Command::Cancel => {
-                self.forget(command.migration);
+                let migration = command.migration;
+                match self.starts(|role| role.is_leaving_by(migration)).is_empty() {
+                    true => self.forget(migration),
+                    // After the commit there is no CANCEL.
+                    false => self.ignore(Ignored::UnknownMigration),
+                }
                 Taken::Used
             }
             Command::Unknown => {
@@ -72,8 +77,7 @@ impl Worker {
         if self.remembered.words.get(&migration).is_some_and(is_own) {
             self.forget_word(migration);
         }
-        let leaving = |role: &Role| matches!(role, Role::Leaving(it) if it.migration == migration);
-        let starts = self.starts(leaving);
+        let starts = self.starts(|role| role.is_leaving_by(migration));
         if is_complete || starts.is_empty() {
             self.forget(migration);
         }
@@ -255,8 +259,7 @@ impl Worker {
     }
 
     fn handed(&mut self, migration: MigrationId) {
-        let leaving = |role: &Role| matches!(role, Role::Leaving(it) if it.migration == migration);
-        for start in self.starts(leaving) {
+        for start in self.starts(|role| role.is_leaving_by(migration)) {
             if let Some(Role::Leaving(it)) = self.role_mut(&start) {
                 it.handed = true;
             }
@@ -337,6 +340,12 @@ impl Worker {
     pub(super) fn graces_due(&self) -> Option<Millis> {
         let ended = self.remembered.roles.values().filter_map(|it| it.role.ended());
         ended.min().map(|it| Millis(it.0 + self.settings.grace_ms))
+    }
+}
+
+impl Role {
+    fn is_leaving_by(&self, migration: MigrationId) -> bool {
+        self.leaving().is_some_and(|it| it.migration == migration)
     }
 }
 

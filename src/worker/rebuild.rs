@@ -13,13 +13,19 @@
 //!   the scan holds for it.
 //! * **An end counts only behind a watermark** of the generation: what was sent by an older map is before
 //!   it, what is sent by this one is aside.
+//! * **In time, or anew (R24).** What a scan has passed may be deleted behind it, and the deletion is kept
+//!   for a while only. A scan that has stood at no end for that time begins again with nothing.
+//! * **No row, or nothing that can be read, is a row that was deleted (R23)**: whether what was before it
+//!   is still in the table is chance.
 
-use schemas::Key;
+use std::collections::BTreeSet;
+
 use schemas::range_segment::Entry;
+use schemas::{Key, Millis};
 
-use super::events::Action;
+use super::events::{Action, Ignored};
 use super::machine::{Of, Worker};
-use super::states::{Applying, Erasing, Held, Name, Origin, Rebuild, Role, Then};
+use super::states::{Applying, Erasing, Held, Name, Origin, Rebuild, Role, Scanning, Size, Then};
 use crate::store::{Outcome, Scan, Write};
 use crate::transfer::digest::Floors;
 
@@ -28,6 +34,14 @@ use crate::transfer::digest::Floors;
 pub(super) enum Scanned {
     Row { scan: Scan, partition: u32, offset: u64, primary_key: Key, entries: Vec<Entry> },
     End { scan: Scan, partition: u32, position: u64 },
+}
+
+impl Scanned {
+    fn scan(&self) -> Scan {
+        match self {
+            Self::Row { scan, .. } | Self::End { scan, .. } => *scan,
+        }
+    }
 }
 
 impl Worker {
@@ -44,8 +58,10 @@ impl Worker {
                     }
                 }
                 Some(Scanned::End { scan, partition, position }) => {
-                    if self.advance_scan(scan, partition, position) {
+                    let is_known = self.at_end.get(&(scan, partition)) == Some(&position);
+                    if !is_known && self.advance_scan(scan, partition, position) {
                         self.at_end.insert((scan, partition), position);
+                        self.scan_from_now(scan, partition);
                         self.check_scans();
                     }
                 }
@@ -63,6 +79,16 @@ impl Worker {
         it.position = position;
         self.changed.insert(Name::Scan(scan));
         true
+    }
+
+    /// All that was there until now is seen.
+    fn scan_from_now(&mut self, scan: Scan, partition: u32) {
+        let now = self.now;
+        let scanned = self.remembered.scans.get_mut(&scan).and_then(|it| it.get_mut(&partition));
+        if let Some(it) = scanned {
+            it.since = now;
+            self.changed.insert(Name::Scan(scan));
+        }
     }
 
     fn is_scanned(&self, scan: Scan, key: &Key) -> bool {
@@ -159,8 +185,16 @@ impl Worker {
     }
 
     fn end_scan(&mut self, scan: Scan) {
-        let partitions = self.remembered.scans.remove(&scan).unwrap_or_default();
+        self.stop_scan(scan);
+        self.remembered.scans.remove(&scan);
         self.changed.insert(Name::Scan(scan));
+        self.remembered.ended_scans.insert(scan, None);
+        self.changed.insert(Name::EndedScan(scan));
+    }
+
+    /// Reads no more of the table for a scan.
+    fn stop_scan(&mut self, scan: Scan) {
+        let partitions = &self.remembered.scans[&scan];
         if self.scanning.remove(&scan) {
             for partition in 0..self.settings.partitions {
                 if partitions.get(&partition).is_none_or(|it| it.done.is_none()) {
@@ -169,16 +203,51 @@ impl Worker {
             }
         }
         self.at_end.retain(|it, _| it.0 != scan);
-        self.remembered.ended_scans.insert(scan, None);
-        self.changed.insert(Name::EndedScan(scan));
+    }
+
+    /// Lets scans begin again that have come to no end for too long (R24).
+    fn end_slow_scans(&mut self) {
+        let slow: Vec<_> =
+            self.scans_end_by().filter(|it| it.1 <= self.now).map(|it| it.0).collect();
+        for scan in slow.into_iter().collect::<BTreeSet<_>>() {
+            self.ignore(Ignored::SlowScan);
+            for start in self.starts(|role| matches!(role, Role::Rebuild(it) if it.scan == scan)) {
+                let Held { span, role } = self.remembered.roles[&start].clone();
+                let Role::Rebuild(rebuild) = role else { continue };
+                let then = Then::ScanAnew(Rebuild { size: Size::default(), ..rebuild });
+                self.hold(Held { span, role: Role::Erasing(Erasing { after: None, then }) });
+            }
+            self.stop_scan(scan);
+            self.rows.retain(|it| it.scan() != scan);
+            self.remembered.scans.insert(scan, Scanning::new());
+            self.changed.insert(Name::Scan(scan));
+        }
+    }
+
+    /// Returns by when a scan is to come to the end of a partition, of those that stand at none.
+    fn scans_end_by(&self) -> impl Iterator<Item = (Scan, Millis)> {
+        let scans = self.remembered.scans.iter().filter(|it| self.scanning.contains(it.0));
+        let partitions = scans.flat_map(|(scan, it)| it.iter().map(|it| (*scan, *it.0, it.1)));
+        let runs = partitions.filter(|(scan, partition, it)| {
+            it.done.is_none() && !self.at_end.contains_key(&(*scan, *partition))
+        });
+        let max = self.settings.scan_ms_max;
+        runs.map(move |(scan, _, it)| (scan, Millis(it.since.0.saturating_add(max))))
+    }
+
+    pub(super) fn scans_due(&self) -> Option<Millis> {
+        self.scans_end_by().map(|it| it.1).min()
     }
 
     /// Begins scans whose intervals are empty, and goes on forgetting the rows of those that are over.
     pub(super) fn go_on_with_scans(&mut self) {
+        self.end_slow_scans();
         let scans: Vec<_> = self.remembered.scans.keys().copied().collect();
         for scan in scans {
             let is_erased = |role: &Role| match role {
-                Role::Erasing(Erasing { then: Then::Rebuild(it), .. }) => it.scan == scan,
+                Role::Erasing(Erasing { then: Then::Rebuild(it) | Then::ScanAnew(it), .. }) => {
+                    it.scan == scan
+                }
                 Role::Erasing(_)
                 | Role::Active(_)
                 | Role::Applying(_)
@@ -195,6 +264,15 @@ impl Worker {
                 let scanned = scanned.unwrap_or_default();
                 if scanned.done.is_none() {
                     let from = scanned.position;
+                    if from == 0 {
+                        self.remembered
+                            .scans
+                            .entry(scan)
+                            .or_default()
+                            .entry(partition)
+                            .or_default();
+                        self.scan_from_now(scan, partition);
+                    }
                     self.step.then.push(Action::ScanTable { scan, partition, from });
                 }
             }
@@ -220,7 +298,8 @@ impl Role {
     /// Returns the scan that this waits for.
     fn scan(&self) -> Option<Scan> {
         match self {
-            Self::Rebuild(it) | Self::Erasing(Erasing { then: Then::Rebuild(it), .. }) => {
+            Self::Rebuild(it)
+            | Self::Erasing(Erasing { then: Then::Rebuild(it) | Then::ScanAnew(it), .. }) => {
                 Some(it.scan)
             }
             Self::Active(_)

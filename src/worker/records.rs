@@ -6,11 +6,12 @@ use schemas::migration_status::MigrationStatus;
 use schemas::range_segment::RangeSegment;
 use schemas::segment_ack::SegmentAck;
 use schemas::wire::{self, DecodeError, Record as _, decode, encode};
-use schemas::{Inbox, NodeId};
+use schemas::{Inbox, Key, NodeId};
 
 use super::events::{Event, Output, Record, Source};
 use crate::kafka::{self, TopicPartition};
-use crate::table::rows::KEY_BYTES_MAX;
+use crate::store::Scan;
+use crate::table::rows::{KEY_BYTES_MAX, RowError, Rows};
 
 /// The partition of a source.
 pub fn partition(source: Source, inbox: Inbox) -> TopicPartition {
@@ -85,6 +86,22 @@ fn decoded(source: Source, record: &kafka::Record, node: &NodeId) -> Result<Even
     Ok(Event::Record { source, offset, record })
 }
 
+/// Reads a row for a scan. One that cannot be read, which is told too, has no entries any more (R23);
+/// `None`: nothing can have been put of it.
+pub fn row(rows: &Rows, scan: Scan, record: &kafka::Record) -> (Option<Event>, Option<RowError>) {
+    let kafka::Record { at, offset, key, value, .. } = record;
+    let (partition, offset) = (at.partition, *offset);
+    let read = rows.entries(key.as_deref(), value.as_deref(), (partition, offset));
+    let (mut entries, unfit) = match read {
+        Ok(entries) => (entries, None),
+        Err(err) => (Vec::new(), Some(err)),
+    };
+    entries.retain(|it| it.payload.is_some());
+    let primary_key = key.clone().filter(|it| it.len() <= KEY_BYTES_MAX).map(Key);
+    let event = |primary_key| Event::RowScanned { scan, partition, offset, primary_key, entries };
+    (primary_key.map(event), unfit)
+}
+
 /// Makes the record that is written of an output of the machine.
 pub fn output(output: &Output, me: &NodeId, my_inbox: Inbox) -> kafka::Output {
     match output {
@@ -117,4 +134,45 @@ pub fn output(output: &Output, me: &NodeId, my_inbox: Inbox) -> kafka::Output {
 fn to<R: wire::Record>(node: &NodeId, inbox: Inbox, record: &R) -> kafka::Output {
     let key = node.0.clone().into_bytes();
     kafka::Output { partition: Some(inbox.0), ..kafka::Output::new(R::TOPIC, key, encode(record)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::table::RowChanged;
+    use schemas::{Generation, Millis};
+
+    use super::*;
+    use crate::table::rows::Form;
+
+    #[test]
+    fn r23_row_that_cannot_be_read_is_one_that_was_deleted() {
+        let rows = Rows::new(Form::RowChanged, &[], &[]).unwrap();
+        let check = |key: Option<Vec<u8>>, value: Option<Vec<u8>>, entries, code| {
+            let record = kafka::Record {
+                at: TopicPartition { topic: "table", partition: 3 },
+                offset: 7,
+                stamp: Millis(0),
+                key,
+                value,
+                headers: Vec::new(),
+            };
+            let (event, unfit) = row(&rows, Scan(Generation(1)), &record);
+            let found = event.map(|it| {
+                let Event::RowScanned { partition: 3, offset: 7, entries, .. } = it else {
+                    panic!("{it:?}")
+                };
+                entries.len()
+            });
+            assert_eq!((found, unfit.map(|it| it.code())), (entries, code));
+        };
+        let key = |it: &str| Some(Key(it.into()));
+        let change = RowChanged { before: key("a"), after: key("b"), payload: Some(vec![1]) };
+        let primary = Some(b"p".to_vec());
+        check(primary.clone(), Some(encode(&change)), Some(1), None);
+        check(primary.clone(), None, Some(0), None);
+        check(primary, Some(b"no row".to_vec()), Some(0), Some("not_single_object"));
+        check(None, Some(encode(&change)), None, Some("no_primary_key"));
+        let long = Some(vec![0; KEY_BYTES_MAX + 1]);
+        check(long, Some(encode(&change)), None, Some("key_too_long"));
+    }
 }

@@ -91,6 +91,6 @@ fn on_the_way(then: &Then) -> Epoch {
     match then {
         Then::None => Epoch(0),
         Then::Import(it) | Then::NextStream(it) => it.source_epoch,
-        Then::Rebuild(it) => it.epoch,
+        Then::Rebuild(it) | Then::ScanAnew(it) => it.epoch,
     }
 }

@@ -70,7 +70,8 @@ impl Worker {
             {
                 self.erase(span.clone(), Then::None);
             }
-            Role::Rebuild(it) | Role::Erasing(Erasing { then: Then::Rebuild(it), .. })
+            Role::Rebuild(it)
+            | Role::Erasing(Erasing { then: Then::Rebuild(it) | Then::ScanAnew(it), .. })
                 if it.epoch < range.epoch =>
             {
                 self.erase(span.clone(), Then::None);
@@ -257,7 +258,7 @@ impl Worker {
             Role::Active(_) => Serves::Reads,
             Role::Leaving(_) => Serves::Nothing,
             Role::Rebuild(_)
-            | Role::Erasing(Erasing { then: Then::Rebuild(_), .. })
+            | Role::Erasing(Erasing { then: Then::Rebuild(_) | Then::ScanAnew(_), .. })
             | Role::Applying(Applying { from: Origin::Table { .. }, .. }) => Serves::Later,
             Role::Import(it)
             | Role::Applying(Applying { from: Origin::Node(it), .. })
@@ -275,7 +276,8 @@ impl Role {
         match self {
             Self::Active(it) => it.epoch == range.epoch,
             Self::Applying(it) => it.epoch == range.epoch,
-            Self::Rebuild(it) | Self::Erasing(Erasing { then: Then::Rebuild(it), .. }) => {
+            Self::Rebuild(it)
+            | Self::Erasing(Erasing { then: Then::Rebuild(it) | Then::ScanAnew(it), .. }) => {
                 it.epoch == range.epoch
             }
             Self::Import(it)

@@ -68,6 +68,8 @@ pub enum Then {
     /// What an earlier stream has staged goes; what is aside stays.
     NextStream(Import),
     Rebuild(Rebuild),
+    /// What a scan has put that took too long goes; what is aside stays.
+    ScanAnew(Rebuild),
 }
 
 /// The destination of a migration, before it serves.
@@ -155,6 +157,8 @@ pub struct Scanned {
     pub position: u64,
     /// The floor that it gives.
     pub done: Option<u64>,
+    /// When it began, or last came to an end: deletions since then are yet to be seen.
+    pub since: Millis,
 }
 
 /// The last direct watermark of a partition; ordered as they come.
@@ -296,7 +300,10 @@ impl Role {
                 Some(it)
             }
             Self::Active(_)
-            | Self::Erasing(Erasing { then: Then::None | Then::Rebuild(_), .. })
+            | Self::Erasing(Erasing {
+                then: Then::None | Then::Rebuild(_) | Then::ScanAnew(_),
+                ..
+            })
             | Self::Applying(Applying { from: Origin::Table { .. }, .. })
             | Self::Rebuild(_)
             | Self::Leaving(_) => None,
@@ -312,7 +319,10 @@ impl Role {
                 Some(it)
             }
             Self::Active(_)
-            | Self::Erasing(Erasing { then: Then::None | Then::Rebuild(_), .. })
+            | Self::Erasing(Erasing {
+                then: Then::None | Then::Rebuild(_) | Then::ScanAnew(_),
+                ..
+            })
             | Self::Applying(Applying { from: Origin::Table { .. }, .. })
             | Self::Rebuild(_)
             | Self::Leaving(_) => None,
@@ -356,7 +366,7 @@ impl Then {
     pub fn aside(&self) -> Aside {
         match self {
             Self::None | Self::Import(_) | Self::Rebuild(_) => Aside::Goes,
-            Self::NextStream(_) => Aside::Stays,
+            Self::NextStream(_) | Self::ScanAnew(_) => Aside::Stays,
         }
     }
 }

@@ -82,7 +82,8 @@ impl Worker {
                 Role::Import(_)
                 | Role::Rebuild(_)
                 | Role::Erasing(Erasing {
-                    then: Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_),
+                    then:
+                        Then::Import(_) | Then::NextStream(_) | Then::Rebuild(_) | Then::ScanAnew(_),
                     ..
                 }),
             ) => {

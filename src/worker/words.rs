@@ -192,7 +192,7 @@ impl Role {
         match self {
             Self::Import(_) | Self::Erasing(Erasing { then: Then::NextStream(_), .. }) => true,
             Self::Erasing(Erasing {
-                then: Then::None | Then::Import(_) | Then::Rebuild(_),
+                then: Then::None | Then::Import(_) | Then::Rebuild(_) | Then::ScanAnew(_),
                 ..
             })
             | Self::Active(_)

@@ -54,7 +54,7 @@ fn told(rows: &[Row]) -> Vec<String> {
 }
 
 #[test]
-fn birth_gives_every_range_from_the_table() {
+fn r25_birth_gives_every_range_from_the_table() {
     let map = three();
     assert_eq!(map.tiles(), Ok(()));
     assert_eq!(map.generation(), Generation(1));
@@ -88,7 +88,7 @@ fn split_join_and_move_in_one_generation() {
 }
 
 #[test]
-fn joined_epoch_is_above_the_greatest_parent() {
+fn r19_joined_epoch_is_above_the_greatest_parent() {
     let mut map = three();
     let mut draft = Draft::new(&map);
     draft.commit(&span("f", "m"), &owner(1), MigrationId(3)).unwrap();

@@ -20,8 +20,8 @@ use crate::cli::planner;
 use crate::config::Config;
 use crate::kafka::Record;
 use crate::kafka::tail::{Start, scan};
-use crate::planner::driver::KEY_BYTES_MAX;
 use crate::replay::driver::Log;
+use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::future::Lookahead;
 use crate::tick::rules::Rules;
 

@@ -32,7 +32,7 @@ fn check(words: &[Word], steps: &[Step], state: State) {
 }
 
 #[test]
-fn ready_commits_and_complete_ends() {
+fn r10_ready_commits_and_complete_ends() {
     use Word::{Active, Complete, Copying, Ready};
     let steps = [Step::Start, Step::Commit];
     check(&[Copying, Ready], &steps, State::HandingOver);
@@ -47,14 +47,14 @@ fn destination_that_fails_before_the_commit_ends_it() {
 }
 
 #[test]
-fn failure_after_the_commit_ends_nothing() {
+fn r5_failure_after_the_commit_ends_nothing() {
     let steps = [Step::Start, Step::Commit];
     check(&[Word::Ready, Word::Failed], &steps, State::HandingOver);
     check(&[Word::Ready, Word::Active, Word::Failed], &steps, State::Draining);
 }
 
 #[test]
-fn reasons_name_what_was_wrong() {
+fn r6_reasons_name_what_was_wrong() {
     let mut migration = migration();
     migration.handle(Millis(0), Event::Written(Step::Start)).unwrap();
     let foreign = Event::Told { teller: &node("s"), word: Word::Ready };
@@ -68,7 +68,7 @@ fn reasons_name_what_was_wrong() {
 }
 
 #[test]
-fn adopted_migration_is_cancelled_unless_committed() {
+fn r25_adopted_migration_is_cancelled_unless_committed() {
     let mut lost = Migration::adopted(node("d"), false, Millis(100), GRACE_MS);
     assert_eq!((lost.poll_step(), lost.state()), (Some(Step::Cancel), State::Cancelling));
     lost.handle(Millis(102), Event::Closed).unwrap();
@@ -81,7 +81,7 @@ fn adopted_migration_is_cancelled_unless_committed() {
 /// Walks every sequence of seven events, one a millisecond, and checks the promises of the
 /// module after each event.
 #[test]
-fn promises_hold_in_every_order() {
+fn r21_promises_hold_in_every_order() {
     let nodes = [node("d"), node("s")];
     let told = |word| Event::Told { teller: &nodes[0], word };
     let events = [

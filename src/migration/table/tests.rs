@@ -125,7 +125,7 @@ fn move_goes_from_proposal_to_completion() {
 }
 
 #[test]
-fn deadline_cancels_and_silence_fails() {
+fn r21_deadline_cancels_and_silence_fails() {
     let (map, mut migrations) = settled();
     migrations.propose(&map, proposal(span("f", "m"), 2)).unwrap();
     assert_eq!(migrations.poll_deadline(), None, "not before START is written");
@@ -148,7 +148,7 @@ fn deadline_cancels_and_silence_fails() {
 }
 
 #[test]
-fn interval_in_flight_is_not_touched_again() {
+fn r19_interval_in_flight_is_not_touched_again() {
     let (map, mut migrations) = settled();
     let id = migrations.propose(&map, proposal(span("f", "m"), 2)).unwrap();
     let again = migrations.propose(&map, proposal(span("f", "m"), 3));
@@ -192,7 +192,7 @@ fn moves_are_bounded_and_counted() {
 }
 
 #[test]
-fn status_that_is_not_used_is_counted_by_reason() {
+fn r6_status_that_is_not_used_is_counted_by_reason() {
     let (map, mut migrations) = settled();
     let id = migrations.propose(&map, proposal(span("f", "m"), 2)).unwrap();
     actions(&mut migrations);
@@ -216,7 +216,7 @@ fn status_that_is_not_used_is_counted_by_reason() {
 }
 
 #[test]
-fn snapshot_brings_back_what_is_in_flight_and_the_next_id() {
+fn r21_snapshot_brings_back_what_is_in_flight_and_the_next_id() {
     let (map, mut migrations) = settled();
     migrations.propose(&map, proposal(span("f", "m"), 2)).unwrap();
     actions(&mut migrations);
@@ -231,7 +231,7 @@ fn snapshot_brings_back_what_is_in_flight_and_the_next_id() {
 }
 
 #[test]
-fn adopted_assignment_goes_on_where_it_was_committed_and_ends_where_it_was_not() {
+fn r25_adopted_assignment_goes_on_where_it_was_committed_and_ends_where_it_was_not() {
     let (mut map, mut migrations) = settled();
     let mut commands = Vec::new();
     let mut statuses = Vec::new();
@@ -270,7 +270,7 @@ fn adopted_assignment_goes_on_where_it_was_committed_and_ends_where_it_was_not()
 }
 
 #[test]
-fn adopted_birth_goes_on_scanning() {
+fn r25_adopted_birth_goes_on_scanning() {
     let (map, _) = settled();
     let pending = status(MigrationId(2), 1, Status::Pending, None);
     let (mut adopted, failed) = Migrations::adopt(2, 1_000, Millis(0), &map, &[], &[pending]);

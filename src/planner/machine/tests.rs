@@ -26,6 +26,7 @@ use crate::migration::table::PLANNER;
 use crate::planner::driver;
 use crate::planner::settings::Mode;
 use crate::planner::snapshot::{FORMAT, Gatherer, assemble};
+use crate::table::rows::KEY_BYTES_MAX;
 
 /// What must have happened over all seeds, or else the test proves nothing.
 const EVENTS: [&str; 19] = [
@@ -232,6 +233,20 @@ fn observing_planner_shares_out_and_plans_nothing() {
 }
 
 #[test]
+fn r25_birth_waits_for_as_many_nodes_as_are_asked_for() {
+    let mut world = World::new(7);
+    world.settings.mode = Mode::Observe;
+    world.settings.birth_nodes = 1_000;
+    let settings = world.settings.clone();
+    let mut planner = Planner::new(settings.clone());
+    let mut engine = driver::start(&settings, 1).unwrap();
+    world.run(&mut planner, &mut engine, 8, |planner, _, outputs| {
+        assert_eq!(outputs.assignments, []);
+        assert!(planner.state().map.is_empty());
+    });
+}
+
+#[test]
 fn planner_that_observes_moves_what_it_is_told_to_and_nothing_else() {
     let mut world = World::new(9);
     world.settings.mode = Mode::Observe;
@@ -250,7 +265,7 @@ fn planner_that_observes_moves_what_it_is_told_to_and_nothing_else() {
 }
 
 #[test]
-fn planner_adopts_what_stands_on_the_topics() {
+fn r25_planner_adopts_what_stands_on_the_topics() {
     let (mut in_flight, mut committed) = (0, 0);
     for seed in 300..306 {
         println!("seed {seed}");
@@ -402,7 +417,9 @@ fn bad_input_has_its_answer_and_everything_else_counts() {
         estimated: false,
     };
     let now = FIRST * 1000;
-    let long = vec![query(vec![5], now), query(vec![9; KEY_BYTES_TOO_MANY], now)];
+    // The longest key of the index counts.
+    let longest = query(vec![5; KEY_BYTES_MAX], now);
+    let long = vec![longest, query(vec![9; KEY_BYTES_TOO_MANY], now)];
     let late = vec![query(vec![6], now - 3 * 3_600_000)];
     let report = |node: &str, store: &str, capacity| NodeCapacity {
         node_id: NodeId(node.into()),

@@ -114,7 +114,7 @@ fn what_is_folded_from_its_beginning_is_kept() {
 }
 
 #[test]
-fn changes_of_the_table_are_kept_for_channels_and_scans() {
+fn r24_changes_of_the_table_are_kept_for_channels_and_scans() {
     check(
         Process::Channel,
         |it| it.set("table", "min.compaction.lag.ms", "0"),
@@ -129,6 +129,25 @@ fn changes_of_the_table_are_kept_for_channels_and_scans() {
         topic p-table: its delete.retention.ms is 1, less than 172800000: a scan that has passed a row must see that it is deleted on its way; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-table --add-config delete.retention.ms=172800000
     "#]],
     );
+}
+
+#[test]
+fn r24_deletions_are_kept_as_long_as_the_cluster_says() {
+    let check = |policy: &str, kept: Option<&str>, expected: u64| {
+        let mut topics = Topics::declared();
+        topics.set("table", "cleanup.policy", policy);
+        match kept {
+            Some(kept) => topics.set("table", "delete.retention.ms", kept),
+            None => _ = topics.topic("table").settings.remove("delete.retention.ms"),
+        }
+        assert_eq!(deletions_kept_ms(&topics.0), expected, "{policy} {kept:?}");
+    };
+    check("compact", Some("172800000"), 172_800_000);
+    check("compact,delete", Some("300000000"), 300_000_000);
+    // Nothing is compacted away, or the cluster does not tell.
+    check("delete", Some("1"), FOR_EVER);
+    check("compact", Some("-1"), FOR_EVER);
+    check("compact", None, FOR_EVER);
 }
 
 #[test]

@@ -8,7 +8,6 @@ use super::{ENDS_EVERY, RECORD_WAIT, Run};
 use crate::assignment::map::Row;
 use crate::kafka::{Record, TopicPartition};
 use crate::store::Scan;
-use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::tick_box::Offset;
 use crate::worker::events::{self, Event, Source};
 use crate::worker::records;
@@ -76,21 +75,11 @@ impl Run<'_> {
     }
 
     fn row(&mut self, scan: Scan, record: &Record) -> anyhow::Result<()> {
-        let Record { at, offset, key, value, .. } = record;
-        let version = (at.partition, *offset);
-        let entries = self.shared.options.rows.entries(key.as_deref(), value.as_deref(), version);
-        let entries = match entries {
-            Ok(entries) => entries.into_iter().filter(|it| it.payload.is_some()).collect(),
-            Err(err) => {
-                self.dead(record, err.code(), &err.to_string())?;
-                Vec::new()
-            }
-        };
-        // Of a longer key nothing can have been put.
-        let primary_key = key.clone().filter(|it| it.len() <= KEY_BYTES_MAX).map(schemas::Key);
-        let Some(primary_key) = primary_key else { return Ok(()) };
-        let (partition, offset) = version;
-        self.handle(Event::RowScanned { scan, partition, offset, primary_key, entries });
+        let (event, unfit) = records::row(&self.shared.options.rows, scan, record);
+        if let Some(err) = unfit {
+            self.dead(record, err.code(), &err.to_string())?;
+        }
+        event.into_iter().for_each(|it| self.handle(it));
         Ok(())
     }
 
@@ -138,15 +127,23 @@ impl Run<'_> {
     fn look_at_scans(&mut self) -> anyhow::Result<()> {
         let mut ended = Vec::new();
         for (scan, follower) in &mut self.scans {
+            // One that stands where it was said to is at its end still, or a row is on its way.
+            let mut positions = follower.positions()?;
+            let known = |at: &TopicPartition| self.scans_ended.get(&(*scan, at.partition));
+            positions.retain(|at, position| known(at) != Some(position));
+            if positions.is_empty() {
+                continue;
+            }
             let Some(ends) = follower.ends()? else { continue };
-            for (at, position) in follower.positions()? {
+            for (at, position) in positions {
                 if ends.get(&at).is_some_and(|end| *end <= position) {
-                    ended.push((*scan, at.partition, position.0));
+                    ended.push((*scan, at.partition, position));
                 }
             }
         }
         for (scan, partition, position) in ended {
-            self.handle(Event::EndScanned { scan, partition, position });
+            self.scans_ended.insert((scan, partition), position);
+            self.handle(Event::EndScanned { scan, partition, position: position.0 });
         }
         Ok(())
     }

@@ -112,13 +112,16 @@ impl Server {
         self.address
     }
 
-    /// Runs until it is to end, or cannot go on.
-    pub fn run(self, watch: &mut impl Watch) -> anyhow::Result<()> {
+    /// Runs until it is to end, or cannot go on. `table` keeps deletions for so long.
+    pub fn run(self, deletions_kept_ms: u64, watch: &mut impl Watch) -> anyhow::Result<()> {
         let Self { shared, address, runtime, stop, serving, holding } = self;
-        let done = Run::open(&shared, address, &holding, watch).and_then(|run| match run {
-            Some(mut run) => run.run(watch),
-            None => Ok(()),
-        });
+        let done =
+            Run::open(&shared, (address, deletions_kept_ms), &holding, watch).and_then(|run| {
+                match run {
+                    Some(mut run) => run.run(watch),
+                    None => Ok(()),
+                }
+            });
         drop(holding);
         let _ = stop.send(());
         let drain_max = shared.options.back.deadline_max + DRAIN_EXTRA;

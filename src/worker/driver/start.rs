@@ -31,7 +31,7 @@ impl<'a> Run<'a> {
     /// Opens the store, and follows what it goes by; `None`: it is to end before that.
     pub(super) fn open(
         shared: &'a Shared,
-        address: SocketAddr,
+        (address, deletions_kept_ms): (SocketAddr, u64),
         holding: &'a Receiver<Holding>,
         watch: &mut impl Watch,
     ) -> anyhow::Result<Option<Self>> {
@@ -68,6 +68,7 @@ impl<'a> Run<'a> {
             node: node.clone(),
             inbox: who.inbox,
             partitions: map.partitions("table")?.len() as u32,
+            scan_ms_max: deletions_kept_ms,
             ..shared.options.settings.clone()
         };
         let worker = Worker::new(settings, &opened.states()?)?;
@@ -120,6 +121,7 @@ impl<'a> Run<'a> {
             updates_end: None,
             world,
             scans: BTreeMap::new(),
+            scans_ended: BTreeMap::new(),
             ends_asked: now - ENDS_EVERY,
             gauge: Gauge::new(store.dir.clone(), shared.options.io_bytes_per_s),
             reported: None,

@@ -33,6 +33,7 @@ use crate::planner::engine::Engine;
 use crate::planner::machine::{Planner, TickOutputs};
 use crate::planner::settings::{Mode, Settings};
 use crate::replay::executor::{DataSet, Executor, Model};
+use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::machine::Origin;
 use crate::tick::tick_box::{Offset, Span, TickBox};
 
@@ -40,7 +41,7 @@ use crate::tick::tick_box::{Offset, Span, TickBox};
 pub const FIRST: Tick = 100_000;
 
 /// An entry with a key of this length is passed over.
-pub const KEY_BYTES_TOO_MANY: usize = 5000;
+pub const KEY_BYTES_TOO_MANY: usize = KEY_BYTES_MAX + 1;
 
 const PARTITIONS: u32 = 3;
 

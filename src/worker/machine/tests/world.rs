@@ -164,6 +164,7 @@ pub fn settings(name: &str) -> Settings {
         backlogs_max: 100,
         repeat_ms: 1_000,
         grace_ms: 0,
+        scan_ms_max: 4_000,
         collect_ms: 500,
     }
 }

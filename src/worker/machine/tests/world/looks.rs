@@ -14,6 +14,15 @@ impl World {
         }
     }
 
+    /// Lets one node do one step; returns how many scans it begins or ends, which are not carried out.
+    pub fn step(&mut self, name: &str) -> usize {
+        let now = Millis(self.now);
+        let mut outbox = Outbox::default();
+        let node = self.nodes.get_mut(&node(name)).unwrap();
+        assert!(node.runner.step(now, &mut outbox).expect("it does not die"), "there is one");
+        outbox.scans.len()
+    }
+
     /// Lets one node read all of the map that there is.
     pub fn deliver_map(&mut self, name: &str) {
         while self.read_map(&node(name)) {}

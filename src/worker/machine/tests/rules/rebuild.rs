@@ -1,0 +1,233 @@
+//! What a scan of the table puts, and when it is whole (R22 to R24).
+
+use schemas::Millis;
+
+use super::*;
+use crate::store::Scan;
+use crate::worker::events::Event;
+
+#[test]
+fn r22_scan_is_whole_only_behind_a_watermark_of_its_generation() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Rebuild"]);
+    // The channel has sent more than the scan has seen the end of.
+    it.mark("a", 1, 2, None);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Rebuild"]);
+    for _ in 0..2 {
+        it.row(2, Some("d"));
+        it.row(3, Some("e"));
+    }
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Rebuild"], "the scan is ahead of the watermark");
+    it.mark("a", 1, 3, None);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Active"], "{}", it.told());
+}
+
+#[test]
+fn r22_updates_during_a_scan_are_kept_aside() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.update("a", 1, tombstone("c", 2, 5));
+    it.update("a", 1, entry("d", 2, 5));
+    it.settle();
+    assert!(has(&it, "a", "c", 0) && !has(&it, "a", "d", 5));
+    it.mark("a", 1, 0, None);
+    it.mark("a", 1, 6, None);
+    it.settle();
+    assert!(has(&it, "a", "d", 5) || it.roles("a") == ["[-, -) Rebuild"]);
+}
+
+#[test]
+fn r22_scan_goes_on_where_it_was_after_a_crash() {
+    let mut it = World::new(&["a"]);
+    for primary in 0..30 {
+        it.row(primary, Some(["c", "t"][primary as usize % 2]));
+    }
+    it.assign(&[("", "m", "a", From::Table), ("m", "", "a", From::Table)]);
+    for _ in 0..6 {
+        it.deliver_map("a");
+        it.read_rows(&node("a"));
+        it.run(&node("a"), None);
+    }
+    let keep = it.unsynced(&node("a")) / 2;
+    it.crash(&node("a"), keep);
+    it.live(2);
+    it.check();
+}
+
+#[test]
+fn r22_end_that_is_said_again_is_no_step() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    let scan = Scan(Generation(1));
+    let end = |position| Event::EndScanned { scan, partition: 0, position };
+    let (now, a) = (Millis(it.now), node("a"));
+    it.nodes.get_mut(&a).unwrap().runner.handle(now, end(1));
+    assert!(!it.run(&a, None), "it is known");
+    it.nodes.get_mut(&a).unwrap().runner.handle(now, end(2));
+    assert!(it.run(&a, None));
+}
+
+#[test]
+fn r23_row_that_cannot_be_read_counts_as_deleted() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.row(4, Some("d"));
+    // As a scan tells of what is no row to it: without entries.
+    it.row(2, None);
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    assert!(!has(&it, "a", "c", 0) && has(&it, "a", "d", 1));
+}
+
+#[test]
+fn r24_scan_that_took_too_long_begins_again_with_nothing() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.row(4, Some("t"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.deliver_map("a");
+    it.read_rows(&node("a"));
+    it.run(&node("a"), None);
+    assert!(has(&it, "a", "c", 0));
+    it.update("a", 1, entry("d", 6, 7));
+    it.deliver("a", &[Source::Update]);
+    // The row is deleted, and compaction has taken all of that away.
+    it.row(2, None);
+    it.compacted.extend([(0, 0), (0, 2)]);
+    it.tick(3_999);
+    it.run(&node("a"), None);
+    assert_eq!(it.ignored("a", Ignored::SlowScan), 0);
+    it.tick(1);
+    it.settle();
+    assert_eq!(it.ignored("a", Ignored::SlowScan), 1);
+    assert!(!has(&it, "a", "c", 0), "nobody would delete it any more");
+    assert!(has(&it, "a", "t", 1));
+    it.mark("a", 1, 0, None);
+    it.mark("a", 1, 8, None);
+    it.settle();
+    assert!(has(&it, "a", "d", 7), "what was aside is there still: {}", it.told());
+}
+
+#[test]
+fn r24_scan_that_stands_at_the_end_may_wait_for_as_long_as_it_likes() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.tick(100_000);
+    it.settle();
+    assert_eq!(it.ignored("a", Ignored::SlowScan), 0);
+    // After a start it is not known to stand there.
+    it.crash(&node("a"), usize::MAX);
+    it.row(4, Some("d"));
+    it.row(4, Some("e"));
+    it.deliver_map("a");
+    it.settle();
+    assert_eq!(it.ignored("a", Ignored::SlowScan), 1);
+    it.live(2);
+    it.check();
+}
+
+/// What scans of a worker say of partitions that are done.
+fn done(it: &World, name: &str) -> Vec<Option<u64>> {
+    let scans = &it.nodes[&node(name)].runner.worker().remembered().scans;
+    scans.values().flat_map(|it| it.values().map(|it| it.done)).collect()
+}
+
+#[test]
+fn r22_watermark_of_an_older_generation_ends_no_scan() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.live(1);
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    assert_eq!(done(&it, "a"), [None, None]);
+    it.mark("a", 2, 1, None);
+    it.settle();
+    assert_eq!(done(&it, "a"), [Some(1), None], "one has no row there");
+}
+
+#[test]
+fn r22_partition_that_is_done_stays_done() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.mark("a", 1, 0, None);
+    it.settle();
+    assert_eq!(done(&it, "a"), [Some(1), Some(0)]);
+    let late = Event::RowScanned {
+        scan: Scan(Generation(1)),
+        partition: 0,
+        offset: 5,
+        primary_key: Key(vec![9]),
+        entries: vec![entry("d", 9, 5)],
+    };
+    let now = Millis(it.now);
+    it.nodes.get_mut(&node("a")).unwrap().runner.handle(now, late);
+    it.settle();
+    assert!(!has(&it, "a", "d", 5));
+}
+
+#[test]
+fn r22_end_counts_only_while_the_scan_stands_there() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.row(2, Some("d"));
+    it.row(2, Some("e"));
+    it.read_rows(&node("a"));
+    it.run(&node("a"), None);
+    it.mark("a", 1, 1, None);
+    it.deliver("a", &[Source::Update]);
+    assert_eq!(done(&it, "a")[0], None);
+    it.settle();
+    assert_eq!(done(&it, "a")[0], Some(3));
+}
+
+#[test]
+fn r22_scan_begins_when_all_its_intervals_are_empty() {
+    let mut it = filled();
+    // More than go in one step.
+    for primary in 10..20 {
+        it.row(primary, Some("e"));
+    }
+    it.live(1);
+    it.assign(&[("", "m", "a", From::Table)]);
+    while it.read_map(&node("a")) {}
+    let mut erasing = 0;
+    while it.step("a") == 0 {
+        erasing += usize::from(it.roles("a") == ["[-, m) Erasing"]);
+    }
+    assert!(erasing > 1);
+    assert_eq!(it.roles("a"), ["[-, m) Rebuild"]);
+}
+
+#[test]
+fn r22_what_is_aside_and_below_the_floor_of_the_scan_is_dropped() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.row(2, Some("d"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    // Whoever was replaced sends it once more.
+    it.update("a", 1, entry("c", 2, 0));
+    it.settle();
+    it.mark("a", 1, 0, None);
+    it.mark("a", 1, 2, None);
+    it.settle();
+    assert_eq!(it.roles("a"), ["[-, -) Active"]);
+    assert!(!has(&it, "a", "c", 0) && has(&it, "a", "d", 1));
+}
