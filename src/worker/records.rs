@@ -10,7 +10,7 @@ use schemas::{Inbox, NodeId};
 
 use super::events::{Event, Output, Record, Source};
 use crate::kafka::{self, TopicPartition};
-use crate::table::rows::KEY_BYTES_MAX;
+use crate::table::rows::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// The partition of a source.
 pub fn partition(source: Source, inbox: Inbox) -> TopicPartition {
@@ -51,7 +51,7 @@ pub fn event(
     Ok(taken)
 }
 
-/// No store takes keys of any length.
+/// No store takes keys of any length, and no segment payloads.
 fn check_sizes(record: &Record) -> Result<(), (&'static str, String)> {
     let entries = match record {
         Record::Update(it) => it.entry.iter().map(|it| &it.entry).collect(),
@@ -63,6 +63,12 @@ fn check_sizes(record: &Record) -> Result<(), (&'static str, String)> {
         if KEY_BYTES_MAX < bytes {
             let text = format!("a key of {bytes} bytes, where {KEY_BYTES_MAX} are the most");
             return Err(("key_too_long", text));
+        }
+        let bytes = it.payload.as_ref().map_or(0, Vec::len);
+        if PAYLOAD_BYTES_MAX < bytes {
+            let text =
+                format!("a payload of {bytes} bytes, where {PAYLOAD_BYTES_MAX} are the most");
+            return Err(("payload_too_long", text));
         }
     }
     Ok(())
