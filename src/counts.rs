@@ -21,3 +21,9 @@ impl Counts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Tells counts in one line, as in `/readyz?verbose`.
+pub fn told(counts: &BTreeMap<&'static str, u64>) -> String {
+    let told: Vec<_> = counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    if told.is_empty() { "nothing so far".into() } else { told.join(", ") }
+}

@@ -58,7 +58,7 @@ impl ChannelArgs {
 pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
     let rows = rows(&config.table)?;
-    let signals = Signals::begin()?;
+    let signals = Signals::begin_within(config.channel.stop_within)?;
     let health = Arc::new(Health::new(&CONDITIONS));
     let server = web::serve(config.channel.listen, &health)?;
     info!(address = %server.address(), "serves /livez and /readyz");

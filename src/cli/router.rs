@@ -6,6 +6,7 @@
 //!  SIGTERM, SIGINT ──> answers what has come, logs it, ends
 //! ```
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -16,6 +17,7 @@ use super::checks::check_topics;
 use super::exit::{Exit, Fault, need_cluster};
 use super::signals::Signals;
 use crate::config::Config;
+use crate::counts::told;
 use crate::router::driver::{Options, Router, Status, Watch};
 use crate::router::machine::Settings;
 use crate::router::reading;
@@ -25,12 +27,13 @@ use crate::web::{Health, front, workers};
 
 const TOPICS: &str = "topics";
 const ASSIGNMENT: &str = "assignment";
+const COUNTS: &str = "counts";
 
 /// A connection may rest for this much longer than a read may take.
 const IDLE_EXTRA: Duration = Duration::from_secs(60);
 
 /// What must hold for a router to be ready.
-const CONDITIONS: [&str; 2] = [TOPICS, ASSIGNMENT];
+const CONDITIONS: [&str; 3] = [TOPICS, ASSIGNMENT, COUNTS];
 
 #[derive(Clone, Debug, Args)]
 pub struct RouterArgs {
@@ -48,7 +51,7 @@ impl RouterArgs {
 
 pub fn run(config: &Config, _args: &RouterArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    let signals = Signals::begin()?;
+    let signals = Signals::begin_within(config.router.stop_within)?;
     let health = Health::new(&CONDITIONS);
     let router = Router::begin(config.router.listen, &options(config), &health)?;
     info!(address = %router.address(), "serves reads, /livez and /readyz");
@@ -58,6 +61,7 @@ pub fn run(config: &Config, _args: &RouterArgs) -> Result<Exit, Box<Fault>> {
     health.ready(TOPICS, "they are as they must be");
 
     health.waiting(ASSIGNMENT, "is being read");
+    health.ready(COUNTS, told(&BTreeMap::new()));
     let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
     router.run(&mut watching)?;
     info!(counts = ?watching.told.counts, "has ended");
@@ -118,6 +122,8 @@ impl Watch for Watching<'_> {
                 self.health.ready(ASSIGNMENT, reason);
             }
         }
+        // What cannot be used stops nothing, so it makes nothing unready.
+        self.health.ready(COUNTS, told(&status.counts));
         if self.told.generation != generation {
             info!(generation = generation.0, ranges, "the map has changed");
         }

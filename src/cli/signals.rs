@@ -1,11 +1,15 @@
 //! Tells a process that it is asked to end: by SIGTERM or SIGINT, in order; by a second one, at once.
+//!
+//! * **Bounded.** Who does not end in time, as while Kafka is away, gives up. That is no worse than to be
+//!   killed: what was not stored is read again after the next start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 
 use super::exit::Exit;
 
@@ -16,6 +20,11 @@ pub struct Signals(Arc<AtomicBool>);
 impl Signals {
     /// Begins to wait for signals, on a thread of its own.
     pub fn begin() -> anyhow::Result<Self> {
+        Self::begin_within(Duration::MAX)
+    }
+
+    /// The same; a process that is asked to end has so long.
+    pub fn begin_within(stop_within: Duration) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -32,6 +41,9 @@ impl Signals {
                 tokio::select! {
                     _ = term.recv() => signals.ask(),
                     _ = int.recv() => signals.ask(),
+                    () = tokio::time::sleep(stop_within), if signals.is_asked() => {
+                        give_up(stop_within);
+                    }
                 }
             }
         };
@@ -51,4 +63,13 @@ impl Signals {
         }
         info!("stops in order");
     }
+}
+
+fn give_up(stop_within: Duration) {
+    let within = humantime::format_duration(stop_within);
+    error!(
+        "has not ended within {within}, and gives up: what Kafka has not got is sent again after the next \
+         start; is Kafka away?"
+    );
+    std::process::exit(Exit::TimedOut as i32);
 }

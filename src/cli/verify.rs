@@ -82,7 +82,7 @@ pub fn run(config: &Config, args: &VerifyArgs) -> Result<Exit, Box<Fault>> {
         }
     };
     print(&told(&verified, args.output, args.key_format))?;
-    let is_clean = verified.verdict.found.is_empty() && verified.faults.is_empty();
+    let is_clean = verified.verdict.is_clean() && verified.faults.is_empty();
     Ok(if is_clean { Exit::Done } else { Exit::Failed })
 }
 

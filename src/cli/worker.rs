@@ -1,5 +1,6 @@
 //! Runs an index partition node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::checks::check_topics;
 use super::exit::{Exit, Fault, need_cluster};
 use super::signals::Signals;
 use crate::config::Config;
+use crate::counts::told;
 use crate::store::fjall;
 use crate::table::rows::KEY_BYTES_MAX;
 use crate::topics::definition::Process;
@@ -26,9 +28,10 @@ use crate::worker::serving::Limits;
 const TOPICS: &str = "topics";
 const ASSIGNMENT: &str = "assignment";
 const STORE: &str = "store";
+const COUNTS: &str = "counts";
 
 /// What must hold for a worker to be ready.
-const CONDITIONS: [&str; 3] = [TOPICS, ASSIGNMENT, STORE];
+const CONDITIONS: [&str; 4] = [TOPICS, ASSIGNMENT, STORE, COUNTS];
 
 /// A router may keep its connection for so long without a request.
 const IDLE_MAX: Duration = Duration::from_secs(120);
@@ -72,7 +75,7 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
         return Err(Box::new(fault.remedy("give --node-id NAME, or set worker.node_id")));
     }
     let options = options(config)?;
-    let signals = Signals::begin()?;
+    let signals = Signals::begin_within(config.worker.stop_within)?;
     let health = Arc::new(Health::new(&CONDITIONS));
     let server = Server::begin(config.worker.listen, options, &health)?;
     info!(address = %server.address(), "serves reads, /livez and /readyz");
@@ -83,6 +86,7 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
 
     health.waiting(ASSIGNMENT, "is being read");
     health.waiting(STORE, "is being opened");
+    health.ready(COUNTS, told(&BTreeMap::new()));
     let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
     server.run(deletions_kept_ms(&topics), &mut watching)?;
     info!(counts = ?watching.told.counts, "has ended");
@@ -174,6 +178,8 @@ impl Watch for Watching<'_> {
             Some(reason) => self.health.waiting(STORE, format!("writes have stopped: {reason}")),
             None => self.health.ready(STORE, "takes writes"),
         }
+        // Bad input stops nothing, so it makes nothing unready.
+        self.health.ready(COUNTS, told(&status.counts));
         if self.told.generation != *generation {
             info!(generation = generation.0, roles, "the map has changed");
         }

@@ -17,6 +17,9 @@ pub struct Channel {
     /// So often, and when something changes, offsets are committed and watermarks are written.
     #[serde(with = "super::humane")]
     pub watermark_every: Duration,
+    /// Who is asked to end and has not by then gives up, as when Kafka is away.
+    #[serde(with = "super::humane")]
+    pub stop_within: Duration,
     /// Where `/livez` and `/readyz` are served.
     pub listen: SocketAddr,
 }
@@ -27,6 +30,7 @@ impl Default for Channel {
             group: "channel".into(),
             member: String::new(),
             watermark_every: Duration::from_secs(1),
+            stop_within: Duration::from_secs(60),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7072)),
         }
     }
@@ -42,6 +46,10 @@ impl Channel {
         if self.watermark_every < Duration::from_millis(10) {
             let reason = "each of them is a record for every node, so 10ms is the least";
             res.push(("channel.watermark_every", reason.into(), "set it to `1s`"));
+        }
+        if self.stop_within < Duration::from_secs(1) {
+            let reason = "what is sent has to be written and committed first";
+            res.push(("channel.stop_within", reason.into(), "set it to `60s`"));
         }
         res
     }

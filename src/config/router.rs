@@ -14,6 +14,9 @@ pub struct Router {
     /// A read that is not answered by then fails; its own deadline, if that is earlier.
     #[serde(with = "super::humane")]
     pub deadline: Duration,
+    /// Who is asked to end and has not by then gives up, as when Kafka is away.
+    #[serde(with = "super::humane")]
+    pub stop_within: Duration,
     /// So many reads may wait for an answer; what comes then is refused.
     pub reads_waiting_max: usize,
     /// So many reads may come in one request.
@@ -32,6 +35,7 @@ impl Default for Router {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7073)),
             deadline: Duration::from_secs(30),
+            stop_within: Duration::from_secs(60),
             reads_waiting_max: 20_000,
             batch_reads_max: 1_000,
             entries_max: 10_000,
@@ -66,6 +70,10 @@ impl Router {
         if self.deadline < Duration::from_millis(1) {
             let reason = "every read would be late";
             res.push(("router.deadline", reason.into(), "set it to `30s`"));
+        }
+        if self.stop_within <= self.deadline {
+            let reason = "reads that are under way may take until router.deadline";
+            res.push(("router.stop_within", reason.into(), "set it to twice router.deadline"));
         }
         res
     }

@@ -51,6 +51,9 @@ pub struct Worker {
     /// A read that is not answered by then is late; its own deadline, if that is earlier.
     #[serde(with = "super::humane")]
     pub deadline: Duration,
+    /// Who is asked to end and has not by then gives up, as when Kafka is away.
+    #[serde(with = "super::humane")]
+    pub stop_within: Duration,
     /// So many reads may come in one request.
     pub batch_reads_max: usize,
     /// So many routers may be connected.
@@ -77,6 +80,7 @@ impl Default for Worker {
             backlog_bytes_max: 16 << 20,
             grace: Duration::from_secs(30),
             deadline: Duration::from_secs(30),
+            stop_within: Duration::from_secs(60),
             batch_reads_max: 1_000,
             connections_max: 1_024,
         }
@@ -125,6 +129,10 @@ impl Worker {
         if self.capacity_us_per_s == Some(0) {
             let reason = "a node without capacity serves nothing";
             res.push(("worker.capacity_us_per_s", reason.into(), "set it to 1000000"));
+        }
+        if self.stop_within <= self.deadline {
+            let reason = "reads that are under way may take until worker.deadline";
+            res.push(("worker.stop_within", reason.into(), "set it to twice worker.deadline"));
         }
         res
     }

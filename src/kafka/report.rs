@@ -129,7 +129,7 @@ impl Report {
     pub(super) fn wait_for_ends(&self, count: u64, timeout: Duration) -> bool {
         let is_open = |state: &mut State| state.ended < count;
         let waited = self.delivered.wait_timeout_while(self.state(), timeout, is_open);
-        let (_, waited) = waited.expect("nobody panics with the report in hand");
+        let (_state, waited) = waited.expect("nobody panics with the report in hand");
         !waited.timed_out()
     }
 

@@ -27,7 +27,7 @@ use schemas::{Generation, KeySpan, NodeId};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tracing::warn;
 
 use super::log::Means;
@@ -45,6 +45,7 @@ use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
 use crate::web::listener::{self, Bounded};
 use crate::web::reads::{Answer, Reads};
+use crate::web::under_way::UnderWay;
 use crate::web::workers::{Unanswered, Workers};
 use crate::web::{self, Health};
 
@@ -66,6 +67,7 @@ pub struct Router {
     runtime: Runtime,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
+    under_way: UnderWay,
     logger: Logger,
 }
 
@@ -115,6 +117,8 @@ impl Router {
             Arc::new(move |asked| Box::pin(answering.clone().answer(asked)));
         let routes =
             web::routes(health).merge(front::routes(options.front, answering, counts.clone()));
+        let under_way = UnderWay::default();
+        let routes = under_way.counted(routes);
         let Options { connections_max, idle_max, .. } = *options;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = runtime.spawn(async move {
@@ -127,7 +131,7 @@ impl Router {
                 tracing::error!(error = format!("{error:#}"), "reads are not served any more");
             }
         });
-        Ok(Self { shared, address, runtime, stop, serving, logger })
+        Ok(Self { shared, address, runtime, stop, serving, under_way, logger })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -137,11 +141,12 @@ impl Router {
     /// Runs until it is to end, or cannot go on.
     pub fn run(self, watch: &mut impl Watch) -> anyhow::Result<()> {
         let followed = Following::open(&self.shared)?.follow(watch);
-        let Self { shared, runtime, stop, serving, logger, .. } = self;
+        let Self { shared, runtime, stop, serving, under_way, logger, .. } = self;
         let _ = stop.send(());
         let drain_max = shared.options.front.deadline_max + DRAIN_EXTRA;
-        if runtime.block_on(async { timeout(drain_max, serving).await }).is_err() {
-            warn!("requests were still under way at the end");
+        let left = runtime.block_on(under_way.drained(serving, drain_max));
+        if left > 0 {
+            warn!(left, "requests were still under way at the end");
         }
         drop(runtime);
         drop(shared);

@@ -13,7 +13,9 @@
 //! * **A full disk is seen before it is full**, by a reserve: nothing is half written, reads go on,
 //!   and so do writes, once there is room. If the disk is full all the same, or broken, the store takes
 //!   no more writes until it is opened again.
+//! * **Made whole or not at all**: what a first start leaves behind that has failed, the next makes anew.
 
+mod making;
 mod merge;
 mod space;
 mod staging;
@@ -27,8 +29,9 @@ use schemas::range_segment::Entry;
 use schemas::{Inbox, KeySpan, NodeId};
 use serde::{Deserialize, Serialize};
 
+use self::making::Making;
 use self::space::Space;
-pub use self::space::room;
+pub use self::space::{has_room, room};
 use self::staging::Staged;
 use super::{
     EntryKey, Limit, Outcome, Page, Snapshot, State, States, Store, StoreError, Write, key, value,
@@ -110,13 +113,20 @@ impl FjallStore {
     pub fn open(options: &Options, node: &NodeId) -> Result<Self, StoreError> {
         let Options { dir, memory_bytes_max, reserve_bytes } = options;
         std::fs::create_dir_all(dir).map_err(|err| io(&err))?;
-        let space = Space::new(dir, *reserve_bytes);
+        let making = Making::begin(dir)?;
+        let mut space = Space::new(dir, *reserve_bytes);
+        if making.is_some() {
+            space.check(0)?;
+        }
         let tables = Tables::open(dir, *memory_bytes_max).map_err(|err| {
             if matches!(err, fjall::Error::Locked) {
                 return StoreError::InUse { path: dir.display().to_string() };
             }
             failed(&err)
         })?;
+        if let Some(it) = making {
+            it.end()?;
+        }
         let identity = tables.identity.get(IDENTITY).map_err(|err| failed(&err))?;
         let identity = identity.map(|it| serde_json::from_slice::<Identity>(&it));
         let identity = identity.transpose().map_err(|it| StoreError::Broken(it.to_string()))?;

@@ -53,6 +53,9 @@ pub struct Row {
     pub is_doubtful: bool,
     /// An active worker holds it as it should.
     pub is_seen: bool,
+    /// How many entries of it are where none should be, and how many are of another version.
+    pub extra: u32,
+    pub stale: u32,
 }
 
 #[derive(Debug)]
@@ -83,7 +86,8 @@ impl Fold {
             Said::Nothing if !holds => (State::None, was_doubtful),
             Said::Nothing | Said::Unreadable => (State::Unknown, true),
         };
-        let row = Row { partition, offset, said, is_doubtful, is_seen: false };
+        let (is_seen, extra, stale) = (false, 0, 0);
+        let row = Row { partition, offset, said, is_doubtful, is_seen, extra, stale };
         self.rows.insert(Key(key), row);
     }
 
@@ -100,15 +104,15 @@ impl Fold {
         self.rows.iter()
     }
 
-    pub fn see(&mut self, primary_key: &Key) {
-        if let Some(row) = self.rows.get_mut(primary_key) {
-            row.is_seen = true;
-        }
+    pub fn row_mut(&mut self, primary_key: &Key) -> Option<&mut Row> {
+        self.rows.get_mut(primary_key)
     }
 
     /// Begins to compare anew.
     pub fn unsee(&mut self) {
-        self.rows.values_mut().for_each(|it| it.is_seen = false);
+        for it in self.rows.values_mut() {
+            (it.is_seen, it.extra, it.stale) = (false, 0, 0);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  POST /v1/reads   Reads, each with its epoch ──> Answers, one for each read
-//!  GET  /v1/held?after=&limit=                 ──> Held, a page of all there is
+//!  POST /v1/held    which page                 ──> Held, a page of all there is
+//!  GET  /v1/held?after=&limit=                 ──> the same, as far as an address goes
 //! ```
 //!
 //! * **Every request has an answer**: what cannot be used gets a problem that says why, and is counted
@@ -48,7 +49,7 @@ pub fn routes(limits: Limits, answering: Answering, holding: Holding, counts: Co
     let back = Back { limits, answering, holding, counts };
     Router::new()
         .route("/v1/reads", post(batch))
-        .route(held::PATH, get(page))
+        .route(held::PATH, get(page).post(page_of))
         .fallback(async |State(it): State<Back>| it.problem(no_such_path()))
         .method_not_allowed_fallback(async |State(it): State<Back>| it.problem(no_such_method()))
         .with_state(back)
@@ -73,24 +74,35 @@ async fn page(
         Ok(Query(asked)) => asked,
         Err(refused) => return back.problem(Problem::bad_request(refused.body_text())),
     };
-    match (back.holding)(asked).await {
-        Some(held) => Json(held).into_response(),
-        None => {
-            let starting = ("not_started", "the worker is starting, stopping, or cannot read");
-            let detail = "ask again in a moment; its log says more";
-            back.problem(Problem::new(StatusCode::SERVICE_UNAVAILABLE, starting, detail))
-        }
+    back.page(asked).await
+}
+
+async fn page_of(State(back): State<Back>, body: Body) -> Response {
+    match body::json(body, &back.limits).await {
+        Ok(asked) => back.page(asked).await,
+        Err(problem) => back.problem(problem),
     }
 }
 
 impl Back {
+    async fn page(&self, asked: held::Asked) -> Response {
+        match (self.holding)(asked).await {
+            Some(held) => Json(held).into_response(),
+            None => {
+                let starting = ("not_started", "the worker is starting, stopping, or cannot read");
+                let detail = "ask again in a moment; its log says more";
+                self.problem(Problem::new(StatusCode::SERVICE_UNAVAILABLE, starting, detail))
+            }
+        }
+    }
+
     fn problem(&self, problem: Problem) -> Response {
         self.counts.add(problem.code);
         problem.into_response()
     }
 }
 
-const PATHS: &str = "POST /v1/reads, GET /v1/held, GET /livez, GET /readyz";
+const PATHS: &str = "POST /v1/reads, POST or GET /v1/held, GET /livez, GET /readyz";
 
 fn no_such_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, ("no_such_path", "there is nothing here"), PATHS)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::StatusCode;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::problem::Problem;
@@ -29,7 +30,19 @@ impl Limits {
 
 /// Reads a batch; the problem says why it cannot be taken.
 pub async fn reads(body: Body, limits: &Limits) -> Result<Reads, Problem> {
-    let Limits { body_bytes_max: bytes_max, body_within: within, reads_max, .. } = *limits;
+    let reads: Reads = json(body, limits).await?;
+    let (count, reads_max) = (reads.reads.len(), limits.reads_max);
+    if reads_max < count {
+        let detail = format!("it has {count} reads; send at most {reads_max} at once");
+        let large = ("batch_too_large", "the batch has more reads than are taken at once");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail));
+    }
+    Ok(reads)
+}
+
+/// Reads a value; the problem says why it cannot be taken.
+pub async fn json<T: DeserializeOwned>(body: Body, limits: &Limits) -> Result<T, Problem> {
+    let Limits { body_bytes_max: bytes_max, body_within: within, .. } = *limits;
     let body = timeout(within, to_bytes(body, bytes_max)).await.map_err(|_| {
         let detail = format!("it did not come within {} s", within.as_secs_f64());
         let slow = ("request_slow", "the request is too slow");
@@ -40,13 +53,5 @@ pub async fn reads(body: Body, limits: &Limits) -> Result<Reads, Problem> {
         let large = ("request_too_large", "the request is too large");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail)
     })?;
-    let reads: Reads =
-        serde_json::from_slice(&body).map_err(|it| Problem::bad_request(it.to_string()))?;
-    let count = reads.reads.len();
-    if reads_max < count {
-        let detail = format!("it has {count} reads; send at most {reads_max} at once");
-        let large = ("batch_too_large", "the batch has more reads than are taken at once");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, large, detail));
-    }
-    Ok(reads)
+    serde_json::from_slice(&body).map_err(|it| Problem::bad_request(it.to_string()))
 }

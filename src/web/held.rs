@@ -1,5 +1,6 @@
 //! Says how a worker tells all that it holds, also what it should not: JSON over HTTP,
-//! `GET /v1/held?after=CURSOR&limit=N`, page by page in the order of index key and primary key.
+//! `POST /v1/held`, page by page in the order of index key and primary key; or, as long as keys are short
+//! enough for an address, `GET /v1/held?after=CURSOR&limit=N`.
 //!
 //! ```text
 //!  verify ── limit=0 ──────> worker    roles and floors of all its intervals, no entries
@@ -19,7 +20,7 @@ use super::reads::{After, FoundEntry};
 /// Where it is asked for.
 pub const PATH: &str = "/v1/held";
 
-/// What is asked for: the query of the address.
+/// What is asked for: the body, or the query of the address.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {

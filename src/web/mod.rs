@@ -17,6 +17,7 @@ pub mod held;
 pub mod clock;
 pub mod problem;
 pub mod listener;
+pub mod under_way;
 pub mod body;
 pub mod front;
 pub mod back;

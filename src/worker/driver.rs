@@ -13,7 +13,8 @@
 //! dead_letter.
 //!
 //! * **Reads never wait for the machine**: they are answered by what the last step has left.
-//! * **A full disk stops writes, not reads.** The step is tried again until there is room.
+//! * **A full disk stops writes, not reads.** The step is tried again until there is room. Where the write
+//!   itself has failed, the worker ends when there is room, to be started again.
 //! * **A stated capacity is kept.** Reads, updates and what is copied wait in one queue.
 
 mod serve;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use schemas::node_capacity::{NodeCapacity, NodeState};
 use schemas::wire::{Record as _, encode};
 use tracing::{error, info, warn};
@@ -39,7 +40,7 @@ use super::step::{Halted, Runner, World};
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::writer::Writer;
 use crate::kafka::{Output, Record, TopicPartition};
-use crate::store::fjall::FjallStore;
+use crate::store::fjall::{FjallStore, has_room};
 use crate::store::{Scan, Store, StoreError};
 use crate::tick::tick_box::Offset;
 use crate::web::held::Held;
@@ -198,6 +199,9 @@ impl Run<'_> {
                     std::thread::park_timeout(ROOM_EVERY);
                     return Ok(());
                 }
+                Err(Halted::Store(StoreError::Stopped)) if self.no_room.is_some() => {
+                    return self.await_room();
+                }
                 Err(Halted::Store(err)) => return Err(err).context("store a step"),
                 Err(Halted::World(err)) => return Err(err).context("send what a step says"),
             }
@@ -205,6 +209,18 @@ impl Run<'_> {
                 info!("there is room again");
             }
         }
+        Ok(())
+    }
+
+    /// The store has to be opened again; until that helps, reads go on.
+    fn await_room(&mut self) -> anyhow::Result<()> {
+        let store = &self.shared.options.store;
+        ensure!(
+            !has_room(&store.dir, store.reserve_bytes),
+            "a write has failed for want of room, of which there is some again: start the worker again"
+        );
+        self.is_stepping = false;
+        std::thread::park_timeout(ROOM_EVERY);
         Ok(())
     }
 
@@ -323,7 +339,13 @@ impl Run<'_> {
         let state = if self.no_room.is_some() { NodeState::ReadOnly } else { NodeState::Up };
         let record = report(&self.who, &gauged, state, self.runner.worker().remembered());
         let key = self.who.node.0.clone().into_bytes();
-        self.world.writer.send(&Output::new(NodeCapacity::TOPIC, key, encode(&record)))
+        self.world.writer.send(&Output::new(NodeCapacity::TOPIC, key, encode(&record)))?;
+        if since.is_none() {
+            // Who has begun at the same time has not been seen before.
+            self.world.writer.flush()?;
+            start::check_alone(self.shared, &self.who)?;
+        }
+        Ok(())
     }
 
     fn dead(&mut self, record: &Record, reason: &'static str, detail: &str) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use schemas::{Inbox, Key, NodeId};
 use super::events::{Event, Output, Record, Source};
 use crate::kafka::{self, TopicPartition};
 use crate::store::Scan;
-use crate::table::rows::{KEY_BYTES_MAX, RowError, Rows};
+use crate::table::rows::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, RowError, Rows};
 
 /// The partition of a source.
 pub fn partition(source: Source, inbox: Inbox) -> TopicPartition {
@@ -52,7 +52,7 @@ pub fn event(
     Ok(taken)
 }
 
-/// No store takes keys of any length.
+/// No store takes keys of any length, and no segment payloads.
 fn check_sizes(record: &Record) -> Result<(), (&'static str, String)> {
     let entries = match record {
         Record::Update(it) => it.entry.iter().map(|it| &it.entry).collect(),
@@ -64,6 +64,12 @@ fn check_sizes(record: &Record) -> Result<(), (&'static str, String)> {
         if KEY_BYTES_MAX < bytes {
             let text = format!("a key of {bytes} bytes, where {KEY_BYTES_MAX} are the most");
             return Err(("key_too_long", text));
+        }
+        let bytes = it.payload.as_ref().map_or(0, Vec::len);
+        if PAYLOAD_BYTES_MAX < bytes {
+            let text =
+                format!("a payload of {bytes} bytes, where {PAYLOAD_BYTES_MAX} are the most");
+            return Err(("payload_too_long", text));
         }
     }
     Ok(())

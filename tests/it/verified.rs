@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
-use axum::routing::get;
+use axum::extract::State;
+use axum::routing::post;
 use axum::{Json, Router};
 use isotherm::cli::Form;
 use isotherm::cli::keys::KeyFormat;
@@ -181,7 +181,7 @@ impl Worker {
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
                 told.send(listener.local_addr().unwrap()).unwrap();
                 let state = Arc::new(Mutex::new(self));
-                let app = Router::new().route(PATH, get(answer)).with_state(state);
+                let app = Router::new().route(PATH, post(answer)).with_state(state);
                 let until = async { _ = stopped.await };
                 axum::serve(listener, app).with_graceful_shutdown(until).await.unwrap();
             });
@@ -226,10 +226,8 @@ impl Drop for Served {
     }
 }
 
-async fn answer(
-    State(worker): State<Arc<Mutex<Worker>>>,
-    Query(asked): Query<Asked>,
-) -> Json<Held> {
+async fn answer(State(worker): State<Arc<Mutex<Worker>>>, asked: String) -> Json<Held> {
+    let asked: Asked = serde_json::from_str(&asked).unwrap();
     let mut worker = worker.lock().unwrap();
     let mut page = worker.held.clone();
     if asked.limit == Some(0) {

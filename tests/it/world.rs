@@ -284,6 +284,10 @@ impl Process {
         await_that(&format!("the end of the planner: {log:?}"), || self.child.try_wait().unwrap())
     }
 
+    pub fn log_path(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }

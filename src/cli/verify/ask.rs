@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Uri;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use schemas::NodeId;
 use tokio::runtime::Runtime;
 
-use crate::web::held::{Cursor, Held, PATH};
+use crate::web::held::{Asked, Cursor, Held, PATH};
 
 /// A page is answered within this, or not.
 const PAGE_MAX: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const PAGE_BYTES_MAX: usize = 64 << 20;
 /// Talks to workers.
 pub struct Workers {
     runtime: Runtime,
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Workers {
@@ -66,11 +66,15 @@ impl Workers {
         limit: u32,
         after: Option<&Cursor>,
     ) -> anyhow::Result<Held> {
-        let after = after.map_or(String::new(), |it| format!("&after={}", text(it)));
-        let address = format!("http://{endpoint}{PATH}?limit={limit}{after}");
+        let address = format!("http://{endpoint}{PATH}");
+        // Keys may be longer than an address.
+        let asked = Asked { after: after.cloned(), limit: Some(limit) };
+        let asked = serde_json::to_vec(&asked).context("ask for a page")?;
         let uri: Uri = address.parse().with_context(|| format!("{endpoint} is no endpoint"))?;
         let ask = async {
-            let response = self.client.get(uri).await.with_context(|| format!("ask {address}"))?;
+            let request = Request::post(uri).body(Full::from(asked)).context("ask for a page")?;
+            let response = self.client.request(request).await;
+            let response = response.with_context(|| format!("ask {address}"))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
             let body = match body {

@@ -13,7 +13,7 @@ const TOLD_MAX: usize = 20;
 
 /// Tells what was found.
 pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
-    let count = |kind| it.verdict.found.iter().filter(|it| it.kind == kind).count();
+    let count = |kind| it.verdict.count(kind);
     let gaps = it.faults.iter().filter(|it| matches!(it, tiling::Fault::Gap(_))).count();
     let overlaps = it.faults.len() - gaps;
     if form != Form::Table {
@@ -32,6 +32,7 @@ pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
             "doubtful": it.verdict.doubtful,
             "on_the_way": it.on_the_way,
             "faults": it.faults.iter().map(|it| fault(it, keys)).collect::<Vec<_>>(),
+            "not_listed": Kind::ALL.into_iter().map(count).sum::<u64>() - it.verdict.found.len() as u64,
             "found": it.verdict.found.iter().map(|it| json!({
                 "kind": it.kind.name(),
                 "node": it.node,
@@ -49,7 +50,7 @@ pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
     let mut res = format!("{entries} entries on {nodes} nodes against {rows} rows of the table\n");
     let counts = Kind::ALL.map(|kind| format!("{} {}", count(kind), kind.name())).join(", ");
     res.push_str(&format!("{counts}; {gaps} gaps, {overlaps} overlaps\n"));
-    let Verdict { changing, doubtful, found } = &it.verdict;
+    let Verdict { changing, doubtful, found, .. } = &it.verdict;
     for (n, why) in [
         (changing, "rows have changed meanwhile, and are left out"),
         (doubtful, "rows have records that cannot be used: an old entry of them is no fault"),
@@ -65,9 +66,12 @@ pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
         for it in of_kind().take(TOLD_MAX) {
             res.push_str(&format!("{}\n", one(it, keys)));
         }
-        if TOLD_MAX < of_kind().count() {
-            let more = of_kind().count() - TOLD_MAX;
-            res.push_str(&format!("{} … and {more} more; -o json has all\n", kind.name()));
+        let more = count(kind) - of_kind().count().min(TOLD_MAX) as u64;
+        if more > 0 {
+            res.push_str(&format!(
+                "{} … and {more} more; -o json lists more of them\n",
+                kind.name()
+            ));
         }
     }
     res

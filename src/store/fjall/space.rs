@@ -10,6 +10,9 @@ use super::StoreError;
 /// Looked at once in so much of the reserve: what is written is written some times over.
 const LOOK_PART: u64 = 16;
 
+/// Less than that is not room.
+const PROBE_BYTES: usize = 1 << 20;
+
 pub(super) struct Space {
     dir: PathBuf,
     /// `None`: the system does not list the one that holds the folder, and it is not watched.
@@ -53,6 +56,15 @@ impl Space {
 pub fn room(dir: &Path) -> Option<(u64, u64)> {
     let disk = disk_of(dir)?;
     Some((disk.total_space(), disk.available_space()))
+}
+
+/// Tells whether a store that took no more writes for want of room can be opened again.
+pub fn has_room(dir: &Path, reserve_bytes: u64) -> bool {
+    let probe = dir.join("probe");
+    let is_written = std::fs::write(&probe, [0; PROBE_BYTES]).is_ok();
+    // It may not be there.
+    _ = std::fs::remove_file(&probe);
+    is_written && room(dir).is_none_or(|(_, free)| reserve_bytes.max(PROBE_BYTES as u64) < free)
 }
 
 /// Returns the disk that holds a folder. Its path does not tell: it may go through links, and some

@@ -150,3 +150,27 @@ fn what_cannot_be_read_leaves_its_row_in_doubt_but_no_other() {
     let held = page("n1", &ALL, &[]);
     check(fold, &[held], &[], &["missing c/1 on n1: the row is of 0:2"]);
 }
+
+#[test]
+fn all_are_counted_though_not_all_are_kept() {
+    let rows: Vec<_> = (0..3_000).map(|n| format!("{n:04}")).collect();
+    let keys: Vec<_> = rows.iter().map(|it| (it.as_str(), Some(it.as_str()))).collect();
+    let mut fold = fold(&keys);
+    let ends = fold.ends().clone();
+    // Of the rows one third is missing, one of another version, one as it should be; and there are strangers.
+    let version = |n: usize| if n % 3 == 1 { 9_999 } else { n as u64 };
+    let held = (0..3_000).filter(|n| n % 3 != 0);
+    let held = held.map(|n| (rows[n].as_str(), rows[n].as_str(), version(n), "x"));
+    let strangers: Vec<_> = (0..1_500).map(|n| format!("s{n:04}")).collect();
+    let all: Vec<_> = held.chain(strangers.iter().map(|it| ("5", it.as_str(), 1, "x"))).collect();
+    let mut comparison = Comparison::default();
+    comparison.page(&mut fold, &page("a", &[("", "", Role::Active)], &all));
+    // One stranger is a row after all, which came later.
+    fold.record((0, 3_000), Some(b"s0007".to_vec()), row(Some("5")));
+    let verdict = comparison.verdict(&fold, &ends);
+    let counts = Kind::ALL.map(|it| verdict.count(it));
+    assert_eq!(counts, [1_000, 1_499, 1_000, 0]);
+    let kept = |kind| verdict.found.iter().filter(|it| it.kind == kind).count();
+    assert_eq!(Kind::ALL.map(kept), [1_000, FOUND_MAX - 1, 1_000, 0]);
+    assert!(!verdict.is_clean());
+}

@@ -21,6 +21,7 @@ use crate::web::clock::Clock;
 use crate::web::held::{Asked, Cursor, Held};
 use crate::web::listener::{self, Bounded};
 use crate::web::reads::{After, Answer, FoundEntry, Later, Read, What};
+use crate::web::under_way::UnderWay;
 use crate::web::{self, Health, back};
 use crate::worker::service::Service;
 use crate::worker::serving::{self, Serving};
@@ -44,6 +45,7 @@ pub struct Server {
     runtime: Runtime,
     stop: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<()>,
+    under_way: UnderWay,
     holding: Receiver<Holding>,
 }
 
@@ -95,6 +97,8 @@ impl Server {
             asking,
             counts.clone(),
         ));
+        let under_way = UnderWay::default();
+        let routes = under_way.counted(routes);
         let Options { connections_max, idle_max, .. } = shared.options;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = runtime.spawn(async move {
@@ -105,7 +109,7 @@ impl Server {
                 error!(%err, "reads are not served any more");
             }
         });
-        Ok(Self { shared, address, runtime, stop, serving, holding })
+        Ok(Self { shared, address, runtime, stop, serving, under_way, holding })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -114,7 +118,7 @@ impl Server {
 
     /// Runs until it is to end, or cannot go on. `table` keeps deletions for so long.
     pub fn run(self, deletions_kept_ms: u64, watch: &mut impl Watch) -> anyhow::Result<()> {
-        let Self { shared, address, runtime, stop, serving, holding } = self;
+        let Self { shared, address, runtime, stop, serving, under_way, holding } = self;
         let done =
             Run::open(&shared, (address, deletions_kept_ms), &holding, watch).and_then(|run| {
                 match run {
@@ -125,8 +129,9 @@ impl Server {
         drop(holding);
         let _ = stop.send(());
         let drain_max = shared.options.back.deadline_max + DRAIN_EXTRA;
-        if runtime.block_on(async { timeout(drain_max, serving).await }).is_err() {
-            warn!("requests were still under way at the end");
+        let left = runtime.block_on(under_way.drained(serving, drain_max));
+        if left > 0 {
+            warn!(left, "requests were still under way at the end");
         }
         done
     }

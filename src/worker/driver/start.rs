@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{anyhow, bail, ensure};
 use schemas::node_capacity::NodeCapacity;
@@ -166,27 +166,31 @@ fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyh
     Ok(())
 }
 
-/// Fails if another store has reported under this name a moment ago.
-fn check_alone(shared: &Shared, who: &Who) -> anyhow::Result<()> {
+/// Fails if another store has reported under this name a moment ago, and before this one. Of two that
+/// begin at the same time, the one whose first report is the later ends.
+pub(super) fn check_alone(shared: &Shared, who: &Who) -> anyhow::Result<()> {
     let Options { connection, report_every, .. } = &shared.options;
-    let mut other = None;
+    // To look takes its time, and what is reported meanwhile is not looked at.
+    let begun = shared.clock.now();
+    let since = begun.0.saturating_sub(3 * report_every.as_millis() as u64);
+    let (mut other, mut has_reported) = (None, false);
     scan(connection, NodeCapacity::TOPIC, Start::Beginning, |record| {
-        if record.key.as_deref() == Some(who.node.0.as_bytes()) {
+        if record.key.as_deref() == Some(who.node.0.as_bytes()) && since <= record.stamp.0 {
             let report = record.value.as_deref().map(decode::<NodeCapacity>);
-            other = report.and_then(Result::ok).map(|it| (record.stamp, it));
+            match report.and_then(Result::ok) {
+                Some(it) if it.store_id == who.store_id => has_reported = true,
+                Some(it) if !has_reported => other = Some((record.stamp, it)),
+                Some(_) | None => (),
+            }
         }
         ControlFlow::Continue(())
     })?;
     let Some((stamp, report)) = other else { return Ok(()) };
-    let ago = Duration::from_millis(shared.clock.now().0.saturating_sub(stamp.0));
-    if report.store_id == who.store_id || *report_every * 3 < ago {
-        return Ok(());
-    }
     Err(anyhow!(
         "another worker is node {} already: it serves at {}, and has reported {} ms ago; give this one \
          another --node-id, or end that one and wait for three intervals of reports",
         who.node,
         report.endpoint.as_deref().unwrap_or("an endpoint that it does not tell"),
-        ago.as_millis()
+        begun.0.saturating_sub(stamp.0)
     ))
 }

@@ -76,3 +76,45 @@ impl Drop for Process {
         }
     }
 }
+
+#[test]
+fn router_that_is_asked_to_end_does_not_wait_for_clients_that_keep_their_connections() {
+    let Some(mut world) = World::create("router-kept", &[]) else { return };
+    // Longer than this test waits for an end.
+    world.more = "[router]\ndeadline = '10m'\nstop_within = '20m'";
+    let planner = Planner::new(&world.connection);
+    let a = Standin::start("a");
+    a.serve(1, &[("", "", "a", 1, Serves::Reads)], &["fig"]);
+    planner.reports(&[&a]);
+    planner.assign(&[range("", "", "a", 1)]);
+    let router = world.start("router", &["router"], None);
+    await_that("it is ready", || (router.ask("/readyz")?.0 == 200).then_some(()));
+    let connect = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(("127.0.0.1", router.port())).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    };
+    let _silent = connect(b"");
+    let _half = connect(b"GET /v1/keys/fig HTTP/1.1\r\n");
+    let mut rests = connect(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(rests.read(&mut [0; 1024]).unwrap() > 0);
+    // Settings of none, and never another word: no answer to what the router sends.
+    let mut http_2 = connect(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    assert_eq!(frame(&mut http_2), Some(SETTINGS));
+    router.signal("-TERM");
+    await_that("a word that it goes", || (frame(&mut http_2)? == GOAWAY).then_some(()));
+    assert!(router.ended().success());
+}
+
+const SETTINGS: u8 = 4;
+
+const GOAWAY: u8 = 7;
+
+/// Reads a frame of HTTP/2, and returns its type.
+fn frame(stream: &mut TcpStream) -> Option<u8> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    stream.read_exact(&mut vec![0; length as usize]).ok()?;
+    Some(head[3])
+}

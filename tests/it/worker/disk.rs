@@ -1,0 +1,193 @@
+//! Disks that are full, or cannot be written, under a worker.
+
+use std::path::Path;
+use std::process::Command;
+
+use schemas::node_capacity::{NodeCapacity, NodeState};
+
+use super::*;
+use crate::world::say;
+
+/// Enough for the store as it begins.
+const DISK_MB: u64 = 96;
+
+/// Less than the reserve, and more than the store writes before it looks.
+const LITTLE_MB: u64 = 5;
+
+#[test]
+fn worker_on_a_full_disk_serves_reads_and_goes_on_when_there_is_room() {
+    let Some(mut play) = Play::create("worker-full") else { return };
+    let Some(disk) = Disk::mount(&play.world) else { return };
+    // A first start without room makes no store.
+    play.world.more = FULL;
+    disk.fill(LITTLE_MB);
+    let refused = play.worker("a");
+    let log = refused.log_path();
+    assert_eq!(refused.ended().code(), Some(1));
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(bare(&told).contains(&bare("are kept in reserve")), "{told}");
+    disk.empty();
+
+    play.rows(keys());
+    let a = play.worker("a");
+    let b = play.world.start("b", &["worker", "--dir", "elsewhere", "--node-id", "b"], None);
+    let _channel = play.channel();
+    await_waiting(&a);
+    await_waiting(&b);
+    play.begin_with(["a", "b"]);
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1");
+    disk.fill(LITTLE_MB);
+    play.rows(keys().map(|it| long(&it, "late")));
+    await_that("a worker that takes no writes", || {
+        let (status, body) = a.ask("/readyz?verbose")?;
+        (status == 503 && body.contains("[-] store: writes have stopped")).then_some(())
+    });
+    await_that("a report of it", || {
+        let all = play.world.values::<NodeCapacity>();
+        let last = all.iter().rfind(|it| it.node_id.0 == "a")?;
+        (last.state == NodeState::ReadOnly).then_some(())
+    });
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
+    // Killed while it is full, it starts when there is room.
+    a.kill();
+    disk.empty();
+    let a = play.worker("a");
+    assert_eq!(play.await_read(&a, &long("c1", "late"), 1), format!("of {}", long("c1", "late")));
+    // Once more, and without a start.
+    disk.fill(LITTLE_MB);
+    play.rows(keys().map(|it| long(&it, "later")));
+    await_that("a worker that takes no writes", || {
+        a.ask("/readyz?verbose")?.1.contains("[-] store: writes have stopped").then_some(())
+    });
+    disk.empty();
+    let later = long("c1", "later");
+    assert_eq!(play.await_read(&a, &later, 1), format!("of {later}"));
+    a.await_log("there is room again", 1);
+    play.moves(&Move { id: 11, span: ("m", ""), from: ("b", 1), to: "a" });
+    play.check_verified();
+}
+
+#[test]
+fn worker_whose_write_has_failed_serves_reads_until_there_is_room() {
+    let Some(mut play) = Play::create("worker-failed") else { return };
+    let Some(disk) = Disk::mount(&play.world) else { return };
+    play.world.more = NO_RESERVE;
+    // A first start without room leaves nothing behind that a second one cannot use.
+    disk.fill(0);
+    let refused = play.worker("a");
+    let log = refused.log_path();
+    assert_eq!(refused.ended().code(), Some(1));
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(told.contains("the disk is full or read-only"), "{told}");
+    disk.empty();
+    play.rows(keys());
+    let mut a = play.worker("a");
+    let _channel = play.channel();
+    await_waiting(&a);
+    play.begin_with(["a", "a"]);
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1");
+    disk.fill(0);
+    play.rows(keys().map(|it| long(&it, "late")));
+    await_that("a worker that takes no writes", || {
+        assert!(!a.has_ended(), "it serves reads still");
+        let (status, body) = a.ask("/readyz?verbose")?;
+        (status == 503 && body.contains("[-] store: writes have stopped")).then_some(())
+    });
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
+    // What has failed is not tried again before the store is opened anew.
+    disk.empty();
+    let log = a.log_path();
+    assert_eq!(a.ended().code(), Some(1));
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(bare(&told).contains(&bare("start the worker again")), "{told}");
+    let a = play.worker("a");
+    let late = long("c1", "late");
+    assert_eq!(play.await_read(&a, &late, 1), format!("of {late}"));
+    play.check_verified();
+}
+
+#[test]
+fn worker_does_not_start_on_a_disk_that_is_read_only_and_goes_on_when_it_is_not() {
+    let Some(mut play) = Play::create("worker-read-only") else { return };
+    let Some(disk) = Disk::mount(&play.world) else { return };
+    play.world.more = FULL;
+    play.rows(keys());
+    let a = play.worker("a");
+    let _channel = play.channel();
+    await_waiting(&a);
+    play.begin_with(["a", "a"]);
+    a.kill();
+    disk.is_read_only(true);
+    play.rows(keys().map(|it| long(&it, "late")));
+    let refused = play.worker("a");
+    let log = refused.log_path();
+    assert_eq!(refused.ended().code(), Some(1));
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(bare(&told).contains(&bare("the disk is full or read-only")), "{told}");
+    disk.is_read_only(false);
+    let a = play.worker("a");
+    let late = long("c1", "late");
+    assert_eq!(play.await_read(&a, &late, 1), format!("of {late}"));
+    play.check_verified();
+}
+
+/// A key, so long that some rows of such fill what the store writes between two looks at the disk.
+fn long(key: &str, when: &str) -> String {
+    format!("{key} {when} {}", "x".repeat(10_000))
+}
+
+const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 16777216\ndisk_reserve_bytes = 8388608";
+
+const NO_RESERVE: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 16777216\ndisk_reserve_bytes = 0";
+
+/// A small disk of its own under the stores.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    /// Mounts one, or says that the test is skipped.
+    fn mount(world: &World) -> Option<Self> {
+        let path = world.folder.path().join("data");
+        std::fs::create_dir_all(&path).unwrap();
+        let size = format!("size={DISK_MB}m");
+        let args = ["-t", "tmpfs", "-o", &size, "isotherm-test"];
+        let output = Command::new("mount").args(args).arg(&path).output();
+        if output.as_ref().is_ok_and(|it| it.status.success()) {
+            return Some(Self(path));
+        }
+        say(&format!("SKIPPED: a small disk cannot be mounted here: {output:?}"));
+        None
+    }
+
+    /// Leaves so much room.
+    fn fill(&self, left_mb: u64) {
+        let zeros = vec![0; 1 << 20];
+        let mut file = std::fs::File::create(self.filler()).unwrap();
+        while file.write_all(&zeros).is_ok() {}
+        // And what is less than that.
+        while file.write(&[0; 512]).is_ok_and(|it| it > 0) {}
+        let size = file.metadata().unwrap().len();
+        file.set_len(size - (left_mb << 20)).unwrap();
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.filler()).unwrap();
+    }
+
+    /// Nothing of it may be open for writing.
+    fn is_read_only(&self, read_only: bool) {
+        let options = if read_only { "remount,ro" } else { "remount,rw" };
+        let done = Command::new("mount").args(["-o", options]).arg(&self.0).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        Path::join(&self.0, "filler")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A worker that is still there keeps it until it ends.
+        _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
