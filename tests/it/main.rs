@@ -16,3 +16,4 @@ mod verified;
 mod channel;
 mod router;
 mod index;
+mod sim;

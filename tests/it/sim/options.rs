@@ -1,0 +1,154 @@
+//! Draws what a run is like from its seed: what may go wrong, how often, and how narrow limits are.
+
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+
+/// The one generator of a run.
+pub struct Random(Pcg64);
+
+impl Random {
+    pub fn of(seed: u64) -> Self {
+        Self(Pcg64::seed_from_u64(seed))
+    }
+
+    /// A number below `n`, which is not 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0.random_range(0..n)
+    }
+
+    pub fn index(&mut self, len: usize) -> usize {
+        self.0.random_range(0..len)
+    }
+
+    /// True one time in `n`.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.index(of.len())].clone()
+    }
+}
+
+/// What can happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    TimePasses,
+    RowIsWritten,
+    NodeReports,
+    PlannerTicks,
+    SomebodyMoves,
+    WorkerWorks,
+    WorkerReadsMap,
+    WorkerScans,
+    ChannelReads,
+    ChannelReadsMap,
+    ChannelActs,
+    RouterReadsMap,
+    ClientAsks,
+    RequestIsCarried,
+    // From here on it is a fault, or else need not be.
+    PlannerDies,
+    PlannerIsReplaced,
+    WorkerDies,
+    WorkerDiesInStep,
+    WorkerIsAway,
+    ChannelDies,
+    ChannelIsReplaced,
+    PartitionGoesOver,
+    RouterDies,
+    SomethingIsLate,
+    TableIsCompacted,
+    MapIsCompacted,
+}
+
+/// How often each is, of all that are.
+const WEIGHTS: [(Step, u64); 26] = [
+    (Step::TimePasses, 60),
+    (Step::RowIsWritten, 90),
+    (Step::NodeReports, 20),
+    (Step::PlannerTicks, 60),
+    (Step::SomebodyMoves, 20),
+    (Step::WorkerWorks, 240),
+    (Step::WorkerReadsMap, 70),
+    (Step::WorkerScans, 30),
+    (Step::ChannelReads, 70),
+    (Step::ChannelReadsMap, 40),
+    (Step::ChannelActs, 120),
+    (Step::RouterReadsMap, 30),
+    (Step::ClientAsks, 40),
+    (Step::RequestIsCarried, 130),
+    (Step::PlannerDies, 4),
+    (Step::PlannerIsReplaced, 1),
+    (Step::WorkerDies, 7),
+    (Step::WorkerDiesInStep, 12),
+    (Step::WorkerIsAway, 3),
+    (Step::ChannelDies, 5),
+    (Step::ChannelIsReplaced, 8),
+    (Step::PartitionGoesOver, 5),
+    (Step::RouterDies, 2),
+    (Step::SomethingIsLate, 10),
+    (Step::TableIsCompacted, 8),
+    (Step::MapIsCompacted, 3),
+];
+
+const FIRST_FAULT: usize = 14;
+
+/// What one run is like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub nodes: usize,
+    pub steps: usize,
+    /// All ranges are active before anything goes wrong.
+    pub begins_settled: bool,
+    /// Rows of before the first assignment.
+    pub rows_before: u64,
+    pub time_ms_max: u64,
+    pub deadline_ms: u64,
+    /// Ranges are split, joined and moved by heat, too.
+    pub by_heat: bool,
+    pub credit_bytes: u64,
+    pub backlog_bytes_max: usize,
+    pub cursor_max: usize,
+    pub records_max: usize,
+    weights: Vec<(Step, u64)>,
+}
+
+impl Options {
+    pub fn drawn(random: &mut Random) -> Self {
+        let mut weights = WEIGHTS.to_vec();
+        for (_, weight) in &mut weights[FIRST_FAULT..] {
+            *weight *= random.pick(&[0, 1, 1, 4]);
+        }
+        // How quick others are beside one another.
+        for (_, weight) in &mut weights[..FIRST_FAULT] {
+            *weight = *weight * random.pick(&[2, 3, 3, 5]) / 3;
+        }
+        Self {
+            nodes: random.pick(&[2, 3, 3, 4]),
+            steps: random.pick(&[300, 600, 900]),
+            begins_settled: !random.one_in(4),
+            rows_before: random.pick(&[0, 0, 12, 30]),
+            time_ms_max: random.pick(&[100, 200, 400]),
+            deadline_ms: random.pick(&[1_500, 4_000, 60_000]),
+            by_heat: random.one_in(2),
+            credit_bytes: random.pick(&[150, 400, 5_000]),
+            backlog_bytes_max: random.pick(&[100, 300, 100_000]),
+            cursor_max: random.pick(&[1, 2, 20]),
+            records_max: random.pick(&[2, 8, 8]),
+            weights,
+        }
+    }
+
+    pub fn next(&self, random: &mut Random) -> Step {
+        let all: u64 = self.weights.iter().map(|it| it.1).sum();
+        let mut left = random.below(all);
+        for (step, weight) in &self.weights {
+            if left < *weight {
+                return *step;
+            }
+            left -= weight;
+        }
+        unreachable!("less than all is left")
+    }
+}
