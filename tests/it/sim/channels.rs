@@ -78,6 +78,11 @@ impl Channels {
         self.instances.len()
     }
 
+    /// How much of the map each has read.
+    pub fn maps_read(&self) -> impl Iterator<Item = usize> {
+        self.instances.iter().map(|it| it.map_read)
+    }
+
     /// Tells whether one goes on with a partition that is another's.
     pub fn is_zombie(&self, one: usize) -> bool {
         let mut read = self.instances[one].partitions.iter();

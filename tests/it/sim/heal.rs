@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use isotherm::assignment::map::span_of;
 use schemas::NodeId;
 
 use super::checks;
@@ -162,6 +163,19 @@ impl World {
             }
             let _ = writeln!(res, "  outgoing {:?}", worker.remembered().outgoing);
             let _ = writeln!(res, "  marks {:?}", worker.remembered().marks);
+        }
+        for (at, row) in self.logs.assignment.iter().enumerate() {
+            let gone = if self.logs.assignment_gone.contains(&at) { "gone " } else { "" };
+            let Some(it) = &row.assignment else {
+                let _ = writeln!(res, "map {at} {gone}{} begins no range", row.start);
+                continue;
+            };
+            let (span, last) = (span_of(it), if it.last { ", last" } else { "" });
+            let _ = writeln!(
+                res,
+                "map {at} {gone}{span} {} epoch {} of {} generation {}{last}",
+                it.node, it.epoch.0, it.source_epoch.0, it.generation.0
+            );
         }
         let flights = self.planner.planner.state().migrations.iter().map(|it| it.0);
         let _ = writeln!(res, "in flight {:?}", flights.collect::<Vec<_>>());

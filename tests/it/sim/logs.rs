@@ -108,10 +108,10 @@ impl Logs {
         }
     }
 
-    /// Lets rows of `assignment` go that later ones of their key supersede.
-    pub fn compact_assignment(&mut self) {
+    /// Lets rows of `assignment` go that later ones of their key supersede, all before a position.
+    pub fn compact_assignment(&mut self, until: usize) {
         let mut later = BTreeSet::new();
-        for (at, row) in self.assignment.iter().enumerate().rev() {
+        for (at, row) in self.assignment[..until].iter().enumerate().rev() {
             if !later.insert(row.start.clone()) {
                 self.assignment_gone.insert(at);
             }

@@ -109,6 +109,11 @@ impl RouterProcess {
         }
     }
 
+    /// How much of the map it has read.
+    pub fn map_read(&self) -> usize {
+        self.map_read
+    }
+
     pub fn is_reading(&self) -> bool {
         self.reading.is_some()
     }

@@ -147,6 +147,14 @@ impl WorkerProcess {
         }
     }
 
+    /// How much of the map it has read, unless it is away.
+    pub fn map_read(&self) -> Option<usize> {
+        match &self.life {
+            Life::Up(it) => Some(it.map_read),
+            Life::Away { .. } => None,
+        }
+    }
+
     pub fn store(&self) -> &MemoryStore {
         match &self.life {
             Life::Up(it) => it.runner.store(),

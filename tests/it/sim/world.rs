@@ -30,8 +30,9 @@ pub struct World {
     pub client: Client,
     /// What is not to happen by chance any more.
     pub is_healing: bool,
-    /// Moves that somebody wants to take back once they are over.
+    /// Ranges that are to go back, and where; and those that have to leave there first.
     returns: BTreeSet<(Key, NodeId)>,
+    leaving: BTreeSet<(Key, NodeId)>,
     /// All ranges were active once: until then nobody expects an answer.
     is_born: bool,
     commands: u64,
@@ -68,6 +69,7 @@ impl World {
             client: Client::default(),
             is_healing: false,
             returns: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             is_born: false,
             commands: 0,
             seen_commands: 0,
@@ -236,7 +238,11 @@ impl World {
                 self.count("table was compacted");
             }
             Step::MapIsCompacted => {
-                logs.compact_assignment();
+                // Nobody is as late as what goes is old.
+                let read = self.workers.values().filter_map(WorkerProcess::map_read);
+                let read = read.chain(self.routers.iter().map(RouterProcess::map_read));
+                let read = read.chain(self.channels.maps_read()).min();
+                self.logs.compact_assignment(read.unwrap_or_default());
                 self.count("map was compacted");
             }
         }
@@ -291,6 +297,12 @@ impl World {
         if settled.is_empty() {
             return;
         }
+        for (start, owner) in std::mem::take(&mut self.leaving) {
+            // What has left may be wanted back.
+            let is_gone = settled.iter().any(|it| it.0 == start && it.1 != owner);
+            let to = if is_gone { &mut self.returns } else { &mut self.leaving };
+            to.insert((start, owner));
+        }
         let back = settled.iter().find_map(|(start, owner)| {
             let is_it = |it: &&(Key, NodeId)| it.0 == *start && it.1 != *owner;
             self.returns.iter().find(is_it).cloned()
@@ -305,7 +317,7 @@ impl World {
                 let (start, owner) = self.random.pick(&settled);
                 let to = self.any_worker();
                 if to != owner && self.random.one_in(3) {
-                    self.returns.insert((start.clone(), owner));
+                    self.leaving.insert((start.clone(), owner));
                 }
                 (start, to)
             }
