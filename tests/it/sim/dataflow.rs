@@ -1,4 +1,4 @@
-//! Stands in for the dataflow of the planner: one key is hot, all else is cold; and the delta is what it is.
+//! Stands in for the dataflow of the planner: some keys are hot, all else is cold; and the delta is what it is.
 
 use std::collections::BTreeMap;
 
@@ -16,17 +16,21 @@ pub struct Dataflow {
 
 impl Dataflow {
     /// What the first half of the dataflow says of a tick: how the heat has changed.
-    pub fn heated(&mut self, planner: &Planner, hot: Option<&(Key, i64)>) -> Heated {
+    pub fn heated(&mut self, planner: &Planner, hot: &[(Key, i64)]) -> Heated {
         let state = planner.state();
+        let mut costs = BTreeMap::<&Key, i64>::new();
+        for (key, cost_us) in hot {
+            let range = state.ranges.iter().find(|it| it.span.contains(&key.0));
+            *costs.entry(&range.expect("ranges tile the key space").span.start).or_default() += cost_us;
+        }
         let (mut cells, mut ranges) = (BTreeMap::new(), BTreeMap::new());
-        if let Some((key, cost_us)) = hot
-            && let Some(range) = state.ranges.iter().find(|it| it.span.contains(&key.0))
-        {
+        for range in state.ranges.iter() {
+            let Some(cost_us) = costs.get(&range.span.start) else { continue };
             let heat = |cost_us| Rolling::of(Heat { reads: 10, read_us: cost_us, ..Heat::default() });
             let found: Vec<_> =
                 state.cells.within(&range.span.start, &range.span.end).map(|it| it.0).collect();
             ranges.insert(range.id, heat(*cost_us));
-            let share = *cost_us / found.len().max(1) as i64;
+            let share = cost_us / found.len().max(1) as i64;
             cells.extend(found.into_iter().map(|it| (it, heat(share))));
         }
         let mut res = Heated::default();

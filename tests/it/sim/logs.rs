@@ -53,8 +53,8 @@ pub struct Logs {
     pub reports: Vec<NodeCapacity>,
     pub asked: Vec<(Millis, OperatorCommand)>,
     pub progress: Vec<Progress>,
-    /// What queries made hot in a tick, in the place of `query_log`.
-    pub heat: BTreeMap<Tick, (Key, i64)>,
+    /// The keys that queries made hot in a tick, and what they cost, in the place of `query_log`.
+    pub heat: BTreeMap<Tick, Vec<(Key, i64)>>,
     inboxes: BTreeMap<(NodeId, Source), Vec<Record>>,
     /// What a worker could not use.
     pub letters: Vec<String>,

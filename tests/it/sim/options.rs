@@ -64,7 +64,7 @@ pub enum Step {
 
 /// How often each is, of all that are.
 const WEIGHTS: [(Step, u64); 26] = [
-    (Step::TimePasses, 60),
+    (Step::TimePasses, 70),
     (Step::RowIsWritten, 90),
     (Step::NodeReports, 20),
     (Step::PlannerTicks, 80),
@@ -78,13 +78,13 @@ const WEIGHTS: [(Step, u64); 26] = [
     (Step::RouterReadsMap, 30),
     (Step::ClientAsks, 40),
     (Step::RequestIsCarried, 130),
-    (Step::PlannerDies, 4),
+    (Step::PlannerDies, 2),
     (Step::PlannerIsReplaced, 1),
-    (Step::WorkerDies, 7),
-    (Step::WorkerDiesInStep, 12),
-    (Step::WorkerIsAway, 3),
-    (Step::ChannelDies, 5),
-    (Step::ChannelIsReplaced, 8),
+    (Step::WorkerDies, 4),
+    (Step::WorkerDiesInStep, 10),
+    (Step::WorkerIsAway, 1),
+    (Step::ChannelDies, 3),
+    (Step::ChannelIsReplaced, 5),
     (Step::PartitionGoesOver, 5),
     (Step::RouterDies, 2),
     (Step::SomethingIsLate, 10),
@@ -126,7 +126,7 @@ impl Options {
         }
         Self {
             nodes: random.pick(&[2, 3, 3, 4]),
-            steps: random.pick(&[300, 600, 900]),
+            steps: random.pick(&[500, 1_000, 1_500]),
             begins_settled: !random.one_in(4),
             rows_before: random.pick(&[0, 0, 12, 30]),
             time_ms_max: random.pick(&[100, 200, 400]),

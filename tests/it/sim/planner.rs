@@ -66,7 +66,7 @@ fn settings(options: &Options) -> Settings {
         split_points: [0x40, 0x80].map(key).to_vec(),
         key_end: key(0xe0),
         snapshot_ticks: 7,
-        silent_ticks: 12,
+        silent_ticks: 24,
         cancel_grace_ms: 3_000,
     }
 }
@@ -155,7 +155,11 @@ impl PlannerProcess {
             let last = logs.heat.get(&(tick - 1)).cloned();
             let heat = match last {
                 Some(last) if !random.one_in(6) => last,
-                _ => (key(random.pick(&KEYS)), random.pick(&[0, 0, 60_000, 230_000])),
+                _ => {
+                    let count = random.below(4);
+                    let hot = |_| (key(random.pick(&KEYS)), random.pick(&[60_000, 110_000]));
+                    (0..count).map(hot).collect()
+                }
             };
             logs.heat.insert(tick, heat);
         }
@@ -189,7 +193,7 @@ impl PlannerProcess {
         });
         let (records, from_future) = (records.collect(), Vec::new());
         self.planner.begin(FilledBox { bounds, origin, records, from_future });
-        let heated = self.dataflow.heated(&self.planner, logs.heat.get(&tick));
+        let heated = self.dataflow.heated(&self.planner, logs.heat.get(&tick).map_or(&[], Vec::as_slice));
         self.planner.heated(heated);
         let wanted = self.planner.decide(Vec::new());
         if !self.planner.settle(Dataflow::delta(wanted)).is_empty() {

@@ -120,10 +120,7 @@ impl World {
             Step::SomebodyMoves => self.ask_for_move(),
             Step::WorkerWorks => {
                 let one = self.any_worker();
-                for _ in 0..self.random.below(8) {
-                    let source = self.random.pick(&SOURCES);
-                    self.read(&one, source);
-                }
+                self.read_some(&one);
                 let steps = self.random.pick(&[1, 2, usize::MAX]);
                 self.run(&one, steps, None);
             }
@@ -194,12 +191,9 @@ impl World {
             }
             Step::WorkerDiesInStep => {
                 let one = self.any_worker();
-                for _ in 0..self.random.below(3) {
-                    let source = self.random.pick(&SOURCES);
-                    self.read(&one, source);
-                }
+                self.read_some(&one);
                 let death = self.random.pick(&[Death::Before, Death::Before, Death::Behind]);
-                let dies = (self.random.below(4), death);
+                let dies = (self.random.below(2), death);
                 self.run(&one, 4, Some(dies));
             }
             Step::WorkerIsAway => {
@@ -273,6 +267,9 @@ impl World {
                 self.count_many("joins", plan.joins.len() as u64);
                 let by_heat = plan.moves.iter().filter(|it| it.reason != "by_hand");
                 self.count_many("moves by heat", by_heat.count() as u64);
+                let begun = plan.commands.iter().filter(|it| it.migration.is_some()).count();
+                self.count_many("moves that somebody asked for", begun as u64);
+                self.count_many("moves refused", (plan.commands.len() - begun) as u64);
             }
             checks::tiles(self.planner.planner.state());
         }
@@ -340,6 +337,16 @@ impl World {
     pub fn read(&mut self, one: &NodeId, source: isotherm::worker::events::Source) -> bool {
         let worker = self.workers.get_mut(one).expect("all are there");
         worker.read(source, self.now, &self.logs)
+    }
+
+    /// Reads some of each log into a worker.
+    fn read_some(&mut self, one: &NodeId) {
+        for source in SOURCES {
+            let left = self.random.pick(&[0, 1, 2, 6]);
+            for _ in 0..left {
+                self.read(one, source);
+            }
+        }
     }
 
     /// Lets a worker run steps, and looks at what that leads to.
