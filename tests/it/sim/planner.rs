@@ -53,8 +53,8 @@ fn settings(options: &Options) -> Settings {
         policy: Policy {
             ranges_max: 9,
             ranges_per_node_min: 1,
-            moves_in_flight_max: 3,
-            moves_in_flight_per_node_max: 3,
+            moves_in_flight_max: 5,
+            moves_in_flight_per_node_max: 5,
             bandwidth_bytes_per_s: 0,
             disruption_ms: 0,
             net_benefit_ms_min: 0,

@@ -121,7 +121,7 @@ impl World {
             Step::WorkerWorks => {
                 let one = self.any_worker();
                 self.read_some(&one);
-                let steps = self.random.pick(&[1, 2, usize::MAX]);
+                let steps = self.random.pick(&[1, 3, usize::MAX]);
                 self.run(&one, steps, None);
             }
             Step::WorkerReadsMap => {
@@ -313,7 +313,10 @@ impl World {
             None => {
                 let (start, owner) = self.random.pick(&settled);
                 let to = self.any_worker();
-                if to != owner && self.random.one_in(3) {
+                if to == owner {
+                    return;
+                }
+                if self.random.one_in(3) {
                     self.leaving.insert((start.clone(), owner));
                 }
                 (start, to)
