@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use isotherm::channel::machine::{Action, Addressed, Channel, Event, Settings};
-use isotherm::worker::events::{Record, Source};
 use schemas::Millis;
 
 use super::logs::{Logs, PARTITIONS, flushed_in_part};
@@ -249,6 +248,6 @@ impl Channels {
 
 fn write(logs: &mut Logs, sent: Vec<Addressed>) {
     for Addressed { node, update, .. } in sent {
-        logs.send(node, Source::Update, Record::Update(update));
+        logs.write_update(node, update);
     }
 }

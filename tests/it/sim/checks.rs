@@ -6,6 +6,7 @@ use isotherm::assignment::map::span_of;
 use isotherm::planner::machine::State;
 use isotherm::store::{Limit, Snapshot, Store};
 use isotherm::worker::events::Ignored;
+use schemas::migrate_range::{Command, MigrateRange};
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::range_segment::Entry;
 use schemas::{Key, KeySpan, MigrationId, NodeId};
@@ -74,10 +75,16 @@ pub fn healed(world: &mut World) {
         held.extend(live);
     }
     assert_eq!(held, fold, "all of the table is held");
+    let tombstones =
+        world.workers.keys().map(|it| stored(world, it).count() - live(world, it).len());
+    let tombstones: usize = tombstones.sum();
+    let deleted = world.logs.deleted();
+    world.count_many("tombstones collected", deleted.saturating_sub(tombstones) as u64);
     for migration in world.migrations() {
         let what = ended(world, migration);
         world.count(what);
     }
+    world.count_many("ranges that came back", came_back(world));
 }
 
 /// How a migration ended; fails if it should not have.
@@ -96,11 +103,29 @@ fn ended(world: &World, migration: MigrationId) -> &'static str {
     }
 }
 
+/// How many completed moves brought a range to where another had taken it from.
+fn came_back(world: &World) -> u64 {
+    let is_complete = |it: &&MigrateRange| {
+        let end = end_of(&world.logs, it.migration);
+        it.command == Command::Start && end.is_some_and(|it| it.status == Status::Complete)
+    };
+    let moves: Vec<_> = world.logs.commands.iter().filter(is_complete).collect();
+    let is_back = |(at, it): &(usize, &&MigrateRange)| {
+        let mut before = moves[..*at].iter().filter(|that| that.range_start == it.range_start);
+        before.any(|that| that.source_node == it.destination_node)
+    };
+    moves.iter().enumerate().filter(is_back).count() as u64
+}
+
 /// The live entries of a node, with their versions.
 fn live(world: &World, node: &NodeId) -> BTreeMap<(Key, Key), u64> {
+    let live = stored(world, node).filter(|it| it.payload.is_some());
+    live.map(|it| ((it.index_key, it.primary_key), it.offset)).collect()
+}
+
+/// All that a node has stored of entries, with the tombstones.
+fn stored(world: &World, node: &NodeId) -> impl Iterator<Item = Entry> {
     let all = Limit { entries: usize::MAX, bytes: usize::MAX };
     let snapshot = world.workers[node].store().snapshot();
-    let page = snapshot.page(&KeySpan::all(), None, all).unwrap();
-    let live = page.entries.into_iter().filter(|it| it.payload.is_some());
-    live.map(|it: Entry| ((it.index_key, it.primary_key), it.offset)).collect()
+    snapshot.page(&KeySpan::all(), None, all).unwrap().entries.into_iter()
 }

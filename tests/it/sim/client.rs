@@ -67,10 +67,8 @@ impl Client {
 
 /// Tells whether an answer says something of an entry, be it that it is not there.
 fn is_covered(what: &What, found: &Found, index: &Key, primary: &Key) -> bool {
-    let is_reached = found
-        .next
-        .as_ref()
-        .is_none_or(|it| (index, primary) <= (&it.index_key, &it.primary_key));
+    let is_reached =
+        found.next.as_ref().is_none_or(|it| (index, primary) <= (&it.index_key, &it.primary_key));
     let is_asked = match what {
         What::Key(asked) => asked == index,
         What::Range { start, end, .. } => start <= index && (end.0.is_empty() || index < end),

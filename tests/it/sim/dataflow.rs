@@ -21,12 +21,14 @@ impl Dataflow {
         let mut costs = BTreeMap::<&Key, i64>::new();
         for (key, cost_us) in hot {
             let range = state.ranges.iter().find(|it| it.span.contains(&key.0));
-            *costs.entry(&range.expect("ranges tile the key space").span.start).or_default() += cost_us;
+            *costs.entry(&range.expect("ranges tile the key space").span.start).or_default() +=
+                cost_us;
         }
         let (mut cells, mut ranges) = (BTreeMap::new(), BTreeMap::new());
         for range in state.ranges.iter() {
             let Some(cost_us) = costs.get(&range.span.start) else { continue };
-            let heat = |cost_us| Rolling::of(Heat { reads: 10, read_us: cost_us, ..Heat::default() });
+            let heat =
+                |cost_us| Rolling::of(Heat { reads: 10, read_us: cost_us, ..Heat::default() });
             let found: Vec<_> =
                 state.cells.within(&range.span.start, &range.span.end).map(|it| it.0).collect();
             ranges.insert(range.id, heat(*cost_us));

@@ -32,6 +32,10 @@ impl World {
             self.settle();
             (0..self.routers.len()).for_each(|it| self.finish_reads(it));
         }
+        let written = std::mem::take(&mut self.logs.written);
+        let retries = self.routers.iter_mut().map(|it| std::mem::take(&mut it.retries));
+        let counts: Vec<_> = std::iter::once(written).chain(retries).flatten().collect();
+        counts.into_iter().for_each(|(what, times)| self.count_many(what, times));
     }
 
     /// Lets time pass until nothing is in flight, or it has taken too long.
@@ -146,7 +150,7 @@ impl World {
 
     /// Tells how things are, for whoever looks for what went wrong.
     pub fn told(&self) -> String {
-        let mut res = format!("\nat {}\n", self.now);
+        let mut res = format!("\nat {}, after {:?}\n", self.now, self.happened);
         for (name, worker) in &self.workers {
             let Some(runner) = worker.runner() else { continue };
             let worker = runner.worker();

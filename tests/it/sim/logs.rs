@@ -7,12 +7,13 @@ use dataflows::Tick;
 use isotherm::assignment::map::Row;
 use isotherm::table::rows;
 use isotherm::worker::events::{Output, Record, Source};
+use schemas::index_update::{EntryUpdate, IndexUpdate};
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
 use schemas::node_capacity::NodeCapacity;
 use schemas::operator_command::OperatorCommand;
 use schemas::planner_progress::Progress;
-use schemas::range_segment::Entry;
+use schemas::range_segment::{Entry, Kind};
 use schemas::table::RowChanged;
 use schemas::{Generation, Key, Millis, NodeId};
 
@@ -60,6 +61,10 @@ pub struct Logs {
     pub letters: Vec<String>,
     /// What the group of channels has stored, by partition.
     pub stored: Vec<Option<(u64, Generation)>>,
+    /// What was written how often, of what tells that something rare has happened.
+    pub written: BTreeMap<&'static str, u64>,
+    /// Updates of channels that were written once: to whom, index key, version.
+    sent: BTreeSet<(NodeId, Key, u32, u64)>,
 }
 
 impl Logs {
@@ -140,8 +145,41 @@ impl Logs {
         }
     }
 
+    fn count(&mut self, what: &'static str) {
+        *self.written.entry(what).or_default() += 1;
+    }
+
+    /// Writes what a channel sends.
+    pub fn write_update(&mut self, node: NodeId, update: IndexUpdate) {
+        if let Some(EntryUpdate { entry, .. }) = &update.entry {
+            let (partition, offset) = (entry.partition, entry.offset);
+            if !self.sent.insert((node.clone(), entry.index_key.clone(), partition, offset)) {
+                self.count("updates sent again");
+            }
+        }
+        self.send(node, Source::Update, Record::Update(update));
+    }
+
     /// Writes what a worker says.
     pub fn write(&mut self, output: Output) {
+        match &output {
+            Output::Update { update, .. } => match &update.entry {
+                Some(it) if it.hops > 1 => self.count("updates passed on once more"),
+                Some(_) => self.count("updates passed on"),
+                None => self.count("watermarks passed on"),
+            },
+            Output::Segment { segment, .. } => match segment.kind {
+                Kind::Open if segment.stream > 1 => self.count("streams begun again"),
+                Kind::Open => self.count("streams"),
+                Kind::Handover => self.count("handovers"),
+                Kind::Refuse => self.count("streams refused"),
+                Kind::Data | Kind::End | Kind::Unknown => (),
+            },
+            Output::Ack { ack, .. } if ack.next_seq > 0 && !ack.done => {
+                self.count("credit renewed")
+            }
+            Output::Ack { .. } | Output::Status(_) | Output::Dead { .. } => (),
+        }
         match output {
             Output::Update { node, update, .. } => {
                 self.send(node, Source::Update, Record::Update(update));
@@ -155,8 +193,16 @@ impl Logs {
         }
     }
 
-    pub fn send(&mut self, node: NodeId, source: Source, record: Record) {
+    fn send(&mut self, node: NodeId, source: Source, record: Record) {
         self.inboxes.entry((node, source)).or_default().push(record);
+    }
+
+    /// How many entries were there, and are not any more.
+    pub fn deleted(&self) -> usize {
+        let were = |it: &Vec<(u64, Option<Key>)>| {
+            it.iter().filter_map(|it| it.1.as_ref()).collect::<BTreeSet<_>>().len()
+        };
+        self.versions.values().map(were).sum::<usize>() - self.fold().len()
     }
 
     /// What the index is to be: where each entry is, and its version.

@@ -137,9 +137,7 @@ impl PlannerProcess {
         }
         self.planner = match map.is_empty() {
             true => Planner::new(settings),
-            false => {
-                Planner::adopted(settings, Millis(now), map, &logs.commands, &logs.statuses)
-            }
+            false => Planner::adopted(settings, Millis(now), map, &logs.commands, &logs.statuses),
         };
     }
 
@@ -193,7 +191,8 @@ impl PlannerProcess {
         });
         let (records, from_future) = (records.collect(), Vec::new());
         self.planner.begin(FilledBox { bounds, origin, records, from_future });
-        let heated = self.dataflow.heated(&self.planner, logs.heat.get(&tick).map_or(&[], Vec::as_slice));
+        let heated =
+            self.dataflow.heated(&self.planner, logs.heat.get(&tick).map_or(&[], Vec::as_slice));
         self.planner.heated(heated);
         let wanted = self.planner.decide(Vec::new());
         if !self.planner.settle(Dataflow::delta(wanted)).is_empty() {

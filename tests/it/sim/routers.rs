@@ -1,6 +1,7 @@
 //! Runs the routers, each with a client that reads: the real batches and maps, requests that take a while,
 //! and answers by what a worker serves at some moment in between.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use isotherm::assignment::whole::WholeMap;
@@ -48,6 +49,8 @@ pub struct RouterProcess {
     pub late_until: u64,
     reading: Option<Reading>,
     batches: u64,
+    /// Why requests were made again.
+    pub retries: BTreeMap<&'static str, u64>,
 }
 
 /// What its client waits for.
@@ -106,6 +109,7 @@ impl RouterProcess {
             late_until: 0,
             reading: None,
             batches: 0,
+            retries: BTreeMap::new(),
         }
     }
 
@@ -120,8 +124,8 @@ impl RouterProcess {
 
     /// Dies and begins again; its client takes its reads elsewhere.
     pub fn restart(&mut self, logs: &Logs) {
-        let batches = self.batches;
-        *self = Self { batches, ..Self::new(self.number, logs) };
+        let (batches, retries) = (self.batches, std::mem::take(&mut self.retries));
+        *self = Self { batches, retries, ..Self::new(self.number, logs) };
     }
 
     /// Reads a row of the map.
@@ -223,7 +227,8 @@ impl RouterProcess {
                     let is_it = |it: &Request| id(it) == (router, batch, ask);
                     requests.retain(|it| !is_it(it));
                 }
-                Action::Log(_) | Action::Count(_) => (),
+                Action::Count(retry) => *self.retries.entry(retry.code()).or_default() += 1,
+                Action::Log(_) => (),
             }
         }
     }

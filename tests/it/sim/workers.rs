@@ -77,9 +77,7 @@ impl Outside for Outbox<'_> {
     fn flush(&mut self) -> Result<(), Crashed> {
         let sent = std::mem::take(&mut self.sent);
         let (sent, res) = match &mut self.dies {
-            Some((0, Death::Before)) => {
-                (flushed_in_part(sent, to, self.random), Err(Crashed))
-            }
+            Some((0, Death::Before)) => (flushed_in_part(sent, to, self.random), Err(Crashed)),
             Some((0, Death::Behind)) => (sent, Err(Crashed)),
             Some((left, _)) => {
                 *left -= 1;

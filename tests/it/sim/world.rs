@@ -364,6 +364,10 @@ impl World {
         }
         if is_busy {
             checks::worker(self, one);
+            let outgoing = self.workers[one].runner().map(|it| &it.worker().remembered().outgoing);
+            if outgoing.is_some_and(|it| it.values().any(|it| it.backlogs > 0)) {
+                self.count("steps with a stream given up for its backlog");
+            }
         }
         is_busy
     }
@@ -455,7 +459,7 @@ impl World {
         }
     }
 
-    /// How the migrations ended that were begun.
+    /// The moves that were begun.
     pub fn migrations(&self) -> BTreeSet<MigrationId> {
         self.logs.commands.iter().map(|it| it.migration).collect()
     }
