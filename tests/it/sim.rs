@@ -21,9 +21,12 @@ mod workers;
 mod channels;
 mod routers;
 mod client;
-mod checks;
-mod heal;
+mod operator;
 mod world;
+mod reads;
+mod faults;
+mod heal;
+mod checks;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

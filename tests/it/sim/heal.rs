@@ -8,7 +8,7 @@ use schemas::NodeId;
 use super::checks;
 use super::logs::PARTITIONS;
 use super::workers::SOURCES;
-use super::world::{World, write_row};
+use super::world::World;
 
 /// So much time passes at once.
 const ROUND_MS: u64 = 500;
@@ -62,8 +62,6 @@ impl World {
             self.channels.be_late(it, 0);
         }
         self.routers.iter_mut().for_each(|it| it.late_until = 0);
-        // What nobody else needs to be healed.
-        write_row(&mut self.logs, &mut self.random);
     }
 
     /// Lets time pass, and all do what there is to do.

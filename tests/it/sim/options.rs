@@ -47,7 +47,12 @@ pub enum Step {
     RouterReadsMap,
     ClientAsks,
     RequestIsCarried,
-    // From here on it is a fault, or else need not be.
+    Fault(Fault),
+}
+
+/// What can go wrong, or need not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
     PlannerDies,
     PlannerIsReplaced,
     WorkerDies,
@@ -62,8 +67,8 @@ pub enum Step {
     MapIsCompacted,
 }
 
-/// How often each is, of all that are.
-const WEIGHTS: [(Step, u64); 26] = [
+/// How often each step is, and each fault, of all that are.
+const STEPS: [(Step, u64); 14] = [
     (Step::TimePasses, 85),
     (Step::RowIsWritten, 70),
     (Step::NodeReports, 30),
@@ -76,23 +81,24 @@ const WEIGHTS: [(Step, u64); 26] = [
     (Step::ChannelReadsMap, 40),
     (Step::ChannelActs, 160),
     (Step::RouterReadsMap, 30),
-    (Step::ClientAsks, 40),
-    (Step::RequestIsCarried, 130),
-    (Step::PlannerDies, 2),
-    (Step::PlannerIsReplaced, 1),
-    (Step::WorkerDies, 4),
-    (Step::WorkerDiesInStep, 10),
-    (Step::WorkerIsAway, 1),
-    (Step::ChannelDies, 3),
-    (Step::ChannelIsReplaced, 5),
-    (Step::PartitionGoesOver, 5),
-    (Step::RouterDies, 2),
-    (Step::SomethingIsLate, 10),
-    (Step::TableIsCompacted, 8),
-    (Step::MapIsCompacted, 3),
+    (Step::ClientAsks, 60),
+    (Step::RequestIsCarried, 170),
 ];
 
-const FIRST_FAULT: usize = 14;
+const FAULTS: [(Fault, u64); 12] = [
+    (Fault::PlannerDies, 2),
+    (Fault::PlannerIsReplaced, 1),
+    (Fault::WorkerDies, 4),
+    (Fault::WorkerDiesInStep, 10),
+    (Fault::WorkerIsAway, 1),
+    (Fault::ChannelDies, 3),
+    (Fault::ChannelIsReplaced, 5),
+    (Fault::PartitionGoesOver, 5),
+    (Fault::RouterDies, 2),
+    (Fault::SomethingIsLate, 10),
+    (Fault::TableIsCompacted, 8),
+    (Fault::MapIsCompacted, 3),
+];
 
 /// What one run is like.
 #[derive(Clone, Debug)]
@@ -116,14 +122,12 @@ pub struct Options {
 
 impl Options {
     pub fn drawn(random: &mut Random) -> Self {
-        let mut weights = WEIGHTS.to_vec();
-        for (_, weight) in &mut weights[FIRST_FAULT..] {
-            *weight *= random.pick(&[0, 1, 1, 4]);
-        }
         // How quick others are beside one another.
-        for (_, weight) in &mut weights[..FIRST_FAULT] {
-            *weight = *weight * random.pick(&[2, 3, 3, 5]) / 3;
-        }
+        let quick = |(step, weight)| (step, weight * random.pick(&[2, 3, 3, 5]) / 3);
+        let mut weights: Vec<_> = STEPS.map(quick).into();
+        // What goes wrong, and how often.
+        let often = |(fault, weight)| (Step::Fault(fault), weight * random.pick(&[0, 1, 1, 4]));
+        weights.extend(FAULTS.map(often));
         Self {
             nodes: random.pick(&[2, 3, 3, 4]),
             steps: random.pick(&[500, 1_000, 1_500]),

@@ -270,7 +270,7 @@ impl WorkerProcess {
         let Life::Up(it) = &mut self.life else { return Ok(false) };
         let res = it.run(steps, dies, Millis(now), logs, random);
         if res.is_err() {
-            let keep = random.below(8);
+            let keep = random.pick(&[0, 0, 1, 5]);
             self.crash(keep, now, logs, random);
         }
         res

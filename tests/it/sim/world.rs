@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use isotherm::web::reads::What;
-use schemas::operator_command::{Command, OperatorCommand};
-use schemas::{Key, MigrationId, Millis, NodeId};
+use isotherm::worker::events::Source;
+use schemas::migrate_range::Command;
+use schemas::{MigrationId, NodeId};
 
 use super::channels::Channels;
 use super::checks;
 use super::client::Client;
 use super::logs::{KEYS, Logs, PARTITIONS, PRIMARIES, key};
+use super::operator::Operator;
 use super::options::{Options, Random, Step};
 use super::planner::{self, PlannerProcess};
-use super::routers::{Request, RouterProcess, router_of};
+use super::routers::{Request, RouterProcess};
 use super::workers::{Death, SOURCES, WorkerProcess, name};
 
-const ROUTERS: usize = 2;
+pub const ROUTERS: usize = 2;
 
 pub struct World {
     pub options: Options,
@@ -30,12 +31,9 @@ pub struct World {
     pub client: Client,
     /// What is not to happen by chance any more.
     pub is_healing: bool,
-    /// Ranges that are to go back, and where; and those that have to leave there first.
-    returns: BTreeSet<(Key, NodeId)>,
-    leaving: BTreeSet<(Key, NodeId)>,
+    operator: Operator,
     /// All ranges were active once: until then nobody expects an answer.
-    is_born: bool,
-    commands: u64,
+    pub is_born: bool,
     seen_commands: usize,
     pub happened: BTreeMap<&'static str, u64>,
 }
@@ -68,10 +66,8 @@ impl World {
             requests: Vec::new(),
             client: Client::default(),
             is_healing: false,
-            returns: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            operator: Operator::default(),
             is_born: false,
-            commands: 0,
             seen_commands: 0,
             happened: BTreeMap::new(),
             options,
@@ -94,7 +90,7 @@ impl World {
         *self.happened.entry(what).or_default() += times;
     }
 
-    fn any_worker(&mut self) -> NodeId {
+    pub fn any_worker(&mut self) -> NodeId {
         name(self.random.index(self.options.nodes))
     }
 
@@ -117,7 +113,13 @@ impl World {
                 self.report(&one);
             }
             Step::PlannerTicks => _ = self.plan(),
-            Step::SomebodyMoves => self.ask_for_move(),
+            Step::SomebodyMoves => {
+                let settled = planner::settled(&self.planner.planner);
+                let to = self.any_worker();
+                if self.operator.ask(settled, to, now, &mut self.logs, &mut self.random) {
+                    self.count("moves back asked for");
+                }
+            }
             Step::WorkerWorks => {
                 let one = self.any_worker();
                 self.read_some(&one);
@@ -173,72 +175,7 @@ impl World {
                     self.carry();
                 }
             }
-            Step::PlannerDies => {
-                self.planner.die(logs, now, random);
-                self.count("planner died");
-            }
-            Step::PlannerIsReplaced => {
-                self.planner.replace(logs, now);
-                self.count("planner was replaced");
-            }
-            Step::WorkerDies => {
-                let one = self.any_worker();
-                let worker = self.workers.get_mut(&one).expect("all are there");
-                let keep = self.random.below(6);
-                worker.crash(keep, now, &mut self.logs, &mut self.random);
-                self.lose_requests(&one);
-                self.count("worker died");
-            }
-            Step::WorkerDiesInStep => {
-                let one = self.any_worker();
-                self.read_some(&one);
-                let death = self.random.pick(&[Death::Before, Death::Before, Death::Behind]);
-                let dies = (self.random.below(2), death);
-                self.run(&one, 4, Some(dies));
-            }
-            Step::WorkerIsAway => {
-                let one = self.any_worker();
-                let (keep, until) = (self.random.below(6), now + self.random.below(5_000));
-                self.workers.get_mut(&one).expect("all are there").leave(keep, until);
-                self.lose_requests(&one);
-                self.count("worker was away");
-            }
-            Step::ChannelDies => {
-                let [one, heir] = [0; 2].map(|_| random.index(self.channels.len()));
-                self.channels.crash(one, heir, logs, random);
-                self.count("channel died");
-            }
-            Step::ChannelIsReplaced => {
-                let one = random.index(self.channels.len());
-                self.channels.replace(one, 1 - one);
-                self.count("channel was replaced");
-            }
-            Step::PartitionGoesOver => {
-                let partition = random.below(PARTITIONS.into()) as u32;
-                self.channels.hand_over(partition, random.index(self.channels.len()));
-                self.count("partition was handed over");
-            }
-            Step::RouterDies => {
-                let one = random.index(ROUTERS);
-                self.routers[one].restart(logs);
-                self.count("router died");
-            }
-            Step::SomethingIsLate => self.be_late(),
-            Step::TableIsCompacted => {
-                for partition in 0..PARTITIONS {
-                    let until = logs.stored[partition as usize].map_or(0, |it| it.0);
-                    logs.compact(partition, until);
-                }
-                self.count("table was compacted");
-            }
-            Step::MapIsCompacted => {
-                // Nobody is as late as what goes is old.
-                let read = self.workers.values().filter_map(WorkerProcess::map_read);
-                let read = read.chain(self.routers.iter().map(RouterProcess::map_read));
-                let read = read.chain(self.channels.maps_read()).min();
-                self.logs.compact_assignment(read.unwrap_or_default());
-                self.count("map was compacted");
-            }
+            Step::Fault(fault) => self.go_wrong(fault),
         }
     }
 
@@ -275,9 +212,9 @@ impl World {
         }
         for command in &self.logs.commands[self.seen_commands..] {
             let what = match command.command {
-                schemas::migrate_range::Command::Start => "moves",
-                schemas::migrate_range::Command::Cancel => "cancels",
-                schemas::migrate_range::Command::Unknown => unreachable!("planners know them"),
+                Command::Start => "moves",
+                Command::Cancel => "cancels",
+                Command::Unknown => unreachable!("planners know them"),
             };
             *self.happened.entry(what).or_default() += 1;
         }
@@ -288,62 +225,13 @@ impl World {
         !all.is_empty()
     }
 
-    /// Somebody wants a range elsewhere; now and then, back where it came from.
-    fn ask_for_move(&mut self) {
-        let settled = planner::settled(&self.planner.planner);
-        if settled.is_empty() {
-            return;
-        }
-        for (start, owner) in std::mem::take(&mut self.leaving) {
-            // What has left may be wanted back.
-            let is_gone = settled.iter().any(|it| it.0 == start && it.1 != owner);
-            let to = if is_gone { &mut self.returns } else { &mut self.leaving };
-            to.insert((start, owner));
-        }
-        let back = settled.iter().find_map(|(start, owner)| {
-            let is_it = |it: &&(Key, NodeId)| it.0 == *start && it.1 != *owner;
-            self.returns.iter().find(is_it).cloned()
-        });
-        let (start, to) = match back {
-            Some(back) => {
-                self.returns.remove(&back);
-                self.count("moves back asked for");
-                back
-            }
-            None => {
-                let (start, owner) = self.random.pick(&settled);
-                let to = self.any_worker();
-                if to == owner {
-                    return;
-                }
-                if self.random.one_in(3) {
-                    self.leaving.insert((start.clone(), owner));
-                }
-                (start, to)
-            }
-        };
-        self.commands += 1;
-        let command = OperatorCommand {
-            id: format!("c-{}", self.commands),
-            command: Command::Move,
-            actor: "somebody".into(),
-            reason: String::new(),
-            node: Some(to),
-            range_start: Some(start),
-            range_end: None,
-            plan: None,
-            digest: None,
-        };
-        self.logs.asked.push((Millis(self.now), command));
-    }
-
-    pub fn read(&mut self, one: &NodeId, source: isotherm::worker::events::Source) -> bool {
+    pub fn read(&mut self, one: &NodeId, source: Source) -> bool {
         let worker = self.workers.get_mut(one).expect("all are there");
         worker.read(source, self.now, &self.logs)
     }
 
     /// Reads some of each log into a worker.
-    fn read_some(&mut self, one: &NodeId) {
+    pub fn read_some(&mut self, one: &NodeId) {
         for source in SOURCES {
             let left = self.random.pick(&[0, 1, 2, 6]);
             for _ in 0..left {
@@ -370,93 +258,6 @@ impl World {
             }
         }
         is_busy
-    }
-
-    fn lose_requests(&mut self, one: &NodeId) {
-        self.requests.iter_mut().filter(|it| it.node() == one).for_each(Request::lose);
-    }
-
-    /// A client reads a few keys and intervals.
-    pub fn read_index(&mut self, router: usize) {
-        if !self.is_born || self.routers[router].is_reading() {
-            return;
-        }
-        let random = &mut self.random;
-        let read = |_| {
-            let mut ends = [random.pick(&KEYS), random.pick(&KEYS)];
-            ends.sort_unstable();
-            match random.below(4) {
-                0 if ends[0] < ends[1] => {
-                    let limit = random.pick(&[None, Some(2)]);
-                    let [start, end] = ends.map(key);
-                    What::Range { start, end, limit, after: None }
-                }
-                1 if self.is_healing => {
-                    let (start, end) = (Key::default(), Key::default());
-                    What::Range { start, end, limit: None, after: None }
-                }
-                _ => What::Key(key(ends[0])),
-            }
-        };
-        let reads = (0..1 + self.now % 3).map(read).collect();
-        self.routers[router].ask(self.now, reads, &mut self.requests);
-        self.count("reads");
-    }
-
-    /// Carries a request to its worker, or an answer back.
-    pub fn carry(&mut self) -> bool {
-        if self.requests.is_empty() {
-            return false;
-        }
-        let at = self.random.index(self.requests.len());
-        let request = &mut self.requests[at];
-        if !request.is_answered() {
-            let worker = self.workers.get(request.node());
-            request.serve(worker);
-            return true;
-        }
-        let request = self.requests.swap_remove(at);
-        let router = router_of(&request);
-        self.routers[router].answered(self.now, request, &mut self.requests);
-        self.finish(router);
-        true
-    }
-
-    fn finish(&mut self, router: usize) {
-        let Some((reads, answers, is_late)) = self.routers[router].finished(self.now) else {
-            return;
-        };
-        assert!(!is_late, "a read has failed: no answer to {reads:?} but {answers:?} in time");
-        self.client.read(router, &reads, &answers, &self.logs);
-        self.count("reads answered");
-    }
-
-    /// Somebody reads something not at all for a while.
-    fn be_late(&mut self) {
-        let until = self.now + self.random.below(4_000);
-        match self.random.below(4) {
-            0 => {
-                let one = self.random.index(self.channels.len());
-                self.channels.be_late(one, until);
-                self.count("channel was late in the map");
-            }
-            1 => {
-                let one = self.random.index(ROUTERS);
-                self.routers[one].late_until = until;
-                self.count("router was late in the map");
-            }
-            2 => {
-                let one = self.any_worker();
-                self.workers.get_mut(&one).expect("all are there").late.insert(None, until);
-                self.count("worker was late in the map");
-            }
-            _ => {
-                let (one, source) = (self.any_worker(), self.random.pick(&SOURCES));
-                let worker = self.workers.get_mut(&one).expect("all are there");
-                worker.late.insert(Some(source), until);
-                self.count("worker was late in its inbox");
-            }
-        }
     }
 
     /// The moves that were begun.
