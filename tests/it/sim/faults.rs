@@ -36,7 +36,8 @@ impl World {
             }
             Fault::WorkerIsAway => {
                 let one = self.any_worker();
-                let (keep, until) = (self.random.pick(&[0, 0, 1, 5]), now + self.random.below(5_000));
+                let (keep, until) =
+                    (self.random.pick(&[0, 0, 1, 5]), now + self.random.below(5_000));
                 self.workers.get_mut(&one).expect("all are there").leave(keep, until);
                 self.lose_requests(&one);
                 self.count("worker was away");

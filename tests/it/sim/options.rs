@@ -109,6 +109,7 @@ pub struct Options {
     pub begins_settled: bool,
     /// Rows of before the first assignment.
     pub rows_before: u64,
+    /// So much time passes at once, at most.
     pub time_ms_max: u64,
     pub deadline_ms: u64,
     /// Ranges are split, joined and moved by heat, too.
@@ -128,12 +129,17 @@ impl Options {
         // What goes wrong, and how often.
         let often = |(fault, weight)| (Step::Fault(fault), weight * random.pick(&[0, 1, 1, 4]));
         weights.extend(FAULTS.map(often));
+        let steps = random.pick(&[600, 1_200, 1_800]);
+        // All of it, about: shorter than a read may take, which nobody is to answer in such times.
+        let trouble_ms = random.pick(&[5_000, 12_000, 20_000]);
+        let all: u64 = weights.iter().map(|it| it.1).sum();
+        let time_passes = steps as u64 * weights[0].1 / all;
         Self {
             nodes: random.pick(&[2, 3, 3, 4]),
-            steps: random.pick(&[500, 1_000, 1_500]),
+            steps,
             begins_settled: !random.one_in(4),
             rows_before: random.pick(&[0, 0, 12, 30]),
-            time_ms_max: random.pick(&[200, 300, 400]),
+            time_ms_max: 2 * trouble_ms / time_passes,
             deadline_ms: random.pick(&[2_000, 6_000, 60_000, 60_000]),
             by_heat: random.one_in(2),
             credit_bytes: random.pick(&[150, 400, 5_000]),

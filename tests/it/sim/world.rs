@@ -171,7 +171,7 @@ impl World {
                 self.read_index(one);
             }
             Step::RequestIsCarried => {
-                for _ in 0..self.random.below(4) {
+                for _ in 0..self.random.below(8) {
                     self.carry();
                 }
             }
