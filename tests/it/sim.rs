@@ -121,6 +121,9 @@ fn run(rest: u64) {
 fn one(seed: u64) -> BTreeMap<&'static str, u64> {
     let mut world = World::new(seed);
     let run = catch_unwind(AssertUnwindSafe(|| {
+        if world.options.begins_settled {
+            world.settle_down();
+        }
         for _ in 0..world.options.steps {
             world.step();
         }

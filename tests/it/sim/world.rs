@@ -76,9 +76,6 @@ impl World {
         };
         res.count_many("rows", rows);
         res.count_many("tombstones of the table", tombstones);
-        if res.options.begins_settled {
-            res.settle_down();
-        }
         res
     }
 
