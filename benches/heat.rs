@@ -3,6 +3,8 @@
 //! `cargo bench --bench heat`. The parts that are compared take turns, so that what else runs on the
 //! machine meets all of them.
 
+mod scale;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use differential_dataflow::{AsCollection, VecCollection};
 use rand::{Rng, SeedableRng};
 use rand_distr::Zipf;
 use rand_pcg::Pcg64;
+use scale::or_smoke;
 use schemas::query_log::Op;
 use schemas::wire::DecodeError;
 use schemas::{CellId, Key, Millis, NodeId, RangeId};

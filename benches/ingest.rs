@@ -49,7 +49,7 @@ const PAIRS: usize = 5;
 const TICK_MS: u64 = 1000;
 
 /// The broker holds 5 MiB of a partition, which bounds what can be read in one go.
-fn records() -> usize {
+fn records_all() -> usize {
     or_smoke(20_000, 1000)
 }
 
@@ -61,7 +61,7 @@ fn main() {
         let log = Log::write(ticks);
         println!(
             "\n{} thousand queries a tick, {ENTRIES_A_RECORD} a record, CPU ns a query; ratios of {PAIRS} turns",
-            records() * ENTRIES_A_RECORD / ticks / 1000
+            records_all() * ENTRIES_A_RECORD / ticks / 1000
         );
         println!(
             "{:>8} {:>6} {:>7} {:>6} {:>7} {:>6}  ratios of ingest",
@@ -79,7 +79,8 @@ fn compare(log: &Log, cells: usize) {
     let turn = |_| [log.bare(&starts), log.ingest(&starts, false), log.ingest(&starts, true)];
     let turns: Vec<_> = (0..=PAIRS).map(turn).skip(1).collect();
     let nanoseconds = |side: usize| {
-        let each = turns.iter().map(|it| it[side] * 1e9 / (records() * ENTRIES_A_RECORD) as f64);
+        let each =
+            turns.iter().map(|it| it[side] * 1e9 / (records_all() * ENTRIES_A_RECORD) as f64);
         median(each.collect())
     };
     let ratios = |side: usize| turns.iter().map(|it| it[0] / it[side]).collect::<Vec<_>>();
@@ -105,8 +106,8 @@ impl Log {
         let zipf = Zipf::new(10_000_000.0, 0.99).expect("a distribution");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
         let begin = (now.as_millis() as u64 - 600_000) / TICK_MS * TICK_MS;
-        for record in 0..records() {
-            let stamp = Millis(begin + (record * ticks / records()) as u64 * TICK_MS);
+        for record in 0..records_all() {
+            let stamp = Millis(begin + (record * ticks / records_all()) as u64 * TICK_MS);
             let query = |_| {
                 let key = (rng.sample(zipf) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 QueryLogged {
@@ -154,7 +155,7 @@ impl Log {
         consumer.assign(&list).expect("partitions can be assigned");
         let (mut records, mut sum) = (0, 0);
         let time = ThreadTime::now();
-        while records < records() {
+        while records < records_all() {
             let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
             let message = message.expect("the broker is here");
             let value = message.payload().expect("a value");
@@ -183,7 +184,7 @@ impl Log {
 
         let (mut records, mut touched) = (0, 0);
         let (before, time) = (timely_seconds(), ThreadTime::now());
-        while records < records() {
+        while records < records_all() {
             let filled = source.next_tick().expect("the broker is here").expect("a tick");
             records += filled.records.len();
             let payloads = filled.records.into_iter().filter_map(|it| {

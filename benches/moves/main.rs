@@ -251,8 +251,8 @@ fn say(name: &str, took: &[f64]) {
 
 /// Moves a range of ten times the budget, and tells the peaks.
 fn memory(bootstrap_servers: &str) {
-    let budget_bytes: u64 = or_smoke(64 << 20, 16 << 20);
-    let rows = or_smoke(10, 1) * budget_bytes / PAYLOAD_BYTES as u64;
+    let budget_bytes: u64 = 64 << 20;
+    let rows = or_smoke(10 * budget_bytes, budget_bytes / 8) / PAYLOAD_BYTES as u64;
     let budget = budget_bytes.to_string();
     let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &["--memory", &budget]);
     let idle = ["n0", "n1"].map(|it| cluster.resident_bytes(it) >> 20);

@@ -50,7 +50,7 @@ pub struct WorkerArgs {
     /// Microseconds of service a second, and no faster, instead of `worker.capacity_us_per_s`
     #[arg(long, value_name = "US_PER_S")]
     pub capacity: Option<String>,
-    /// Bytes of the store's cache and write buffers, instead of `worker.memory_bytes`
+    /// Bytes of memory that the worker may take, instead of `worker.memory_bytes`
     #[arg(long, value_name = "BYTES")]
     pub memory: Option<String>,
 }
@@ -96,17 +96,30 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
 /// Of a stream and of an inbox: the embedded broker keeps 5 MiB of a partition.
 const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
 
+/// Of its memory, the store has one part in so many, and what sources may send ahead one. The rest is for
+/// what is fetched and decoded of that, for answers, and for the process itself.
+const STORE_PART: u64 = 2;
+const CREDIT_PART: u64 = 8;
+
+/// Returns how many bytes may be sent ahead, of one stream and of all of them.
+fn credit(worker: &crate::config::worker::Worker, is_embedded: bool) -> [u64; 2] {
+    let of_memory = (worker.memory_bytes / CREDIT_PART).max(EMBEDDED_CREDIT_BYTES[0]);
+    let asked = [worker.stream_credit_bytes, worker.inbox_credit_bytes];
+    let most = if is_embedded { EMBEDDED_CREDIT_BYTES } else { [of_memory; 2] };
+    [0, 1].map(|it| asked[it].min(most[it]).min(of_memory))
+}
+
 /// Returns what a worker is told at its start.
 fn options(config: &Config) -> Result<Options, Box<Fault>> {
     let worker = &config.worker;
     let node = NodeId(worker.node_id.clone());
-    let at_most = |bytes: u64, max: u64| if config.kafka.embedded { bytes.min(max) } else { bytes };
+    let [stream_credit, inbox_credit] = credit(worker, config.kafka.embedded);
     Ok(Options {
         connection: config.kafka.clone(),
         inbox: worker.inbox.map(Inbox),
         store: fjall::Options {
             dir: worker.dir.join(&worker.node_id),
-            memory_bytes_max: worker.memory_bytes,
+            memory_bytes_max: worker.memory_bytes / STORE_PART,
             reserve_bytes: worker.disk_reserve_bytes,
         },
         settings: Settings {
@@ -115,8 +128,8 @@ fn options(config: &Config) -> Result<Options, Box<Fault>> {
             partitions: 0,
             records_max: worker.step_records_max,
             cursor_max: 1_000,
-            stream_credit_bytes: at_most(worker.stream_credit_bytes, EMBEDDED_CREDIT_BYTES[0]),
-            inbox_credit_bytes: at_most(worker.inbox_credit_bytes, EMBEDDED_CREDIT_BYTES[1]),
+            stream_credit_bytes: stream_credit,
+            inbox_credit_bytes: inbox_credit,
             backlog_bytes_max: worker.backlog_bytes_max,
             backlogs_max: 3,
             repeat_ms: 1_000,

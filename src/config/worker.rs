@@ -23,7 +23,8 @@ pub struct Worker {
     /// the store was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbox: Option<u32>,
-    /// The store's cache and write buffers.
+    /// What the worker may take: half is for the store's cache and write buffers, an eighth for what is sent
+    /// ahead to it.
     pub memory_bytes: u64,
     /// So much of the disk stays free.
     pub disk_reserve_bytes: u64,
@@ -113,8 +114,8 @@ impl Worker {
             let reason = "it is the name of a folder, too";
             res.push(("worker.node_id", reason.into(), "give it another"));
         }
-        if self.memory_bytes < 16 << 20 {
-            let reason = "the store needs 16 MiB for its buffers";
+        if self.memory_bytes < 32 << 20 {
+            let reason = "a worker needs 32 MiB, of which its store has half";
             res.push(("worker.memory_bytes", reason.into(), "set it to 268435456"));
         }
         if self.report_every < Duration::from_millis(50) {

@@ -24,7 +24,7 @@ use rdkafka::message::Message;
 
 use super::ask::{Asker, is_away};
 use super::gap::check_beginnings;
-use super::queues::{QUEUE_KBYTES_MAX, Queues};
+use super::queues::{QUEUE_BYTES_MAX, Queues};
 use super::report::Report;
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, create, is_passing};
 use crate::tick::tick_box::Offset;
@@ -56,11 +56,20 @@ pub struct Follower {
 impl Follower {
     /// Waits for a cluster that is away. Brokers show the name.
     pub fn open(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        Self::open_holding(connection, name, QUEUE_BYTES_MAX)
+    }
+
+    /// The same; of each partition so much may be fetched ahead.
+    pub fn open_holding(
+        connection: &Connection,
+        name: &str,
+        queue_bytes_max: u64,
+    ) -> anyhow::Result<Self> {
         let asker = Asker::new(connection, name)?;
         asker.wait()?;
         let mut client = connection.reader(name)?;
         // For each partition, since each has a queue of its own.
-        client.set("queued.max.messages.kbytes", QUEUE_KBYTES_MAX);
+        client.set("queued.max.messages.kbytes", (queue_bytes_max >> 10).to_string());
         let consumer = create(&client, Report::new(&connection.bootstrap_servers), "reading")?;
         let queues = Queues::new(Arc::new(consumer), connection);
         let now = Instant::now();

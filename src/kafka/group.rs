@@ -36,7 +36,7 @@ use thiserror::Error;
 
 use super::ask::{Asker, is_away};
 use super::gap::check_beginnings;
-use super::queues::{QUEUE_KBYTES_MAX, Queues, Waker};
+use super::queues::{QUEUE_BYTES_MAX, Queues, Waker};
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, passes};
 use crate::tick::tick_box::Offset;
 use member::{Change, Member};
@@ -107,7 +107,7 @@ impl Group {
         asker.wait_for(|it| it.partitions(topic))?;
         let mut client = connection.reader(group)?;
         client
-            .set("queued.max.messages.kbytes", QUEUE_KBYTES_MAX)
+            .set("queued.max.messages.kbytes", (QUEUE_BYTES_MAX >> 10).to_string())
             .set("group.protocol", "classic")
             // Who has a partition keeps it when others come, unless it is their share.
             .set("partition.assignment.strategy", "cooperative-sticky")

@@ -96,10 +96,11 @@ impl Connection {
         client
             // Assigning by hand needs a name all the same; no group is joined.
             .set("group.id", format!("{}{name}", self.prefix))
-            // An embedded broker does not answer before, though a record comes.
             // A queue that was full is filled again soon: else a fast reader waits for a second.
             .set("fetch.queue.backoff.ms", "10")
-            .set("fetch.wait.max.ms", if self.embedded { "10" } else { "500" });
+            // One that was full waits for the fetch of the others that is under way. An embedded broker does
+            // not answer before, though a record comes.
+            .set("fetch.wait.max.ms", if self.embedded { "10" } else { "100" });
         self.set(&mut client, "kafka.properties", &self.properties)?;
         self.set(&mut client, "kafka.consumer.properties", &self.consumer.properties)?;
         client

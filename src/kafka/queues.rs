@@ -29,7 +29,7 @@ use super::{Connection, REQUEST_MAX, Record, TopicPartition, passes};
 use crate::tick::tick_box::Offset;
 
 /// What one partition may hold fetched.
-pub(super) const QUEUE_KBYTES_MAX: &str = "2048";
+pub(super) const QUEUE_BYTES_MAX: u64 = 2 << 20;
 
 /// Of one partition, so many records come in a row while others have some too.
 const BURST: u32 = 64;

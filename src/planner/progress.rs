@@ -137,9 +137,9 @@ pub fn each(
     Ok(())
 }
 
-/// Takes in records in their order.
+/// Takes in the progress records of a planner, in their order.
 #[derive(Default)]
-struct Reader {
+pub struct Reader {
     gatherer: Gatherer,
     done: Vec<TickDone>,
     policies: BTreeMap<String, String>,
@@ -149,7 +149,8 @@ struct Reader {
 }
 
 impl Reader {
-    fn take(&mut self, progress: Progress, first: Tick) {
+    /// Takes in the next record; of snapshots, those count that were taken before the tick `first`.
+    pub fn take(&mut self, progress: Progress, first: Tick) {
         let Progress { tick, chunk } = progress;
         if let Some(tick) = tick {
             self.take_tick(tick);
@@ -182,7 +183,8 @@ impl Reader {
         self.done.push(tick);
     }
 
-    fn past(self) -> anyhow::Result<Past> {
+    /// Returns what was read, or an error if it is not of one planner.
+    pub fn past(self) -> anyhow::Result<Past> {
         let Self { gatherer, mut done, policies, mut is_cut, .. } = self;
         let snapshot = match gatherer.newest() {
             Some(chunks) => {

@@ -52,6 +52,9 @@ pub fn requirements(
         if definition.name == "table" {
             check.keeps_changes(definition);
         }
+        if definition.name == "assignment" {
+            check.keeps_generations(definition);
+        }
     }
     if definitions.iter().filter(mine).any(|it| INBOXES.contains(&it.name)) {
         check.inboxes_are_equally_many();
@@ -185,14 +188,24 @@ impl Check<'_> {
         if !self.compacts(topic) {
             return;
         }
-        let declared = |key: &str| definition.settings[key].parse().unwrap_or(FOR_EVER);
         let reason = "a channel that was away must see every change of a row, or it would leave \
                       entries at keys that the row has left";
         let key = "min.compaction.lag.ms";
-        self.at_least(topic, key, declared(key), reason);
+        self.at_least(topic, key, declared(definition, key), reason);
         let reason = "a scan that has passed a row must see that it is deleted on its way";
         let key = "delete.retention.ms";
-        self.at_least(topic, key, declared(key), reason);
+        self.at_least(topic, key, declared(definition, key), reason);
+    }
+
+    /// What is left of a generation is not a map that ever was.
+    fn keeps_generations(&mut self, definition: &Definition) {
+        let topic = definition.name;
+        if self.compacts(topic) {
+            let reason = "a reader that is behind must see each generation whole, or it would send by a \
+                          map of which a part is older than it says";
+            let key = "min.compaction.lag.ms";
+            self.at_least(topic, key, declared(definition, key), reason);
+        }
     }
 
     fn at_least(&mut self, topic: &str, key: &str, least: u64, reason: &str) {
@@ -212,6 +225,11 @@ impl Check<'_> {
     fn deletes(&mut self, topic: &str) -> bool {
         self.setting(topic, "cleanup.policy").is_some_and(|it| parts(it).any(|it| it == "delete"))
     }
+}
+
+/// Returns what the tree says a setting is to be, in milliseconds.
+fn declared(definition: &Definition, key: &str) -> u64 {
+    definition.settings[key].parse().unwrap_or(FOR_EVER)
 }
 
 /// As a number of milliseconds, what Kafka writes as -1; it is the greatest that it takes.

@@ -17,3 +17,4 @@ mod channel;
 mod router;
 mod index;
 mod worker;
+mod sim;

@@ -151,6 +151,20 @@ fn r24_deletions_are_kept_as_long_as_the_cluster_says() {
 }
 
 #[test]
+fn generations_are_kept_whole_for_readers_that_are_behind() {
+    let alter = |it: &mut Topics| it.set("assignment", "min.compaction.lag.ms", "0");
+    for process in [Process::Channel, Process::Router, Process::Worker] {
+        check(
+            process,
+            alter,
+            expect![[r#"
+            topic p-assignment: its min.compaction.lag.ms is 0, less than 86400000: a reader that is behind must see each generation whole, or it would send by a map of which a part is older than it says; remedy: kafka-configs.sh --bootstrap-server k:9092 --alter --entity-type topics --entity-name p-assignment --add-config min.compaction.lag.ms=86400000
+        "#]],
+        );
+    }
+}
+
+#[test]
 fn setting_that_is_not_told_or_no_number_is_not_relied_on() {
     let alter = |it: &mut Topics| _ = it.topic("heatmap").settings.remove("cleanup.policy");
     check(

@@ -27,6 +27,9 @@ use crate::worker::records;
 use crate::worker::report::Who;
 use crate::worker::step::Runner;
 
+/// Of each partition of the inbox, so much more than credit allows may be fetched ahead.
+const QUEUE_BYTES_MORE: u64 = 2 << 20;
+
 impl<'a> Run<'a> {
     /// Opens the store, and follows what it goes by; `None`: it is to end before that.
     pub(super) fn open(
@@ -73,7 +76,9 @@ impl<'a> Run<'a> {
         };
         let worker = Worker::new(settings, &opened.states()?)?;
         let mut runner = Runner::new(worker, opened);
-        let mut inbox = Follower::open(connection, &name)?;
+        // All that credit lets a source send: a queue that is full would wait for the fetch of the others.
+        let queue_bytes_max = shared.options.settings.inbox_credit_bytes + QUEUE_BYTES_MORE;
+        let mut inbox = Follower::open_holding(connection, &name, queue_bytes_max)?;
         let mut sources = vec![Source::Command, Source::Ack, Source::Segment, Source::Update];
         let statuses = inbox.partitions("migration_status")?;
         sources.extend(statuses.iter().map(|it| Source::Status(it.partition)));
