@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench restart`. All of it but Kafka, at 100,000 cells with 120 ticks in the window.
 
-#[expect(dead_code, reason = "another benchmark tells stages apart")]
 mod scale;
+#[expect(dead_code, reason = "another benchmark tells stages apart")]
 mod world;
 
 use std::time::Instant;

@@ -86,12 +86,17 @@ fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kafka"))
 }
 
-/// A range goes to and fro; the same bytes go through the bare pipe, in turns.
+/// One range after the other goes to a node that has nothing yet; the same bytes go through the bare pipe, in
+/// turns.
 fn transfer(bootstrap_servers: &str) {
-    let rows = or_smoke(100_000, 2000);
-    let turns_max = or_smoke(6, 1);
-    let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &[]);
-    cluster.write_rows(rows, PAYLOAD_BYTES);
+    let rows = or_smoke(100_000, 500);
+    // All ranges but the last, which is empty.
+    let split_points = r#""2", "4", "6", "8", "a", "c", "e", "g""#;
+    let ranges = split_points.split(',').count();
+    let cluster = Cluster::start(bootstrap_servers, split_points, &[]);
+    cluster.write_rows(rows * ranges as u64, PAYLOAD_BYTES);
+    // Half of them are born on either node.
+    let home = text(&cluster.ranges()[0]["node"]);
     let mut pipe = pipe(&cluster, rows);
     println!(
         "\na range of {} MB, entries of {PAYLOAD_BYTES} bytes that do not compress, in turns; seconds",
@@ -108,8 +113,10 @@ fn transfer(bootstrap_servers: &str) {
         "Kafka ÷ move"
     );
     let mut turns = Vec::new();
-    for turn in 0..=turns_max {
-        let moved = move_range(&cluster);
+    let born: Vec<_> = cluster.ranges().iter().map(|it| text(&it["node"])).collect();
+    let theirs = (0..ranges).filter(|range| born[*range] == home);
+    for (turn, range) in theirs.enumerate() {
+        let moved = move_range(&cluster, range);
         let (bare, kafka) = (pipe.whole(), pipe.kafka_alone());
         // The first warms up.
         if 0 < turn {
@@ -162,11 +169,11 @@ fn pipe(cluster: &Cluster, rows: u64) -> Pipe {
     Pipe::new(&cluster.connection.bootstrap_servers, &topic, &entries)
 }
 
-/// Moves the first range to the other node. Wall: from the beginning of copying until all is there, as
+/// Moves a range to the other node. Wall: from the beginning of copying until all is there, as
 /// statuses are stamped by the broker. CPU: of both workers, until the source has let go.
-fn move_range(cluster: &Cluster) -> Took {
+fn move_range(cluster: &Cluster, range: usize) -> Took {
     let ranges = cluster.ranges();
-    let (range, home) = (text(&ranges[0]["range"]), text(&ranges[0]["node"]));
+    let (range, home) = (text(&ranges[range]["range"]), text(&ranges[range]["node"]));
     let to = if home == "n0" { "n1" } else { "n0" };
     let cpu = || cluster.cpu("n0") + cluster.cpu("n1");
     let before = cpu();
@@ -259,7 +266,7 @@ fn memory(bootstrap_servers: &str) {
     cluster.write_rows(rows, PAYLOAD_BYTES);
     let written = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
     ["n0", "n1"].into_iter().for_each(|it| cluster.forget_peak(it));
-    let took = move_range(&cluster);
+    let took = move_range(&cluster, 0);
     let peak = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
     println!(
         "\nmemory of a worker, budget {} MiB, a range of {} MiB moved in {:.0} s: resident MiB of n0 and n1: \

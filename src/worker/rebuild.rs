@@ -99,28 +99,24 @@ impl Worker {
     pub(super) fn row_put(&mut self, outcome: Outcome) {
         let Outcome::Read { went, changed } = outcome else { return };
         for entry in &went {
-            if let Some(it) = self.rebuild_at(&entry.index_key) {
-                it.size.went(entry);
+            if let Some(it) = self.size_at(&entry.index_key) {
+                it.went(entry);
             }
         }
         for (entry, replaced) in &changed {
-            if let Some(it) = self.rebuild_at(&entry.index_key) {
-                it.size.change(entry, replaced.as_ref());
+            if let Some(it) = self.size_at(&entry.index_key) {
+                it.change(entry, replaced.as_ref());
             }
         }
     }
 
-    fn rebuild_at(&mut self, key: &Key) -> Option<&mut Rebuild> {
+    /// The size of what is scanned; its scan may have ended in the very step that has read a row.
+    fn size_at(&mut self, key: &Key) -> Option<&mut Size> {
         let start = self.remembered.at(key)?.span.start.clone();
         match self.role_mut(&start) {
-            Some(Role::Rebuild(it)) => Some(it),
-            Some(
-                Role::Active(_)
-                | Role::Applying(_)
-                | Role::Erasing(_)
-                | Role::Import(_)
-                | Role::Leaving(_),
-            )
+            Some(Role::Rebuild(it)) => Some(&mut it.size),
+            Some(Role::Applying(it)) => Some(&mut it.size),
+            Some(Role::Active(_) | Role::Erasing(_) | Role::Import(_) | Role::Leaving(_))
             | None => None,
         }
     }

@@ -78,6 +78,24 @@ fn r22_end_that_is_said_again_is_no_step() {
 }
 
 #[test]
+fn r22_row_counts_though_its_scan_ends_in_the_same_step() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.row(3, Some("d"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.deliver_map("a");
+    it.run(&node("a"), None);
+    it.mark("a", 1, 1, None);
+    it.deliver("a", &[Source::Update]);
+    it.run(&node("a"), None);
+    assert_eq!(it.roles("a"), ["[-, -) Rebuild"]);
+    it.settle();
+    let active: Vec<_> = it.nodes[&node("a")].runner.worker().active().collect();
+    assert_eq!(active.len(), 1, "{}", it.told());
+    assert_eq!(active[0].2.entries, 2);
+}
+
+#[test]
 fn r23_row_that_cannot_be_read_counts_as_deleted() {
     let mut it = World::new(&["a"]);
     it.row(2, Some("c"));
