@@ -71,7 +71,7 @@ pub enum Event {
     Tick,
 }
 
-/// What a worker is to do, in this order. What is sent is flushed before a commit, and at the end.
+/// What a worker is to do, in this order. What is sent is flushed before a commit or a sync.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Decide what the writes change, and tell it.

@@ -116,8 +116,17 @@ impl<S: Store> Runner<S> {
             self.act(now, action, world)?;
             next = if self.worker.is_stepping() { self.worker.poll_action() } else { None };
         }
-        self.flush(world)?;
         Ok(true)
+    }
+
+    /// Waits until all that steps have sent is in Kafka. A commit and a sync do that first; a step that ends
+    /// without either is not waited for, so that one page of a stream after the other is on its way.
+    pub fn flush<W: World>(&mut self, world: &mut W) -> Result<(), Halted<W::Error>> {
+        if !self.is_flushed {
+            world.flush().map_err(Halted::World)?;
+            self.is_flushed = true;
+        }
+        Ok(())
     }
 
     fn act<W: World>(
@@ -162,14 +171,6 @@ impl<S: Store> Runner<S> {
             Action::ReadMap => world.read_map(),
             Action::ScanTable { scan, partition, from } => world.scan_table(scan, partition, from),
             Action::EndTable { scan, partition } => world.end_table(scan, partition),
-        }
-        Ok(())
-    }
-
-    fn flush<W: World>(&mut self, world: &mut W) -> Result<(), Halted<W::Error>> {
-        if !self.is_flushed {
-            world.flush().map_err(Halted::World)?;
-            self.is_flushed = true;
         }
         Ok(())
     }

@@ -356,6 +356,9 @@ impl Running {
                 Err(Halted::Store(err)) => panic!("{err}"),
             }
         }
+        if self.runner.flush(&mut outbox).is_err() {
+            return Err(Crashed);
+        }
         let Outbox { maps_asked, scans, .. } = outbox;
         self.map_ends.extend((0..maps_asked).map(|_| logs.assignment.len()));
         for (scan, partition, from) in scans {

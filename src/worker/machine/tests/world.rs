@@ -335,7 +335,10 @@ impl World {
         let res = loop {
             match node.runner.step(now, &mut outbox) {
                 Ok(true) => steps += 1,
-                Ok(false) => break Ok(()),
+                Ok(false) => match node.runner.flush(&mut outbox) {
+                    Ok(()) => break Ok(()),
+                    Err(_died) => break Err(Crashed),
+                },
                 Err(Halted::World(Crashed)) => break Err(Crashed),
                 Err(Halted::Store(err)) => panic!("{err}"),
             }
