@@ -32,9 +32,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a planner that does what it is told, workers n0 and n1, a channel and a router. The index
-    /// is split at these keys.
-    pub fn start(bootstrap_servers: &str, split_points: &str, worker: &[&str]) -> Self {
+    /// Starts a planner that does what it is told, these workers, a channel and a router. The index is split
+    /// at these keys, and shared out among these workers.
+    pub fn start(
+        bootstrap_servers: &str,
+        split_points: &str,
+        nodes: &[&str],
+        worker: &[&str],
+    ) -> Self {
         let prefix = format!("bench-{}-", std::process::id());
         let connection = Connection {
             bootstrap_servers: bootstrap_servers.to_owned(),
@@ -44,6 +49,7 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a folder for a benchmark");
         let mut res = Self { connection, folder, processes: BTreeMap::new() };
         let Connection { bootstrap_servers, prefix, .. } = &res.connection;
+        let birth_nodes = nodes.len();
         let configuration = format!(
             r#"
             [kafka]
@@ -53,7 +59,7 @@ impl Cluster {
             mode = "observe"
             tick = "200ms"
             grace = "100ms"
-            birth_nodes = 2
+            birth_nodes = {birth_nodes}
             split_points = [{split_points}]
             [channel]
             watermark_every = "500ms"
@@ -66,13 +72,26 @@ impl Cluster {
         std::fs::write(res.folder.path().join("isotherm.toml"), configuration).expect("room");
         res.command(&["topics", "apply", "--replication-factor", "1"]);
         res.spawn("planner", &["planner"]);
-        for node in ["n0", "n1"] {
-            let args = [&["worker", "--dir", "data", "--node-id", node], worker].concat();
-            res.spawn(node, &args);
-        }
+        nodes.iter().for_each(|it| res.join(it, worker));
         res.spawn("channel", &["channel"]);
         res.spawn("router", &["router"]);
         res
+    }
+
+    /// Starts a worker.
+    pub fn join(&mut self, node: &str, more: &[&str]) {
+        let args = [&["worker", "--dir", "data", "--node-id", node], more].concat();
+        self.spawn(node, &args);
+    }
+
+    /// Waits until a node has reported, and a worker's compaction, which goes on behind what is asked, is over.
+    pub fn rest(&self, node: &str) {
+        self.wait("a report", || self.command(&["node", "list"]).contains(node).then_some(()));
+        self.wait("rest", || {
+            let before = self.cpu(node);
+            thread::park_timeout(Duration::from_secs(2));
+            (self.cpu(node) - before < 0.5).then_some(())
+        });
     }
 
     fn spawn(&mut self, name: &str, args: &[&str]) {

@@ -86,17 +86,17 @@ fn script() -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kafka"))
 }
 
-/// One range after the other goes to a node that has nothing yet; the same bytes go through the bare pipe, in
-/// turns.
+/// One range after the other goes to a node that had nothing of it yet; the same bytes go through the bare
+/// pipe, in turns.
 fn transfer(bootstrap_servers: &str) {
     let rows = or_smoke(100_000, 500);
     // All ranges but the last, which is empty.
     let split_points = r#""2", "4", "6", "8", "a", "c", "e", "g""#;
     let ranges = split_points.split(',').count();
-    let cluster = Cluster::start(bootstrap_servers, split_points, &[]);
+    let mut cluster = Cluster::start(bootstrap_servers, split_points, &["n0"], &[]);
     cluster.write_rows(rows * ranges as u64, PAYLOAD_BYTES);
-    // Half of them are born on either node.
-    let home = text(&cluster.ranges()[0]["node"]);
+    cluster.join("n1", &[]);
+    ["n0", "n1"].into_iter().for_each(|it| cluster.rest(it));
     let mut pipe = pipe(&cluster, rows);
     println!(
         "\na range of {} MB, entries of {PAYLOAD_BYTES} bytes that do not compress, in turns; seconds",
@@ -113,13 +113,12 @@ fn transfer(bootstrap_servers: &str) {
         "Kafka ÷ move"
     );
     let mut turns = Vec::new();
-    let born: Vec<_> = cluster.ranges().iter().map(|it| text(&it["node"])).collect();
-    let theirs = (0..ranges).filter(|range| born[*range] == home);
-    for (turn, range) in theirs.enumerate() {
+    for range in 0..ranges {
         let moved = move_range(&cluster, range);
+        cluster.rest("n0");
         let (bare, kafka) = (pipe.whole(), pipe.kafka_alone());
         // The first warms up.
-        if 0 < turn {
+        if 0 < range {
             tell(moved, bare, kafka);
             turns.push((moved, bare, kafka));
         }
@@ -208,7 +207,7 @@ fn reads(bootstrap_servers: &str) {
     let rows = or_smoke(200_000, 2000);
     let during = or_smoke(Duration::from_secs(10), Duration::from_secs(1));
     // Half of the keys stay; the other half moves, some 20 MB.
-    let cluster = Cluster::start(bootstrap_servers, r#""8""#, &[]);
+    let cluster = Cluster::start(bootstrap_servers, r#""8""#, &["n0", "n1"], &[]);
     cluster.write_rows(rows, 200);
     let ranges = cluster.ranges();
     let epoch = |at: usize| ranges[at]["epoch"].as_u64().expect("it has one");
@@ -261,7 +260,8 @@ fn memory(bootstrap_servers: &str) {
     let budget_bytes: u64 = 64 << 20;
     let rows = or_smoke(10 * budget_bytes, budget_bytes / 8) / PAYLOAD_BYTES as u64;
     let budget = budget_bytes.to_string();
-    let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &["--memory", &budget]);
+    let cluster =
+        Cluster::start(bootstrap_servers, ONE_RANGE, &["n0", "n1"], &["--memory", &budget]);
     let idle = ["n0", "n1"].map(|it| cluster.resident_bytes(it) >> 20);
     cluster.write_rows(rows, PAYLOAD_BYTES);
     let written = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);

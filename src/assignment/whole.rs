@@ -65,12 +65,14 @@ impl WholeMap {
     /// What was read is whole.
     fn end(&mut self, refused: &mut Vec<Refused>, changed: &mut Vec<KeySpan>) {
         for row in std::mem::take(&mut self.next) {
-            if let Some(span) = row.assignment.as_ref().map(span_of) {
-                changed.extend(self.map.overlapping(&span).map(span_of));
-                changed.push(span);
-            }
             self.generation = self.generation.max(of(&row).unwrap_or_default());
-            refused.extend(self.map.apply(&row).err());
+            let span = row.assignment.as_ref().map(span_of);
+            let replaced = span.iter().flat_map(|it| self.map.overlapping(it));
+            let replaced: Vec<_> = replaced.map(span_of).collect();
+            match self.map.apply(&row) {
+                Ok(_) => changed.extend(replaced.into_iter().chain(span)),
+                Err(err) => refused.push(err),
+            }
         }
     }
 }
@@ -134,6 +136,20 @@ mod tests {
     fn generation_whose_last_record_is_gone_is_whole_at_the_next() {
         let rows = [("", "m", "a", 1, false), ("m", "", "b", 4, false), ("", "m", "c", 5, true)];
         check(&rows, &["0 ", "1 a", "5 c b"]);
+    }
+
+    #[test]
+    fn change_is_told_with_what_it_replaces_and_not_of_a_row_that_is_refused() {
+        let mut whole = WholeMap::default();
+        let key = |text: &str| Key(text.into());
+        let span = |start, end| KeySpan { start: key(start), end: key(end) };
+        assert_eq!(whole.read(row(("", "m", "a", 1, false))).changed, []);
+        let born = whole.read(row(("m", "", "b", 1, true))).changed;
+        assert_eq!(born, [span("", "m"), span("m", "")]);
+        let moved = whole.read(row(("d", "g", "b", 2, true))).changed;
+        assert_eq!(moved, [span("", "m"), span("d", "g")]);
+        let taken = whole.read(row(("m", "b", "a", 3, true)));
+        assert_eq!((taken.refused.len(), taken.changed), (1, vec![]));
     }
 
     #[test]

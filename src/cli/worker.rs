@@ -96,9 +96,10 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
 /// Of a stream and of an inbox: the embedded broker keeps 5 MiB of a partition.
 const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
 
-/// Of its memory, the store has one part in so many, and what sources may send ahead one. The rest is for
-/// what is fetched and decoded of that, for answers, and for the process itself.
-const STORE_PART: u64 = 2;
+/// Of its memory, the store has one part in so many, of which it takes up to twice as much while it merges,
+/// and what sources may send ahead has one. The rest is for what is fetched and decoded of that, for
+/// answers, and for the process itself.
+const STORE_PART: u64 = 4;
 const CREDIT_PART: u64 = 8;
 
 /// Returns how many bytes may be sent ahead, of one stream and of all of them.

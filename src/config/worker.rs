@@ -23,8 +23,8 @@ pub struct Worker {
     /// the store was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbox: Option<u32>,
-    /// What the worker may take: half is for the store's cache and write buffers, an eighth for what is sent
-    /// ahead to it.
+    /// What the worker may take: a quarter is for the store's cache and write buffers, an eighth for what is
+    /// sent ahead to it.
     pub memory_bytes: u64,
     /// So much of the disk stays free.
     pub disk_reserve_bytes: u64,
@@ -69,7 +69,7 @@ impl Default for Worker {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7074)),
             endpoint: None,
             inbox: None,
-            memory_bytes: 256 << 20,
+            memory_bytes: 512 << 20,
             disk_reserve_bytes: 256 << 20,
             report_every: Duration::from_secs(1),
             capacity_us_per_s: None,
@@ -114,9 +114,9 @@ impl Worker {
             let reason = "it is the name of a folder, too";
             res.push(("worker.node_id", reason.into(), "give it another"));
         }
-        if self.memory_bytes < 32 << 20 {
-            let reason = "a worker needs 32 MiB, of which its store has half";
-            res.push(("worker.memory_bytes", reason.into(), "set it to 268435456"));
+        if self.memory_bytes < 64 << 20 {
+            let reason = "a worker needs 64 MiB, of which its store has a quarter";
+            res.push(("worker.memory_bytes", reason.into(), "set it to 536870912"));
         }
         if self.report_every < Duration::from_millis(50) {
             let reason = "each report is a record, so 50ms is the least";

@@ -136,9 +136,9 @@ fn long(key: &str, when: &str) -> String {
     format!("{key} {when} {}", "x".repeat(10_000))
 }
 
-const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 33554432\ndisk_reserve_bytes = 8388608";
+const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 8388608";
 
-const NO_RESERVE: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 33554432\ndisk_reserve_bytes = 0";
+const NO_RESERVE: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 0";
 
 /// A small disk of its own under the stores.
 struct Disk(std::path::PathBuf);
