@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use isotherm::kafka::writer::Writer;
 use isotherm::kafka::{Output, Record};
+use isotherm::table::rows::KEY_BYTES_MAX;
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::node_capacity::{NodeCapacity, NodeState};
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
@@ -76,7 +77,7 @@ fn bad() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         (log, b"no record".to_vec()),
         (log, foreign.clone()),
-        (log, queries(vec![query(vec![9; 5000], 0)])),
+        (log, queries(vec![query(vec![9; KEY_BYTES_MAX + 1], 0)])),
         (log, queries(late)),
         (capacity, encode(&report("bad", f64::NAN))),
         (capacity, encode(&report("bad", -1.0))),
