@@ -34,6 +34,9 @@ pub use super::queues::Waker;
 /// The client's own events are served this often, though no record comes, or none fails to.
 const SERVE_EVERY: Duration = Duration::from_millis(100);
 
+/// More than this, the client does not take.
+const QUEUE_KBYTES_MOST: u64 = 2_097_151;
+
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
@@ -69,7 +72,10 @@ impl Follower {
         asker.wait()?;
         let mut client = connection.reader(name)?;
         // For each partition, since each has a queue of its own.
-        client.set("queued.max.messages.kbytes", (queue_bytes_max >> 10).to_string());
+        client.set(
+            "queued.max.messages.kbytes",
+            (queue_bytes_max >> 10).min(QUEUE_KBYTES_MOST).to_string(),
+        );
         let consumer = create(&client, Report::new(&connection.bootstrap_servers), "reading")?;
         let queues = Queues::new(Arc::new(consumer), connection);
         let now = Instant::now();

@@ -48,7 +48,7 @@ pub use crate::tick::tick_box::TopicPartition;
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 
 /// Nobody may set these: promises rest on them.
-const FIXED: [&str; 9] = [
+const FIXED: [&str; 10] = [
     "bootstrap.servers",
     "transactional.id",
     "enable.idempotence",
@@ -58,6 +58,7 @@ const FIXED: [&str; 9] = [
     "isolation.level",
     "auto.offset.reset",
     "enable.partition.eof",
+    "delivery.report.only.error",
 ];
 
 /// How to reach a cluster, and what a person wants of the client.

@@ -72,8 +72,10 @@ pub fn scan(
 ) -> anyhow::Result<()> {
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
-    let ids = asker.partitions(topic)?;
-    let (starts, ends) = (asker.starts(&ids, start)?, asker.ends(&ids)?);
+    // A broker that has just started does not know all at once.
+    let ids = asker.wait_for(|it| it.partitions(topic))?;
+    let starts = asker.wait_for(|it| it.starts(&ids, start))?;
+    let ends = asker.wait_for(|it| it.ends(&ids))?;
     read_from(&consumer(connection)?, connection, starts, Some(ends), each)
 }
 
@@ -86,7 +88,8 @@ pub fn follow(
 ) -> anyhow::Result<()> {
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
-    let starts = asker.starts(&asker.partitions(topic)?, start)?;
+    let ids = asker.wait_for(|it| it.partitions(topic))?;
+    let starts = asker.wait_for(|it| it.starts(&ids, start))?;
     read_from(&consumer(connection)?, connection, starts, None, each)
 }
 
@@ -99,7 +102,8 @@ pub fn offsets_at(
 ) -> anyhow::Result<BTreeMap<TopicPartition, Offset>> {
     let asker = Asker::new(connection, "tail")?;
     asker.reach()?;
-    asker.at_time(&asker.partitions(topic)?, time)
+    let ids = asker.wait_for(|it| it.partitions(topic))?;
+    asker.wait_for(|it| it.at_time(&ids, time))
 }
 
 fn consumer(connection: &Connection) -> anyhow::Result<BaseConsumer<Report>> {

@@ -339,11 +339,12 @@ impl Run<'_> {
         let state = if self.no_room.is_some() { NodeState::ReadOnly } else { NodeState::Up };
         let record = report(&self.who, &gauged, state, self.runner.worker().remembered());
         let key = self.who.node.0.clone().into_bytes();
+        let begun = self.shared.clock.now();
         self.world.writer.send(&Output::new(NodeCapacity::TOPIC, key, encode(&record)))?;
         if since.is_none() {
             // Who has begun at the same time has not been seen before.
             self.world.writer.flush()?;
-            start::check_alone(self.shared, &self.who)?;
+            start::check_alone(self.shared, &self.who, begun)?;
         }
         Ok(())
     }

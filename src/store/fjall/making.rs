@@ -24,12 +24,12 @@ impl Making {
     pub(super) fn begin(dir: &Path) -> Result<Option<Self>, StoreError> {
         let marker = dir.join(MARKER);
         let has_store = dir.join(VERSION).try_exists().map_err(|err| super::io(&err))?;
-        let opened =
-            OpenOptions::new().write(true).create(!has_store).truncate(false).open(&marker);
-        let lock = match opened {
-            Ok(it) => it,
-            Err(err) if has_store && err.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(err) => return Err(super::io(&err)),
+        let open = |is_new| OpenOptions::new().write(true).create_new(is_new).open(&marker);
+        let (lock, is_new) = match open(false) {
+            Ok(it) => (it, false),
+            Err(err) if err.kind() != ErrorKind::NotFound => return Err(super::io(&err)),
+            Err(_) if has_store => return Ok(None),
+            Err(_) => (open(true).map_err(|err| super::io(&err))?, true),
         };
         match lock.try_lock() {
             Ok(()) => (),
@@ -42,14 +42,27 @@ impl Making {
         if !marker.try_exists().map_err(|err| super::io(&err))? {
             return Ok(None);
         }
+        let version = dir.join(VERSION);
+        if is_new && version.try_exists().map_err(|err| super::io(&err))? {
+            // Another has made all of it since it was looked for.
+            std::fs::remove_file(&marker).map_err(|err| super::io(&err))?;
+            return Ok(None);
+        }
+        sync(dir)?;
         clear(dir).map_err(|err| super::io(&err))?;
         Ok(Some(Self { marker, _lock: lock }))
     }
 
     /// The store is whole.
     pub(super) fn end(self) -> Result<(), StoreError> {
-        std::fs::remove_file(&self.marker).map_err(|err| super::io(&err))
+        std::fs::remove_file(&self.marker).map_err(|err| super::io(&err))?;
+        // Or it might be there again after a power cut, and with it the end of what was stored since.
+        sync(self.marker.parent().expect("it is in a folder"))
     }
+}
+
+fn sync(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|it| it.sync_all()).map_err(|err| super::io(&err))
 }
 
 /// Removes what the tree had made, and nothing else.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{anyhow, bail, ensure};
 use schemas::node_capacity::NodeCapacity;
 use schemas::wire::{Record as _, decode};
-use schemas::{Inbox, NodeId};
+use schemas::{Inbox, Millis, NodeId};
 use tracing::info;
 
 use super::serve::{Holding, Shared};
@@ -66,7 +66,8 @@ impl<'a> Run<'a> {
             inbox: identity.inbox,
             endpoint: shared.options.endpoint.clone().unwrap_or_else(|| address.to_string()),
         };
-        check_alone(shared, &who)?;
+        // To look takes its time, and what is reported meanwhile is not looked at.
+        check_alone(shared, &who, shared.clock.now())?;
         let settings = events::Settings {
             node: node.clone(),
             inbox: who.inbox,
@@ -173,10 +174,9 @@ fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyh
 
 /// Fails if another store has reported under this name a moment ago, and before this one. Of two that
 /// begin at the same time, the one whose first report is the later ends.
-pub(super) fn check_alone(shared: &Shared, who: &Who) -> anyhow::Result<()> {
+/// `begun` is from before its own first report, or now.
+pub(super) fn check_alone(shared: &Shared, who: &Who, begun: Millis) -> anyhow::Result<()> {
     let Options { connection, report_every, .. } = &shared.options;
-    // To look takes its time, and what is reported meanwhile is not looked at.
-    let begun = shared.clock.now();
     let since = begun.0.saturating_sub(3 * report_every.as_millis() as u64);
     let (mut other, mut has_reported) = (None, false);
     scan(connection, NodeCapacity::TOPIC, Start::Beginning, |record| {
