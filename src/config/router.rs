@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::web::under_way::WRITTEN_WITHIN;
+
 /// `[router]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -71,9 +73,14 @@ impl Router {
             let reason = "every read would be late";
             res.push(("router.deadline", reason.into(), "set it to `30s`"));
         }
-        if self.stop_within <= self.deadline {
-            let reason = "reads that are under way may take until router.deadline";
-            res.push(("router.stop_within", reason.into(), "set it to twice router.deadline"));
+        if self.stop_within < self.deadline + WRITTEN_WITHIN {
+            let reason =
+                "reads that are under way may take until router.deadline, and 2s more to write";
+            res.push((
+                "router.stop_within",
+                reason.into(),
+                "set it to router.deadline and 2s more, or longer",
+            ));
         }
         res
     }

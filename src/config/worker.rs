@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::web::under_way::WRITTEN_WITHIN;
+
 /// `[worker]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -131,9 +133,14 @@ impl Worker {
             let reason = "a node without capacity serves nothing";
             res.push(("worker.capacity_us_per_s", reason.into(), "set it to 1000000"));
         }
-        if self.stop_within <= self.deadline {
-            let reason = "reads that are under way may take until worker.deadline";
-            res.push(("worker.stop_within", reason.into(), "set it to twice worker.deadline"));
+        if self.stop_within < self.deadline + WRITTEN_WITHIN {
+            let reason =
+                "reads that are under way may take until worker.deadline, and 2s more to write";
+            res.push((
+                "worker.stop_within",
+                reason.into(),
+                "set it to worker.deadline and 2s more, or longer",
+            ));
         }
         res
     }

@@ -13,7 +13,8 @@
 //! * **Bounded.** A call that may be repeated is, a few times; no other loop is put around the
 //!   client.
 
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use fail::fail_point;
@@ -24,6 +25,9 @@ use thiserror::Error;
 use super::ask::Asker;
 use super::report::Report;
 use super::{Connection, Output, REQUEST_MAX, create, to_send};
+
+/// So often a wait for room in the client's queue looks up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often a call is made that Kafka says may be made again.
 const CALLS_MAX: u32 = 5;
@@ -52,6 +56,8 @@ pub struct Sink {
     /// Has a thread that serves delivery reports, for which an abort waits without serving them.
     producer: ThreadedProducer<Report>,
     connection: Connection,
+    /// Records that the client has taken.
+    sent: AtomicU64,
 }
 
 impl Sink {
@@ -71,7 +77,7 @@ impl Sink {
         again(|| producer.init_transactions(REQUEST_MAX)).with_context(|| {
             format!("take over as planner {planner_id}: {}", producer.context().reason())
         })?;
-        Ok(Self { producer, connection: connection.clone() })
+        Ok(Self { producer, connection: connection.clone(), sent: AtomicU64::new(0) })
     }
 
     /// Makes the outputs visible, together; who reads only the last of them, reads of all.
@@ -121,19 +127,22 @@ impl Sink {
         while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
             refused
         {
-            self.producer.poll(Duration::from_millis(100));
+            let report = self.producer.context();
+            report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
             refused = self.producer.send(record).err();
         }
-        refused.map_or(Ok(()), |(err, _)| Err(err))
+        if let Some((err, _)) = refused {
+            return Err(err);
+        }
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Waits until Kafka has the records. The commit does so too, but looks only every 100 ms, where
     /// a whole transaction takes 10. What is not delivered in time, the commit tells.
     fn deliver(&self) {
-        let deadline = Instant::now() + REQUEST_MAX;
-        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(Duration::from_millis(1));
-        }
+        let report = self.producer.context();
+        report.wait_for_ends(self.sent.load(Ordering::Relaxed), REQUEST_MAX);
     }
 
     fn abort(&self, cause: KafkaError) -> CommitError {

@@ -152,15 +152,15 @@ impl Image {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Outcome {
-        let tables = match aside {
-            Aside::Stays => vec![&mut self.entries],
-            Aside::Goes => vec![&mut self.entries, &mut self.aside],
+        let entries = first(keys(&self.entries, span, after), max);
+        let is_within = |it: &EntryKey| entries.1.as_ref().is_none_or(|end| it <= end);
+        let aside = match aside {
+            Aside::Stays => (Vec::new(), None),
+            Aside::Goes => first(keys(&self.aside, span, after).filter(is_within), max),
         };
-        let found = tables.iter().map(|it| first(keys(it, span, after), max));
-        let (found, ends): (Vec<_>, Vec<_>) = found.unzip();
         // Up to where both were looked at.
-        let end = ends.into_iter().flatten().min();
-        for (table, keys) in tables.into_iter().zip(found) {
+        let end = [entries.1, aside.1].into_iter().flatten().min();
+        for (table, keys) in [(&mut self.entries, entries.0), (&mut self.aside, aside.0)] {
             for key in keys.iter().filter(|it| end.as_ref().is_none_or(|end| *it <= end)) {
                 table.remove(key);
             }

@@ -27,6 +27,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use schemas::Millis;
 use schemas::node_capacity::{NodeCapacity, NodeState};
 use schemas::wire::{Record as _, encode};
 use tracing::{error, info, warn};
@@ -82,6 +83,8 @@ struct Run<'a> {
     ends_asked: Instant,
     gauge: Gauge,
     reported: Option<Instant>,
+    /// Who else has this name is still to be looked for, as of before the first report.
+    alone_since: Option<Millis>,
     told: Instant,
     /// Of service, when it was last reported.
     done_us: u64,
@@ -344,7 +347,18 @@ impl Run<'_> {
         if since.is_none() {
             // Who has begun at the same time has not been seen before.
             self.world.writer.flush()?;
-            start::check_alone(self.shared, &self.who, begun)?;
+            self.alone_since = Some(begun);
+        }
+        self.look_for_twin()
+    }
+
+    /// Kafka may be away just now: then it is looked again after the next report.
+    fn look_for_twin(&mut self) -> anyhow::Result<()> {
+        let Some(begun) = self.alone_since else { return Ok(()) };
+        match start::find_twin(self.shared, &self.who, begun) {
+            Ok(Some(twin)) => return Err(twin.into()),
+            Ok(None) => self.alone_since = None,
+            Err(err) => warn!("another worker of this name is looked for again later: {err:#}"),
         }
         Ok(())
     }

@@ -151,11 +151,16 @@ impl Staged {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Result<Outcome, StoreError> {
-        let bounds = || key::bounds(span, after);
-        let entries = first(merged(&tables.entries, &self.entries, bounds()), max)?;
+        let (start, end) = key::bounds(span, after);
+        let bounds = (start.clone(), end.clone());
+        let entries = first(merged(&tables.entries, &self.entries, bounds), max)?;
         let aside = match aside {
             Aside::Stays => (Vec::new(), None),
-            Aside::Goes => first(merged(&tables.aside, &self.aside, bounds()), max)?,
+            Aside::Goes => {
+                // No further: what went from aside long ago is passed once, and not by every batch.
+                let end = entries.1.as_ref().map_or(end, |it| Bound::Included(it.to_vec()));
+                first(merged(&tables.aside, &self.aside, (start, end)), max)?
+            }
         };
         // Up to where both were looked at.
         let end = [entries.1, aside.1].into_iter().flatten().min();

@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{bail, ensure};
 use schemas::node_capacity::NodeCapacity;
 use schemas::wire::{Record as _, decode};
 use schemas::{Inbox, Millis, NodeId};
+use thiserror::Error;
 use tracing::info;
 
 use super::serve::{Holding, Shared};
@@ -67,7 +68,9 @@ impl<'a> Run<'a> {
             endpoint: shared.options.endpoint.clone().unwrap_or_else(|| address.to_string()),
         };
         // To look takes its time, and what is reported meanwhile is not looked at.
-        check_alone(shared, &who, shared.clock.now())?;
+        if let Some(twin) = find_twin(shared, &who, shared.clock.now())? {
+            return Err(twin.into());
+        }
         let settings = events::Settings {
             node: node.clone(),
             inbox: who.inbox,
@@ -131,6 +134,7 @@ impl<'a> Run<'a> {
             ends_asked: now - ENDS_EVERY,
             gauge: Gauge::new(store.dir.clone(), shared.options.io_bytes_per_s),
             reported: None,
+            alone_since: None,
             told: now - TOLD_EVERY,
             done_us: 0,
             busy_until: now,
@@ -172,10 +176,22 @@ fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyh
     Ok(())
 }
 
-/// Fails if another store has reported under this name a moment ago, and before this one. Of two that
-/// begin at the same time, the one whose first report is the later ends.
+/// Another worker has this node's name.
+#[derive(Debug, Error)]
+#[error(
+    "another worker is node {node} already: it serves at {endpoint}, and has reported {ago_ms} ms ago; give \
+     this one another --node-id, or end that one and wait for three intervals of reports"
+)]
+pub(super) struct Twin {
+    node: NodeId,
+    endpoint: String,
+    ago_ms: u64,
+}
+
+/// Returns the other store that has reported under this name a moment ago, and before this one, if any. Of
+/// two that begin at the same time, the one whose first report is the later ends.
 /// `begun` is from before its own first report, or now.
-pub(super) fn check_alone(shared: &Shared, who: &Who, begun: Millis) -> anyhow::Result<()> {
+pub(super) fn find_twin(shared: &Shared, who: &Who, begun: Millis) -> anyhow::Result<Option<Twin>> {
     let Options { connection, report_every, .. } = &shared.options;
     let since = begun.0.saturating_sub(3 * report_every.as_millis() as u64);
     let (mut other, mut has_reported) = (None, false);
@@ -190,12 +206,9 @@ pub(super) fn check_alone(shared: &Shared, who: &Who, begun: Millis) -> anyhow::
         }
         ControlFlow::Continue(())
     })?;
-    let Some((stamp, report)) = other else { return Ok(()) };
-    Err(anyhow!(
-        "another worker is node {} already: it serves at {}, and has reported {} ms ago; give this one \
-         another --node-id, or end that one and wait for three intervals of reports",
-        who.node,
-        report.endpoint.as_deref().unwrap_or("an endpoint that it does not tell"),
-        begun.0.saturating_sub(stamp.0)
-    ))
+    Ok(other.map(|(stamp, report)| Twin {
+        node: who.node.clone(),
+        endpoint: report.endpoint.unwrap_or_else(|| "an endpoint that it does not tell".to_owned()),
+        ago_ms: begun.0.saturating_sub(stamp.0),
+    }))
 }
