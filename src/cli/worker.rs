@@ -102,6 +102,9 @@ const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
 const STORE_PART: u64 = 4;
 const CREDIT_PART: u64 = 8;
 
+/// And one step takes in one part in so many: it is decoded, staged and in a write buffer at once.
+const STEP_PART: u64 = 32;
+
 /// Returns how many bytes may be sent ahead, of one stream and of all of them.
 fn credit(worker: &crate::config::worker::Worker, is_embedded: bool) -> [u64; 2] {
     let of_memory = (worker.memory_bytes / CREDIT_PART).max(EMBEDDED_CREDIT_BYTES[0]);
@@ -128,6 +131,7 @@ fn options(config: &Config) -> Result<Options, Box<Fault>> {
             inbox: Inbox(0),
             partitions: 0,
             records_max: worker.step_records_max,
+            step_bytes_max: (worker.memory_bytes / STEP_PART) as usize,
             cursor_max: 1_000,
             stream_credit_bytes: stream_credit,
             inbox_credit_bytes: inbox_credit,

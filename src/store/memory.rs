@@ -16,8 +16,8 @@ use schemas::range_segment::{Entry, Floor};
 use schemas::{Key, KeySpan};
 
 use super::{
-    Aside, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, States, Store, StoreError, Write,
-    is_below,
+    Aside, Batch, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, States, Store, StoreError,
+    Write, is_below,
 };
 
 /// A store whose disk is a list of images.
@@ -132,7 +132,7 @@ impl Image {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Outcome {
-        let (keys, after) = first(keys(&self.aside, span, after), max);
+        let (keys, after) = first(keys_and_payloads(&self.aside, span, after), max);
         let mut changed = Vec::new();
         for key in keys {
             let entry = self.aside.remove(&key).expect("it was found there");
@@ -152,11 +152,12 @@ impl Image {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Outcome {
-        let entries = first(keys(&self.entries, span, after), max);
+        let bare = |it: EntryKey| (it, 0);
+        let entries = first(keys(&self.entries, span, after).map(bare), max);
         let is_within = |it: &EntryKey| entries.1.as_ref().is_none_or(|end| it <= end);
         let aside = match aside {
             Aside::Stays => (Vec::new(), None),
-            Aside::Goes => first(keys(&self.aside, span, after).filter(is_within), max),
+            Aside::Goes => first(keys(&self.aside, span, after).filter(is_within).map(bare), max),
         };
         // Up to where both were looked at.
         let end = [entries.1, aside.1].into_iter().flatten().min();
@@ -175,7 +176,7 @@ impl Image {
         after: Option<&EntryKey>,
         max: usize,
     ) -> Outcome {
-        let (looked, after) = first(keys(&self.entries, span, after), max);
+        let (looked, after) = first(keys_and_payloads(&self.entries, span, after), max);
         let mut went = Vec::new();
         for key in looked {
             let goes = |it: &mut Entry| it.payload.is_none() && is_below(below, it);
@@ -193,7 +194,7 @@ impl Image {
             None => Bound::Included((scan, Key::default())),
         };
         let rows = self.rows.range((start, Bound::Unbounded)).map(|it| it.0.clone());
-        let (rows, after) = first(rows.take_while(|it| it.0 == scan), max);
+        let (rows, after) = first(rows.take_while(|it| it.0 == scan).map(|it| (it, 0)), max);
         for row in &rows {
             self.rows.remove(row);
         }
@@ -248,13 +249,27 @@ fn keys<'a>(
     within(table, span, after).map(EntryKey::of)
 }
 
-/// Returns so many of them, and the last one, if there are more behind it.
-fn first<T: Clone>(mut all: impl Iterator<Item = T>, max: usize) -> (Vec<T>, Option<T>) {
-    assert!(max > 0, "a cursor moves");
-    let found: Vec<_> = all.by_ref().take(max).collect();
-    let is_more = all.next().is_some();
-    let last = found.last().filter(|_| is_more).cloned();
-    (found, last)
+fn keys_and_payloads<'a>(
+    table: &'a BTreeMap<EntryKey, Entry>,
+    span: &'a KeySpan,
+    after: Option<&EntryKey>,
+) -> impl Iterator<Item = (EntryKey, usize)> + use<'a> {
+    let payload_bytes = |it: &Entry| it.payload.as_ref().map_or(0, Vec::len);
+    within(table, span, after).map(move |it| (EntryKey::of(it), payload_bytes(it)))
+}
+
+/// Returns so many of them, or fewer if their payloads are large, and the last one, if there are more behind
+/// it.
+fn first<T: Clone>(all: impl Iterator<Item = (T, usize)>, max: usize) -> (Vec<T>, Option<T>) {
+    let (mut found, mut batch) = (Vec::new(), Batch::new(max));
+    for (it, payload_bytes) in all {
+        if !batch.takes(payload_bytes) {
+            let last = found.last().cloned();
+            return (found, last);
+        }
+        found.push(it);
+    }
+    (found, None)
 }
 
 impl Snapshot for MemorySnapshot {

@@ -79,6 +79,33 @@ pub enum Write {
     EndScan { scan: Scan, after: Option<Key>, max: usize },
 }
 
+/// How many bytes of payloads a batch of a cursor holds, of more than one entry.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// What goes on by a cursor takes so much at a time.
+struct Batch {
+    left: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn new(max: usize) -> Self {
+        assert!(max > 0, "a cursor moves");
+        Self { left: max, bytes: 0 }
+    }
+
+    /// Tells whether one more is in it.
+    fn takes(&mut self, payload_bytes: usize) -> bool {
+        let is_first = self.bytes == 0;
+        let bytes = self.bytes + payload_bytes;
+        if self.left == 0 || !is_first && BATCH_BYTES_MAX < bytes {
+            return false;
+        }
+        (self.left, self.bytes) = (self.left - 1, bytes);
+        true
+    }
+}
+
 /// What a write does, once the step is committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -291,3 +291,33 @@ fn disk_without_room_takes_no_write_and_answers_reads() {
     assert_eq!(all(&store), [entry("a", "1", 1, Some("x"))]);
     assert_eq!(store.states().unwrap(), States::new());
 }
+
+#[test]
+fn batch_of_a_cursor_is_smaller_where_payloads_are_large() {
+    let mut twins = Twins::new();
+    let large = |row: u8| Entry {
+        index_key: Key(vec![row]),
+        primary_key: Key(vec![row]),
+        partition: 0,
+        offset: row.into(),
+        payload: Some(vec![row; BATCH_BYTES_MAX / 2 - 1]),
+    };
+    twins.step((0..5).map(|row| Write::Aside(large(row))).collect(), vec![]);
+    let put = |after| Write::PutAside { span: KeySpan::all(), below: vec![], after, max: 10 };
+    let mut changed = Vec::new();
+    let mut after = None;
+    loop {
+        let outcome = twins.memory.stage(vec![put(after.clone())]).unwrap().remove(0);
+        twins.step(vec![put(after)], vec![]);
+        let Outcome::Drained { changed: some, after: next } = outcome else {
+            panic!("{outcome:?}")
+        };
+        changed.push(some.len());
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(changed, [2, 2, 1]);
+    twins.assert_equal(&KeySpan::all(), Limit { entries: 100, bytes: usize::MAX });
+}

@@ -11,9 +11,12 @@ use super::{EntryKey, StoreError, key};
 const TOMBSTONE: u8 = 0;
 const LIVE: u8 = 1;
 
+/// Of what is before the payload.
+const HEAD_BYTES: usize = 13;
+
 pub(super) fn encode(entry: &Entry, into: &mut Vec<u8>) {
     let payload = entry.payload.as_deref();
-    into.reserve(13 + payload.map_or(0, <[u8]>::len));
+    into.reserve(HEAD_BYTES + payload.map_or(0, <[u8]>::len));
     into.push(if payload.is_some() { LIVE } else { TOMBSTONE });
     into.extend(entry.partition.to_le_bytes());
     into.extend(entry.offset.to_le_bytes());
@@ -48,6 +51,11 @@ pub(super) fn decode_under(
     };
     let (partition, offset) = (u32::from_le_bytes(*partition), u64::from_le_bytes(*offset));
     Some(Entry { index_key, primary_key, partition, offset, payload })
+}
+
+/// Returns how long the payload is.
+pub(super) fn payload_bytes(value: &[u8]) -> usize {
+    value.len().saturating_sub(HEAD_BYTES)
 }
 
 /// Returns the offset alone, which is all that is asked of most values.

@@ -146,6 +146,8 @@ pub struct Settings {
     pub partitions: u32,
     /// Of one step.
     pub records_max: usize,
+    /// Of what records of one step carry, about, and of what waits of a partition; one record at least.
+    pub step_bytes_max: usize,
     /// Of one batch of what goes on by a cursor.
     pub cursor_max: usize,
     /// What a source may send beyond what is acknowledged, of one stream.

@@ -40,6 +40,7 @@ use schemas::range_segment::Entry;
 use schemas::{Epoch, Generation, Key, KeySpan, MigrationId, Millis};
 
 use super::events::{Action, Event, Ignored, Output, Record, Settings, Source};
+use super::queue::Queue;
 use super::queues::Queued;
 use super::rebuild::Scanned;
 use super::serving::View;
@@ -63,8 +64,8 @@ pub struct Worker {
     pub(super) map_asked: u64,
     pub(super) map_reached: u64,
     start: Start,
-    pub(super) queues: BTreeMap<Source, VecDeque<Queued>>,
-    pub(super) rows: VecDeque<Scanned>,
+    pub(super) queues: BTreeMap<Source, Queue<Queued>>,
+    pub(super) rows: Queue<Scanned>,
     /// Scans that run, and where they stand at an end.
     pub(super) scanning: BTreeSet<Scan>,
     pub(super) at_end: BTreeMap<(Scan, u32), u64>,
@@ -132,7 +133,10 @@ pub(super) enum Of {
 impl Worker {
     /// Begins with what was stored.
     pub fn new(settings: Settings, states: &States) -> Result<Self, Unreadable> {
-        assert!(settings.records_max > 0 && settings.cursor_max > 0, "a step gets on");
+        assert!(
+            settings.records_max > 0 && settings.step_bytes_max > 0 && settings.cursor_max > 0,
+            "a step gets on"
+        );
         Ok(Self {
             settings,
             now: Millis(0),
@@ -143,7 +147,7 @@ impl Worker {
             map_reached: 0,
             start: Start::Reading { updates_reached: false },
             queues: BTreeMap::new(),
-            rows: VecDeque::new(),
+            rows: Queue::default(),
             scanning: BTreeSet::new(),
             at_end: BTreeMap::new(),
             asked: BTreeMap::new(),

@@ -10,6 +10,7 @@ pub mod serving;
 pub mod events;
 pub mod states;
 pub mod machine;
+mod queue;
 mod queues;
 mod roles;
 mod updates;

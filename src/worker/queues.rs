@@ -2,14 +2,16 @@
 //!
 //! * **A record that waits holds its own partition only**: commands do not wait for updates, nor these for
 //!   segments.
-//! * **Bounded.** So many records of a partition are taken in before they are used; more are not wanted.
+//! * **Bounded.** So many records of a partition, and bytes, are taken in before they are used; more are not
+//!   wanted.
 //! * **A generation that does not exist is not waited for (R2)**: once the map is read to the end that it
 //!   had when the record came, and lacks it, the record is a dead letter.
 
 use schemas::Generation;
 
-use super::events::{Action, Ignored, Output, Record, Source};
+use super::events::{Action, Ignored, Output, Record, Settings, Source};
 use super::machine::Worker;
+use super::queue::{Bytes, Queue};
 use super::states::Name;
 
 #[derive(Clone, Debug)]
@@ -19,6 +21,34 @@ pub(super) struct Queued {
     pub(super) record: Option<Record>,
     /// It waits for a generation: which reading of the map shows whether that exists.
     asked: Option<u64>,
+}
+
+impl Bytes for Queued {
+    fn bytes(&self) -> usize {
+        self.record.as_ref().map_or(0, Bytes::bytes)
+    }
+}
+
+/// What a step may still take in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    records: usize,
+    bytes: usize,
+}
+
+impl Left {
+    fn of(settings: &Settings) -> Self {
+        Self { records: settings.records_max, bytes: settings.step_bytes_max }
+    }
+
+    pub(super) fn has_some(self) -> bool {
+        self.records > 0 && self.bytes > 0
+    }
+
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.records -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// What became of a record.
@@ -36,12 +66,17 @@ pub(super) enum Taken {
 impl Worker {
     /// Tells whether more records of a partition can be taken now.
     pub fn wants(&self, source: Source) -> bool {
-        self.queues.get(&source).is_none_or(|it| it.len() < self.settings.records_max)
+        self.queues.get(&source).is_none_or(|it| self.has_room(it))
     }
 
     /// Tells whether more rows of scans can be taken now.
     pub fn wants_rows(&self) -> bool {
-        self.rows.len() < self.settings.records_max
+        self.has_room(&self.rows)
+    }
+
+    fn has_room<T: Bytes>(&self, queue: &Queue<T>) -> bool {
+        let Settings { records_max, step_bytes_max, .. } = self.settings;
+        queue.len() < records_max && queue.bytes() < step_bytes_max
     }
 
     /// Returns the partitions of which a record waits, and its offset.
@@ -60,16 +95,16 @@ impl Worker {
 
     /// Takes in records, each partition as far as it can be.
     pub(super) fn take(&mut self) {
-        let mut left = self.settings.records_max;
+        let mut left = Left::of(&self.settings);
         let sources: Vec<_> = self.queues.keys().copied().collect();
         for source in sources {
             if !self.is_started() && source != Source::Update {
                 continue;
             }
-            while left > 0
+            while left.has_some()
                 && let Some(next) = self.queues.get_mut(&source).and_then(|it| it.pop_front())
             {
-                left -= 1;
+                left.take(next.bytes());
                 let Queued { offset, record, asked } = next;
                 let taken = record.as_ref().map_or(Taken::Used, |it| self.take_record(it));
                 match taken {

@@ -25,6 +25,8 @@ use schemas::{Key, Millis};
 
 use super::events::{Action, Ignored};
 use super::machine::{Of, Worker};
+use super::queue::Bytes;
+use super::queues::Left;
 use super::states::{Applying, Erasing, Held, Name, Origin, Rebuild, Role, Scanning, Size, Then};
 use crate::store::{Outcome, Scan, Write};
 use crate::transfer::digest::Floors;
@@ -44,12 +46,22 @@ impl Scanned {
     }
 }
 
+impl Bytes for Scanned {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Row { primary_key, entries, .. } => primary_key.0.len() + entries.bytes(),
+            Self::End { .. } => 0,
+        }
+    }
+}
+
 impl Worker {
-    pub(super) fn take_rows(&mut self, max: usize) {
-        for _ in 0..max {
-            match self.rows.pop_front() {
-                None => return,
-                Some(Scanned::Row { scan, partition, offset, primary_key, entries }) => {
+    pub(super) fn take_rows(&mut self, mut left: Left) {
+        while left.has_some() {
+            let Some(next) = self.rows.pop_front() else { return };
+            left.take(next.bytes());
+            match next {
+                Scanned::Row { scan, partition, offset, primary_key, entries } => {
                     if self.advance_scan(scan, partition, offset + 1) {
                         self.at_end.remove(&(scan, partition));
                         let is_of_it = |it: &Entry| self.is_scanned(scan, &it.index_key);
@@ -57,7 +69,7 @@ impl Worker {
                         self.write(Of::Row, Write::Row { scan, primary_key, entries });
                     }
                 }
-                Some(Scanned::End { scan, partition, position }) => {
+                Scanned::End { scan, partition, position } => {
                     let is_known = self.at_end.get(&(scan, partition)) == Some(&position);
                     if !is_known && self.advance_scan(scan, partition, position) {
                         self.at_end.insert((scan, partition), position);

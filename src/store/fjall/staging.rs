@@ -8,7 +8,9 @@ use schemas::{Generation, Key, KeySpan};
 
 use super::merge::{Bounds, Overlay, merged};
 use super::{Tables, failed};
-use crate::store::{Aside, EntryKey, Outcome, Scan, StoreError, Write, is_below, key, value};
+use crate::store::{
+    Aside, Batch, EntryKey, Outcome, Scan, StoreError, Write, is_below, key, value,
+};
 
 /// The step that is staged.
 #[derive(Default)]
@@ -55,8 +57,8 @@ impl Staged {
             }
             Write::EndScan { scan, after, max } => {
                 let rows = merged(&tables.rows, &self.rows, rows_of(scan, after.as_ref()));
-                let (found, end) = first(rows, max)?;
-                self.rows.extend(found.into_iter().map(|it| (it.0, None)));
+                let (found, end) = first_keys(rows, max)?;
+                self.rows.extend(found.into_iter().map(|it| (it, None)));
                 let primary_key = |it: UserKey| Key(it[SCAN_BYTES..].to_vec());
                 Outcome::Ended { after: end.map(primary_key) }
             }
@@ -129,11 +131,11 @@ impl Staged {
         max: usize,
     ) -> Result<Outcome, StoreError> {
         let all = merged(&tables.aside, &self.aside, key::bounds(span, after));
-        let (found, end) = first(all, max)?;
+        let (found, end) = first_entries(all, max)?;
         let mut changed = Vec::new();
         for (key, value) in found {
             let entry = value::decode(&key, &value)?;
-            self.aside.insert(key, None);
+            self.aside.insert(key_of(&key), None);
             if !is_below(below, &entry)
                 && let Some(replaced) = self.put(&tables.entries, &entry)?
             {
@@ -153,20 +155,18 @@ impl Staged {
     ) -> Result<Outcome, StoreError> {
         let (start, end) = key::bounds(span, after);
         let bounds = (start.clone(), end.clone());
-        let entries = first(merged(&tables.entries, &self.entries, bounds), max)?;
+        let entries = first_keys(merged(&tables.entries, &self.entries, bounds), max)?;
         let aside = match aside {
             Aside::Stays => (Vec::new(), None),
             Aside::Goes => {
                 // No further: what went from aside long ago is passed once, and not by every batch.
                 let end = entries.1.as_ref().map_or(end, |it| Bound::Included(it.to_vec()));
-                first(merged(&tables.aside, &self.aside, (start, end)), max)?
+                first_keys(merged(&tables.aside, &self.aside, (start, end)), max)?
             }
         };
         // Up to where both were looked at.
         let end = [entries.1, aside.1].into_iter().flatten().min();
-        let goes = |(key, _): (UserKey, UserValue)| {
-            end.as_ref().is_none_or(|end| key <= *end).then_some((key, None))
-        };
+        let goes = |key: UserKey| end.as_ref().is_none_or(|end| key <= *end).then_some((key, None));
         self.entries.extend(entries.0.into_iter().filter_map(goes));
         self.aside.extend(aside.0.into_iter().filter_map(goes));
         Ok(Outcome::Erased { after: cursor(end)? })
@@ -181,12 +181,12 @@ impl Staged {
         max: usize,
     ) -> Result<Outcome, StoreError> {
         let all = merged(table, &self.entries, key::bounds(span, after));
-        let (found, end) = first(all, max)?;
+        let (found, end) = first_entries(all, max)?;
         let mut went = Vec::new();
         for (key, value) in found {
             let entry = value::decode(&key, &value)?;
             if entry.payload.is_none() && is_below(below, &entry) {
-                self.entries.insert(key, None);
+                self.entries.insert(key_of(&key), None);
                 went.push(entry);
             }
         }
@@ -260,16 +260,42 @@ fn get(table: &Keyspace, overlay: &Overlay, key: &[u8]) -> Result<Option<UserVal
     }
 }
 
-/// Returns so many of them, and the key of the last one, if there are more behind it.
+/// Returns so many of them, or fewer if their payloads are large, and the last one, if there are more behind it.
+fn first<T>(
+    all: impl Iterator<Item = Result<T, StoreError>>,
+    max: usize,
+    payload_bytes: impl Fn(&T) -> usize,
+) -> Result<(Vec<T>, bool), StoreError> {
+    let (mut found, mut batch) = (Vec::new(), Batch::new(max));
+    for it in all {
+        let it = it?;
+        if !batch.takes(payload_bytes(&it)) {
+            return Ok((found, true));
+        }
+        found.push(it);
+    }
+    Ok((found, false))
+}
+
+/// Returns entries, and the key of the last one, if there are more behind it.
 #[expect(clippy::type_complexity, reason = "both are taken apart at once")]
-fn first(
-    mut all: impl Iterator<Item = Result<(UserKey, UserValue), StoreError>>,
+fn first_entries(
+    all: impl Iterator<Item = Result<(UserKey, UserValue), StoreError>>,
     max: usize,
 ) -> Result<(Vec<(UserKey, UserValue)>, Option<UserKey>), StoreError> {
-    assert!(max > 0, "a cursor moves");
-    let found: Vec<(UserKey, UserValue)> = all.by_ref().take(max).collect::<Result<_, _>>()?;
-    let is_more = all.next().transpose()?.is_some();
+    let (found, is_more) = first(all, max, |it| value::payload_bytes(&it.1))?;
     let last = found.last().filter(|_| is_more).map(|it| it.0.clone());
+    Ok((found, last))
+}
+
+/// The same, of the keys alone.
+fn first_keys(
+    all: impl Iterator<Item = Result<(UserKey, UserValue), StoreError>>,
+    max: usize,
+) -> Result<(Vec<UserKey>, Option<UserKey>), StoreError> {
+    let keys = all.map(|it| it.map(|(key, _)| key_of(&key)));
+    let (found, is_more) = first(keys, max, |_| 0)?;
+    let last = found.last().filter(|_| is_more).cloned();
     Ok((found, last))
 }
 
@@ -278,6 +304,8 @@ fn cursor(end: Option<UserKey>) -> Result<Option<EntryKey>, StoreError> {
     end.map(decode).transpose()
 }
 
+/// A key of its own: one that was read shares its memory with the whole block that it is from, which a write
+/// buffer would keep for as long, and not count.
 fn key_of(bytes: &[u8]) -> UserKey {
     UserKey::from(bytes)
 }

@@ -124,6 +124,7 @@ impl WorkerProcess {
             inbox: Inbox(number as u32),
             partitions: PARTITIONS,
             records_max: options.records_max,
+            step_bytes_max: 1 << 20,
             cursor_max: options.cursor_max,
             stream_credit_bytes: options.credit_bytes,
             inbox_credit_bytes: 2 * options.credit_bytes,

@@ -157,6 +157,7 @@ pub fn settings(name: &str) -> Settings {
         inbox: Inbox(name.as_bytes()[0].into()),
         partitions: PARTITIONS,
         records_max: 8,
+        step_bytes_max: 1 << 20,
         cursor_max: 2,
         stream_credit_bytes: 400,
         inbox_credit_bytes: 1000,

@@ -194,3 +194,22 @@ fn r4_update_for_another_goes_to_it_with_the_own_generation() {
     assert_eq!(it.updates("b").last().unwrap(), "t@7 g2 hops 1");
     assert!(!has(&it, "a", "t", 7));
 }
+
+#[test]
+fn what_waits_and_what_a_step_takes_in_is_bounded_by_what_it_carries() {
+    let mut it = filled();
+    let a = node("a");
+    it.nodes.get_mut(&a).unwrap().settings.step_bytes_max = 100;
+    it.crash(&a, usize::MAX);
+    it.settle();
+    for offset in 50..60 {
+        it.update("a", 1, entry("c", 2, offset));
+    }
+    let mut read = 0;
+    while it.read(&a, Source::Update) {
+        read += 1;
+    }
+    assert_eq!(read, 2, "each carries more than half of it");
+    it.settle();
+    assert!(has(&it, "a", "c", 59), "{}", it.told());
+}
