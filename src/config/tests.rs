@@ -138,6 +138,25 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
 }
 
 #[test]
+fn time_to_end_is_enough_for_what_is_under_way() {
+    check(
+        "[worker]\ndeadline = '10s'\nstop_within = '11999ms'\n[channel]\nstop_within = '999ms'\n\
+         [router]\ndeadline = '10s'\nstop_within = '11999ms'",
+        expect![[r#"
+            value channel.stop_within (isotherm.toml): what is sent has to be written and committed first
+              set it to `60s`
+            value router.stop_within (isotherm.toml): reads that are under way may take until router.deadline, and 2s more to write
+              set it to router.deadline and 2s more, or longer
+            value worker.stop_within (isotherm.toml): reads that are under way may take until worker.deadline, and 2s more to write
+              set it to worker.deadline and 2s more, or longer
+        "#]],
+    );
+    let enough = "[worker]\ndeadline = '10s'\nstop_within = '12s'\n[channel]\nstop_within = '1s'\n\
+                  [router]\ndeadline = '10s'\nstop_within = '12s'";
+    load(enough, &[], &[]).unwrap();
+}
+
+#[test]
 fn named_file_must_be_there_and_others_need_not() {
     let named = vec![PathBuf::from("not-there.toml")];
     let error = Sources { named, ..Sources::default() }.load().unwrap_err();

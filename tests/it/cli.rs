@@ -33,6 +33,7 @@ use serde_json::Value;
 
 use crate::kafka::broker;
 use crate::kafka::real::{Real, real};
+use crate::world::await_that;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -112,6 +113,40 @@ fn plan_is_found_by_its_id_and_the_newest_without() {
     let ids = listed(&plans, Form::Table);
     let ids: Vec<_> = ids.lines().map(|it| it.split(' ').next().unwrap()).collect();
     assert_eq!(ids, ["PLAN", "p-7", "p-8", "p-9"]);
+}
+
+#[test]
+fn process_that_is_asked_to_end_and_cannot_gives_up_in_time_with_a_status_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("isotherm.toml");
+    let within = "deadline = '1ms'\nstop_within = '2100ms'\nlisten = '127.0.0.1:0'";
+    let channel = "stop_within = '2100ms'\nlisten = '127.0.0.1:0'";
+    fs::write(&file, format!("[worker]\n{within}\n[router]\n{within}\n[channel]\n{channel}"))
+        .unwrap();
+    // Nothing listens there, so each waits.
+    let nowhere = ["--bootstrap-servers", "127.0.0.1:1"];
+    let lines = [&["worker", "--node-id", "a"][..], &["channel"], &["router"]];
+    let all = lines.map(|args| {
+        let log = dir.path().join(args[0]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
+        command.arg("--config").arg(&file).args(nowhere).args(args).current_dir(&dir);
+        command.env("NO_COLOR", "1").env_remove("ISOTHERM_LOG");
+        let stderr = fs::File::create(&log).unwrap();
+        (Ended(command.stderr(stderr).spawn().unwrap()), log)
+    });
+    for (process, log) in &all {
+        await_that("a process that waits for Kafka", || {
+            fs::read_to_string(log).unwrap().contains("still trying").then_some(())
+        });
+        let id = process.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+    for (mut process, log) in all {
+        let ended = await_that("its end", || process.0.try_wait().unwrap());
+        let told = fs::read_to_string(log).unwrap();
+        assert_eq!(ended.code(), Some(Exit::TimedOut as i32), "{told}");
+        assert!(told.contains("has not ended within 2s 100ms, and gives up"), "{told}");
+    }
 }
 
 #[test]
