@@ -14,7 +14,9 @@
 //! * **An end counts only behind a watermark** of the generation: what was sent by an older map is before
 //!   it, what is sent by this one is aside.
 //! * **In time, or anew (R24).** What a scan has passed may be deleted behind it, and the deletion is kept
-//!   for a while only. A scan that has stood at no end for that time begins again with nothing.
+//!   for a while only. A scan that has come to no end for that time begins again with nothing. At an end it
+//!   may stand for as long as nothing comes: but what comes after that time may be behind a deletion that is
+//!   gone, as when Kafka was away, so then it begins again, too.
 //! * **No row, or nothing that can be read, is a row that was deleted (R23)**: whether what was before it
 //!   is still in the table is chance.
 
@@ -62,8 +64,7 @@ impl Worker {
             left.take(next.bytes());
             match next {
                 Scanned::Row { scan, partition, offset, primary_key, entries } => {
-                    if self.advance_scan(scan, partition, offset + 1) {
-                        self.at_end.remove(&(scan, partition));
+                    if self.goes_on(scan, partition, offset + 1) {
                         let is_of_it = |it: &Entry| self.is_scanned(scan, &it.index_key);
                         let entries = entries.into_iter().filter(is_of_it).collect();
                         self.write(Of::Row, Write::Row { scan, primary_key, entries });
@@ -71,7 +72,7 @@ impl Worker {
                 }
                 Scanned::End { scan, partition, position } => {
                     let is_known = self.at_end.get(&(scan, partition)) == Some(&position);
-                    if !is_known && self.advance_scan(scan, partition, position) {
+                    if !is_known && self.goes_on(scan, partition, position) {
                         self.at_end.insert((scan, partition), position);
                         self.scan_from_now(scan, partition);
                         self.check_scans();
@@ -79,6 +80,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Takes in how far a partition is scanned; tells whether the scan goes on from there. It does not if it
+    /// has stood at an end before that for too long (R24).
+    fn goes_on(&mut self, scan: Scan, partition: u32, position: u64) -> bool {
+        if !self.advance_scan(scan, partition, position) {
+            return false;
+        }
+        if self.at_end.remove(&(scan, partition)).is_some() {
+            self.end_slow_scans();
+            return self.scanning.contains(&scan);
+        }
+        true
     }
 
     /// Takes in how far a partition is scanned; tells whether it is still to be.

@@ -156,6 +156,41 @@ fn r24_scan_that_stands_at_the_end_may_wait_for_as_long_as_it_likes() {
     it.check();
 }
 
+#[test]
+fn r24_what_comes_behind_an_end_in_time_lets_a_scan_go_on_and_begin_again_later() {
+    for (ms, times) in [(3_999, 0), (4_000, 1)] {
+        let mut it = World::new(&["a"]);
+        it.row(2, Some("c"));
+        it.assign(&[("", "", "a", From::Table)]);
+        it.settle();
+        // The row is deleted while nothing is read, and of that only the end is left.
+        it.row(2, None);
+        it.row(4, Some("e"));
+        it.compacted.extend([(0, 0), (0, 1)]);
+        it.tick(ms);
+        // The row and the end behind it come in one step.
+        while it.read_rows(&node("a")) {}
+        it.settle();
+        assert_eq!(it.ignored("a", Ignored::SlowScan), times, "after {ms} ms");
+        assert_eq!(has(&it, "a", "c", 0), times == 0, "nobody would delete it any more");
+        assert!(has(&it, "a", "e", 2), "{}", it.told());
+    }
+}
+
+#[test]
+fn r24_end_that_is_further_on_without_a_row_counts_as_one() {
+    let mut it = World::new(&["a"]);
+    it.row(2, Some("c"));
+    it.assign(&[("", "", "a", From::Table)]);
+    it.settle();
+    it.tick(4_000);
+    let end = Event::EndScanned { scan: Scan(Generation(1)), partition: 0, position: 2 };
+    let now = Millis(it.now);
+    it.nodes.get_mut(&node("a")).unwrap().runner.handle(now, end);
+    it.run(&node("a"), None);
+    assert_eq!(it.ignored("a", Ignored::SlowScan), 1);
+}
+
 /// What scans of a worker say of partitions that are done.
 fn done(it: &World, name: &str) -> Vec<Option<u64>> {
     let scans = &it.nodes[&node(name)].runner.worker().remembered().scans;
