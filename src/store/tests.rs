@@ -31,11 +31,12 @@ impl Twins {
         Self { memory: MemoryStore::default(), disk, options, _dir: dir }
     }
 
-    fn step(&mut self, writes: Vec<Write>, states: Vec<State>) {
+    fn step(&mut self, writes: Vec<Write>, states: Vec<State>) -> Vec<Outcome> {
         let outcomes = self.memory.stage(writes.clone()).unwrap();
         assert_eq!(outcomes, self.disk.stage(writes.clone()).unwrap(), "{writes:#?}");
         self.memory.commit(states.clone()).unwrap();
         self.disk.commit(states).unwrap();
+        outcomes
     }
 
     /// Opens the one on disk again, and loses nothing that was committed.
@@ -194,6 +195,45 @@ fn what_is_staged_and_not_committed_is_not_there() {
     twins.step(vec![Write::Put(entry("b", "1", 1, None))], vec![]);
     assert_eq!(all(&twins.disk), [entry("b", "1", 1, None)]);
     assert_eq!(all(&twins.disk), all(&twins.memory));
+}
+
+#[test]
+fn what_is_erased_batch_by_batch_is_gone_and_nothing_else_is() {
+    let names = |it: &[Entry]| it.iter().map(|it| it.index_key.to_string()).collect::<String>();
+    let put = |it: char| entry(&it.to_string(), "1", 1, Some("x"));
+    // More is aside than goes in a batch, or less; before what is stored, among it, and behind it.
+    let tables = [("", ""), ("dm", "cdefgh"), ("defghij", "m"), ("fhjl", "abcdefghijklmnop")];
+    let tables = tables.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]);
+    for ((stored, aside), max) in tables.flat_map(|it| (1..5).map(move |max| (it, max))) {
+        let mut twins = Twins::new();
+        let writes = stored.chars().map(|it| Write::Put(put(it)));
+        let writes = writes.chain(aside.chars().map(|it| Write::Aside(put(it))));
+        twins.step(writes.collect(), vec![]);
+        let span = KeySpan { start: Key("d".into()), end: Key("n".into()) };
+        let outside = |it: &str| it.replace(|it| ('d'..'n').contains(&it), "");
+        let mut after = None;
+        loop {
+            let before = all(&twins.disk).len();
+            let (span, before_this) = (span.clone(), after.clone());
+            let erase = Write::Erase { span, aside: Aside::Goes, after, max };
+            let outcomes = twins.step(vec![erase], vec![]);
+            assert!(before - all(&twins.disk).len() <= max);
+            let [Outcome::Erased { after: next }] = &outcomes[..] else { panic!("{outcomes:?}") };
+            assert!(next.is_none() || before_this < *next, "a cursor moves");
+            after = next.clone();
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(names(&all(&twins.disk)), outside(stored), "{aside} is aside, {max} at a time");
+        let drain = Write::PutAside { span: KeySpan::all(), below: vec![], after, max: 99 };
+        twins.step(
+            vec![Write::Erase { span: KeySpan::all(), aside: Aside::Stays, after: None, max: 99 }],
+            vec![],
+        );
+        twins.step(vec![drain], vec![]);
+        assert_eq!(names(&all(&twins.disk)), outside(aside), "{stored} is stored, {max} at a time");
+    }
 }
 
 #[test]
