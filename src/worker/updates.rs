@@ -253,9 +253,7 @@ impl Worker {
         };
         let span = held.span.clone();
         let after = from.and_then(|it| it.1);
-        if let Role::Active(active) = &held.role
-            && active.drain.is_none()
-        {
+        if let Role::Active(active) = &held.role {
             // What a stream counts must stay while it is open.
             let floors = self.floors(active);
             let below = self.stream_floors(&span).unwrap_or(floors);

@@ -306,6 +306,71 @@ fn r14_floor_is_not_below_that_which_was_handed_over() {
     assert!(!has(&it, "b", "e", 1));
 }
 
+/// As [`ready`], and b is applying: more is aside than goes in ten steps.
+fn applying() -> World {
+    let mut it = ready();
+    it.let_read("b");
+    it.deliver_map("b");
+    // Watermarks of b's channels are further than what was handed over.
+    it.mark("b", 2, 50, None);
+    for index in ["e", "f", "g", "h", "i"] {
+        for primary in [2, 4, 6, 8, 10] {
+            it.update("b", 2, entry(index, primary, 60));
+        }
+    }
+    it.deliver("b", &ALL);
+    it.let_read("a");
+    it.deliver_map("a");
+    it.deliver("a", &ALL);
+    while it.read(&node("b"), Source::Segment) {}
+    while it.roles("b")[0] == "[-, m) Import" {
+        it.step("b");
+    }
+    assert_eq!(it.roles("b"), ["[-, m) Applying", "[m, -) Active"]);
+    it
+}
+
+#[test]
+fn r14_floor_of_what_is_being_applied_is_that_which_was_handed_over() {
+    let mut it = applying();
+    it.update("b", 2, entry("j", 2, 20));
+    it.update("b", 2, entry("k", 2, 2));
+    while it.read(&node("b"), Source::Update) {}
+    it.step("b");
+    assert_eq!(it.roles("b")[0], "[-, m) Applying");
+    assert!(has(&it, "b", "j", 20), "it may have come by a, behind the watermark");
+    assert!(!has(&it, "b", "k", 2), "it is among what was handed over");
+    assert_eq!(it.ignored("b", Ignored::BelowFloor), 1);
+}
+
+#[test]
+fn r15_tombstone_stays_while_what_it_hides_may_be_aside_or_on_its_way() {
+    let mut it = applying();
+    // The first that is looked at.
+    it.update("b", 2, tombstone("b", 2, 20));
+    while it.read(&node("b"), Source::Update) {}
+    for _ in 0..6 {
+        it.tick(1_000);
+        it.step("b");
+    }
+    assert_eq!(it.roles("b")[0], "[-, m) Applying");
+    assert!(has(&it, "b", "b", 20));
+    it.settle();
+    for _ in 0..30 {
+        it.tick(1_000);
+        it.settle();
+    }
+    assert_eq!(it.roles("b")[0], "[-, m) Active");
+    assert!(has(&it, "b", "b", 20), "nothing says that all by a is here");
+    it.mark("b", 2, 50, Some("a"));
+    it.settle();
+    for _ in 0..30 {
+        it.tick(1_000);
+        it.settle();
+    }
+    assert!(!has(&it, "b", "b", 20), "{}", it.told());
+}
+
 #[test]
 fn r15_tombstone_goes_below_the_floor_only() {
     let mut it = halves();
