@@ -352,13 +352,11 @@ impl Run<'_> {
         self.look_for_twin()
     }
 
-    /// Kafka may be away just now: then it is looked again after the next report.
+    /// Until that is known, it is looked after each report.
     fn look_for_twin(&mut self) -> anyhow::Result<()> {
         let Some(begun) = self.alone_since else { return Ok(()) };
-        match start::find_twin(self.shared, &self.who, begun) {
-            Ok(Some(twin)) => return Err(twin.into()),
-            Ok(None) => self.alone_since = None,
-            Err(err) => warn!("another worker of this name is looked for again later: {err:#}"),
+        if start::is_alone(start::find_twin(self.shared, &self.who, begun))? {
+            self.alone_since = None;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use schemas::node_capacity::NodeCapacity;
 use schemas::wire::{Record as _, decode};
 use schemas::{Inbox, Millis, NodeId};
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::serve::{Holding, Shared};
 use super::{ENDS_EVERY, Options, Run, Sending, TOLD_EVERY, Watch};
@@ -194,21 +194,101 @@ pub(super) struct Twin {
 pub(super) fn find_twin(shared: &Shared, who: &Who, begun: Millis) -> anyhow::Result<Option<Twin>> {
     let Options { connection, report_every, .. } = &shared.options;
     let since = begun.0.saturating_sub(3 * report_every.as_millis() as u64);
-    let (mut other, mut has_reported) = (None, false);
+    let mut reports = Reports::default();
     scan(connection, NodeCapacity::TOPIC, Start::Beginning, |record| {
         if record.key.as_deref() == Some(who.node.0.as_bytes()) && since <= record.stamp.0 {
             let report = record.value.as_deref().map(decode::<NodeCapacity>);
-            match report.and_then(Result::ok) {
-                Some(it) if it.store_id == who.store_id => has_reported = true,
-                Some(it) if !has_reported => other = Some((record.stamp, it)),
-                Some(_) | None => (),
+            if let Some(Ok(report)) = report {
+                reports.take(&who.store_id, record.stamp, report);
             }
         }
         ControlFlow::Continue(())
     })?;
-    Ok(other.map(|(stamp, report)| Twin {
-        node: who.node.clone(),
-        endpoint: report.endpoint.unwrap_or_else(|| "an endpoint that it does not tell".to_owned()),
-        ago_ms: begun.0.saturating_sub(stamp.0),
-    }))
+    Ok(reports.twin(begun))
+}
+
+/// Tells whether no twin has to be looked for any more; a twin that was found is an error. Kafka may be away
+/// just now: then it is to be looked again.
+pub(super) fn is_alone(found: anyhow::Result<Option<Twin>>) -> anyhow::Result<bool> {
+    match found {
+        Ok(Some(twin)) => Err(twin.into()),
+        Ok(None) => Ok(true),
+        Err(err) => {
+            warn!("another worker of this name is looked for again later: {err:#}");
+            Ok(false)
+        }
+    }
+}
+
+/// What was reported under a name, in order.
+#[derive(Default)]
+struct Reports {
+    /// The last by another store, as long as there is none by this one.
+    other: Option<(Millis, NodeCapacity)>,
+    has_reported: bool,
+}
+
+impl Reports {
+    fn take(&mut self, store_id: &str, stamp: Millis, report: NodeCapacity) {
+        if report.store_id == store_id {
+            self.has_reported = true;
+        } else if !self.has_reported {
+            self.other = Some((stamp, report));
+        }
+    }
+
+    fn twin(self, begun: Millis) -> Option<Twin> {
+        let (stamp, NodeCapacity { node_id: node, endpoint, .. }) = self.other?;
+        let endpoint = endpoint.unwrap_or_else(|| "an endpoint that it does not tell".to_owned());
+        Some(Twin { node, endpoint, ago_ms: begun.0.saturating_sub(stamp.0) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use schemas::node_capacity::NodeState;
+
+    use super::*;
+    use crate::worker::report::{Gauged, report};
+    use crate::worker::states::Remembered;
+
+    /// What is told after these reports, each by a store at a time, to the store that is called mine.
+    fn told(reports: &[(&str, u64)]) -> Option<String> {
+        let mut res = Reports::default();
+        for (store, stamp) in reports {
+            let who = Who {
+                node: NodeId("a".into()),
+                store_id: (*store).to_owned(),
+                inbox: Inbox(0),
+                endpoint: format!("{store}:7074"),
+            };
+            let report = report(&who, &Gauged::default(), NodeState::Up, &Remembered::default());
+            res.take("mine", Millis(*stamp), report);
+        }
+        res.twin(Millis(1_000)).map(|it| format!("{} {} ms ago", it.endpoint, it.ago_ms))
+    }
+
+    #[test]
+    fn twin_is_another_store_that_has_reported_first() {
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[("mine", 900), ("mine", 1_000)]), None);
+        assert_eq!(told(&[("other", 900)]).as_deref(), Some("other:7074 100 ms ago"));
+        let both = [("other", 800), ("other", 900), ("mine", 1_000), ("other", 1_100)];
+        assert_eq!(told(&both).as_deref(), Some("other:7074 100 ms ago"));
+        assert_eq!(told(&[("mine", 900), ("other", 950)]), None, "the other one ends");
+    }
+
+    #[test]
+    fn twin_is_looked_for_until_kafka_has_told() {
+        assert!(!is_alone(Err(anyhow!("kafka did not answer in time"))).unwrap());
+        assert!(is_alone(Ok(None)).unwrap());
+        let node = NodeId("a".into());
+        let twin = Twin { node, endpoint: "b:7074".into(), ago_ms: 5 };
+        let told = is_alone(Ok(Some(twin))).unwrap_err().to_string();
+        assert!(
+            told.starts_with("another worker is node a already: it serves at b:7074"),
+            "{told}"
+        );
+    }
 }
