@@ -329,7 +329,9 @@ impl Run<'_> {
             return Ok(());
         }
         self.reported = Some(Instant::now());
-        self.skip_markers()?;
+        if !self.runner.worker().is_stepping() {
+            self.skip_markers()?;
+        }
         let since_ms = since.map_or(0, |it| it.as_millis() as u64);
         let mut gauged = self.gauge.gauge(since_ms);
         if let Some(capacity) = self.shared.options.capacity_us_per_s {

@@ -161,8 +161,21 @@ impl Worker {
         })
     }
 
-    /// Takes in what happened.
+    /// Takes in what happened. In the middle of a step that is nothing but what the step waits for, or that
+    /// time has passed.
     pub fn handle(&mut self, now: Millis, event: Event) {
+        let is_of_step = match &event {
+            Event::Staged(_) | Event::Committed | Event::Paged { .. } | Event::Tick => true,
+            Event::Begun { .. }
+            | Event::MapRead(_)
+            | Event::MapReached
+            | Event::UpdatesReached
+            | Event::Record { .. }
+            | Event::Skipped { .. }
+            | Event::RowScanned { .. }
+            | Event::EndScanned { .. } => false,
+        };
+        assert!(is_of_step || self.phase == Phase::Resting, "a step goes by what was there");
         self.now = now;
         match event {
             Event::Begun { positions } => {
