@@ -55,3 +55,18 @@ pub async fn json<T: DeserializeOwned>(body: Body, limits: &Limits) -> Result<T,
     })?;
     serde_json::from_slice(&body).map_err(|it| Problem::bad_request(it.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_deadline_than_may_be_is_not_taken() {
+        let second = Duration::from_secs(1);
+        let (body_bytes_max, body_within, reads_max) = (1, second, 1);
+        let limits = Limits { body_bytes_max, body_within, reads_max, deadline_max: 2 * second };
+        assert_eq!(limits.within(None), 2 * second);
+        assert_eq!(limits.within(Some(2_001)), 2 * second);
+        assert_eq!(limits.within(Some(1_000)), second);
+    }
+}

@@ -3,7 +3,7 @@
 //! * **Every connection has an answer**: one too many gets a 503 and is closed. It was not read from, so
 //!   it costs nothing.
 //! * **Who says nothing and waits for nothing is let go**: a connection on which no byte passes for a
-//!   while does not keep others out for ever.
+//!   while does not keep others out for ever; nor does one on which a request comes byte by byte.
 
 use std::io;
 use std::net::SocketAddr;
@@ -44,11 +44,14 @@ pub struct Bounded {
     counts: Counts,
 }
 
-/// A connection that is let go when nothing passes on it.
+/// A connection that is let go when nothing passes on it. Of what a client says until it hears something, the
+/// first counts only: by then it has to have said what can be answered.
 pub struct Watched {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
     idle_max: Duration,
+    /// Since it was written to last.
+    has_said: bool,
     _one_of: OwnedSemaphorePermit,
 }
 
@@ -103,7 +106,7 @@ impl Listener for Bounded {
             _ = stream.set_nodelay(true);
             let idle_max = self.idle_max;
             let idle = Box::pin(sleep(idle_max));
-            return (Watched { stream, idle, idle_max, _one_of }, address);
+            return (Watched { stream, idle, idle_max, has_said: false, _one_of }, address);
         }
     }
 
@@ -126,7 +129,9 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(done) => {
-                self.passed();
+                if !std::mem::replace(&mut self.has_said, true) {
+                    self.passed();
+                }
                 Poll::Ready(done)
             }
             Poll::Pending => {
@@ -145,6 +150,7 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Ready(done) => {
+                self.has_said = false;
                 self.passed();
                 Poll::Ready(done)
             }
@@ -161,5 +167,83 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    /// More than sockets hold.
+    const LONG: usize = 32 << 20;
+
+    /// Serves one connection at a time.
+    fn served(runtime: &Runtime, idle_max: Duration) -> SocketAddr {
+        let listener = {
+            let _within = runtime.enter();
+            listen("127.0.0.1:0".parse().unwrap()).unwrap()
+        };
+        let address = listener.local_addr().unwrap();
+        let bounded = Bounded::new(listener, 1, idle_max, Counts::default());
+        let routes = Router::new()
+            .route("/", get(async || "x"))
+            .route("/long", get(async || vec![b'x'; LONG]));
+        runtime.spawn(async move { axum::serve(bounded, routes).await.unwrap() });
+        address
+    }
+
+    fn ask(address: SocketAddr, requests: &str) -> std::net::TcpStream {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(requests.as_bytes()).unwrap();
+        stream
+    }
+
+    const LONG_ONE: &str = "GET /long HTTP/1.1\r\nHost: x\r\n\r\n";
+    const SHORT_ONE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
+    /// Asks until there is room for another connection.
+    fn await_room(address: SocketAddr) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            assert!(std::time::Instant::now() < deadline, "others are kept out for ever");
+            let mut told = String::new();
+            // One that is refused may be reset.
+            _ = ask(address, SHORT_ONE).read_to_string(&mut told);
+            if told.starts_with("HTTP/1.1 200") {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn client_that_never_ends_its_request_does_not_keep_others_out() {
+        let runtime = Runtime::new().unwrap();
+        let idle_max = Duration::from_millis(200);
+        let address = served(&runtime, idle_max);
+        let mut dribbling = ask(address, "GET / HTTP/1.1\r\nHost: ");
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        // Until it is let go.
+        while dribbling.write_all(b"x").is_ok() {
+            assert!(std::time::Instant::now() < deadline, "others are kept out for ever");
+            std::thread::park_timeout(idle_max / 20);
+        }
+        await_room(address);
+    }
+
+    #[test]
+    fn client_that_does_not_read_its_answer_does_not_keep_others_out() {
+        let runtime = Runtime::new().unwrap();
+        let address = served(&runtime, Duration::from_millis(50));
+        let _silent = ask(address, LONG_ONE);
+        await_room(address);
+        // One that has asked for more, of which nothing is read meanwhile.
+        let _eager = ask(address, &[LONG_ONE, LONG_ONE].concat());
+        await_room(address);
     }
 }

@@ -79,3 +79,40 @@ fn disk_of(dir: &Path) -> Option<Disk> {
 fn storage() -> DiskRefreshKind {
     DiskRefreshKind::nothing().with_storage()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_that_has_its_reserve_only_takes_nothing_however_often_it_is_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, free) = room(dir.path()).unwrap();
+        let mut space = Space::new(dir.path(), free.saturating_mul(2));
+        for _ in 0..3 {
+            let refused = space.check(1).unwrap_err();
+            assert!(matches!(refused, StoreError::NoSpace(_)), "{refused}");
+        }
+        assert!(!has_room(dir.path(), free.saturating_mul(2)));
+        assert!(has_room(dir.path(), 0));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn disk_is_looked_at_again_before_its_reserve_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut space = Space::new(dir.path(), 16 * LOOK_PART);
+        space.check(1).unwrap();
+        assert_eq!(space.since, Some(0), "it was looked at");
+        space.check(8).unwrap();
+        space.check(7).unwrap();
+        assert_eq!(space.since, Some(15));
+        space.check(1).unwrap();
+        assert_eq!(space.since, Some(0), "it was looked at");
+        // More than there is, at once; and what comes then is not taken unseen.
+        let refused = space.check(u64::MAX).unwrap_err();
+        assert!(matches!(refused, StoreError::NoSpace(_)), "{refused}");
+        space.reserve_bytes = u64::MAX;
+        assert!(space.check(1).is_err());
+    }
+}

@@ -113,6 +113,41 @@ fn more_connections_than_may_be_are_told_so_and_those_that_rest_are_let_go() {
 
     let pair = Pair::start(|it| it.idle_max = Duration::from_millis(20));
     let mut resting = TcpStream::connect(pair.router.address).unwrap();
+    resting.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert_eq!(resting.read(&mut [0]).unwrap(), 0, "it is closed");
+    pair.router.end();
+}
+
+#[test]
+fn request_that_does_not_come_in_full_is_given_up_and_told_so() {
+    let pair = Pair::start(|it| it.front.body_within = Duration::from_millis(20));
+    let mut half = TcpStream::connect(pair.router.address).unwrap();
+    half.write_all(b"POST /v1/reads HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{").unwrap();
+    half.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut told = [0; 4096];
+    let n = half.read(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told[..n]);
+    assert!(told.starts_with("HTTP/1.1 408 ") && told.contains("request_slow"), "{told}");
+    pair.router.end();
+}
+
+#[test]
+fn client_of_http2_is_told_how_many_requests_it_may_have_at_once() {
+    const SETTINGS: u8 = 4;
+    const MAX_CONCURRENT_STREAMS: u16 = 3;
+    let pair = Pair::start(|_| ());
+    let mut http_2 = TcpStream::connect(pair.router.address).unwrap();
+    http_2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut head = [0; 9];
+    http_2.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut settings = vec![0; length as usize];
+    http_2.read_exact(&mut settings).unwrap();
+    assert_eq!(head[3], SETTINGS);
+    let number = |it: &[u8]| it.iter().fold(0, |res, it| res << 8 | u64::from(*it));
+    let settings = settings.chunks(6).map(|it| (number(&it[..2]) as u16, number(&it[2..])));
+    let streams = settings.filter(|it| it.0 == MAX_CONCURRENT_STREAMS).map(|it| it.1);
+    assert_eq!(streams.collect::<Vec<_>>(), [200]);
+    drop(http_2);
     pair.router.end();
 }
