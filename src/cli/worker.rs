@@ -114,7 +114,7 @@ fn credit(worker: &crate::config::worker::Worker, is_embedded: bool) -> [u64; 2]
 }
 
 /// Returns what a worker is told at its start.
-fn options(config: &Config) -> Result<Options, Box<Fault>> {
+pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
     let worker = &config.worker;
     let node = NodeId(worker.node_id.clone());
     let [stream_credit, inbox_credit] = credit(worker, config.kafka.embedded);

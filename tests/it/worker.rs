@@ -1,4 +1,4 @@
-//! Workers as processes on a real Kafka, told what a test says.
+//! Workers told what a test says: as processes on a real Kafka, and one inside this process.
 //!
 //! ```text
 //!  test ──> table ──> channel ──> workers a, b <── reads
@@ -12,6 +12,8 @@ mod identity;
 mod ends;
 mod disk;
 mod web;
+mod markers;
+mod inside;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
