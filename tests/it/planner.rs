@@ -1,13 +1,25 @@
-//! The planner as a process, on a real Kafka: how it begins, waits, hands over and ends.
+//! The planner as a process, on a real Kafka: how it begins, waits, hands over and ends; and where it begins
+//! to read, on the embedded broker.
 //!
 //! What stops the broker needs `ISOTHERM_TEST_KAFKA_SCRIPT` as well, the path of `docker/kafka`, with
 //! its environment.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use isotherm::cli;
+use isotherm::config::Config;
+use isotherm::kafka::source::{FilledBox, Input, Start};
+use isotherm::planner::driver::{Beginning, Options, Stamps, Watch, run};
+use isotherm::planner::machine::TickOutputs;
+use isotherm::tick::machine::Reading;
+use isotherm::tick::tick_box::{Offset, TickBox};
+use isotherm::topics::definitions;
 use schemas::Millis;
 
+use crate::channel;
 use crate::kafka::real::Broker;
+use crate::kafka::{App, broker};
 use crate::killed::{check_assigned, check_replay, check_replay_of, check_whole};
 use crate::world::{Nodes, PATIENCE, TICK_MS, World, await_that, say};
 
@@ -219,4 +231,63 @@ fn ticks_come_out_the_same_when_topics_have_been_compacted_as_their_settings_all
     let last = world.last_tick().unwrap();
     // What is younger than the lag is whole.
     check_replay(&world, Some(Millis(last * TICK_MS - LAG_MS / 2)));
+}
+
+/// Looks at the first tick only.
+#[derive(Default)]
+struct First {
+    beginning: Option<Beginning>,
+    bounds: Option<TickBox>,
+    records: usize,
+}
+
+impl Watch for First {
+    fn begun(&mut self, beginning: Beginning) {
+        self.beginning = Some(beginning);
+    }
+
+    fn filled(&mut self, filled: &FilledBox) {
+        self.bounds = Some(filled.bounds.clone());
+        self.records = filled.records.len();
+    }
+
+    fn committed(&mut self, _: &TickBox, _: &TickOutputs) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Break(()))
+    }
+}
+
+#[test]
+fn r25_who_adopts_an_assignment_begins_at_the_ends_of_its_inputs() {
+    let topics: Vec<_> = definitions().into_iter().map(|it| (it.name, it.partitions)).collect();
+    let broker = broker(&topics);
+    let connection = broker.connection();
+    let app = App::new(&connection);
+    for partition in 0..3 {
+        app.log("query_log", partition, crate::world::now_ms(), "what?");
+    }
+    app.flush();
+    channel::App::new(&connection).assign(&[channel::range("", "", "a", 1)]);
+    let config = Config { kafka: connection.clone(), ..Config::default() };
+    let options = Options {
+        planner_id: "planner".into(),
+        settings: cli::planner::settings(&config),
+        rules: cli::planner::rules(&config),
+        inputs: vec![Input {
+            connection: connection.clone(),
+            topics: vec!["query_log", "node_capacity", "migration_status", "operator_command"],
+            reading: Reading::Live,
+            start: Start::Beginning,
+            end: None,
+        }],
+        outputs: connection,
+        timely_workers: 1,
+        stamps: Stamps::WallClock,
+    };
+    let mut first = First::default();
+    run(&options, &mut first).unwrap();
+    assert_eq!(first.beginning, Some(Beginning::Adopted { ranges: 1 }));
+    let from = |it: &TickBox, partition| it.spans[&crate::kafka::at("query_log", partition)].from;
+    let bounds = first.bounds.unwrap();
+    assert_eq!([0, 1, 2, 3].map(|it| from(&bounds, it)), [1, 1, 1, 0].map(Offset));
+    assert_eq!(first.records, 0, "what was asked of another planner");
 }
