@@ -25,7 +25,10 @@ impl Worker {
     pub(super) fn tell(&mut self, status: MigrationStatus) {
         self.changed.insert(Name::Word(status.migration));
         self.remembered.words.insert(status.migration, status.clone());
-        self.step.promises.push(Output::Status(status));
+        // At the end of a start all words are said.
+        if self.is_started() {
+            self.step.promises.push(Output::Status(status));
+        }
     }
 
     pub(super) fn forget_word(&mut self, migration: MigrationId) {

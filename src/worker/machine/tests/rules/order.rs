@@ -88,6 +88,22 @@ fn r3_words_and_requests_are_said_again_after_a_start() {
 }
 
 #[test]
+fn r3_end_that_is_come_to_while_what_was_there_is_read_is_said_once() {
+    let mut it = ready();
+    it.let_read("a");
+    it.let_read("b");
+    it.settle();
+    it.hold("b", &ALL);
+    it.mark("a", 2, 50, None);
+    it.mark("b", 2, 50, None);
+    it.settle();
+    it.crash(&node("b"), 0);
+    it.let_read("b");
+    it.settle();
+    assert_eq!(it.words().iter().filter(|it| it.ends_with("Complete")).count(), 1);
+}
+
+#[test]
 fn r3_after_a_start_nothing_is_served_before_what_was_there_is_read() {
     let mut it = filled();
     assert!(it.get("c", &it.map.clone()).is_some());
