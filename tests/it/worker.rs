@@ -191,6 +191,14 @@ impl Play {
         self.await_end(2, Status::Complete);
     }
 
+    /// Starts two workers, which own all keys by halves, and a channel.
+    fn begin(&mut self) -> [Process; 3] {
+        let all = [self.worker("a"), self.worker("b"), self.channel()];
+        all[..2].iter().for_each(await_waiting);
+        self.begin_with(["a", "b"]);
+        all
+    }
+
     fn check_verified(&self) {
         let said = crate::moved::check(
             &self.world,

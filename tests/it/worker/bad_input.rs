@@ -17,11 +17,7 @@ fn records_that_cannot_be_used_are_told_with_reason_and_origin_and_stop_nothing(
     play.write_bytes("table", "broken row", b"what?".to_vec());
     play.rows += 1;
     play.rows(keys());
-    let (a, b) = (play.worker("a"), play.worker("b"));
-    let _channel = play.channel();
-    await_waiting(&a);
-    await_waiting(&b);
-    play.begin_with(["a", "b"]);
+    let [a, b, _channel] = play.begin();
 
     let dead = dead();
     for (topic, key, value, _) in &dead {
@@ -91,11 +87,7 @@ fn rows_of_the_greatest_size_are_served_moved_and_verified() {
     }
     play.writer.flush().unwrap();
     play.rows(["a".to_owned()]);
-    let (a, b) = (play.worker("a"), play.worker("b"));
-    let _channel = play.channel();
-    await_waiting(&a);
-    await_waiting(&b);
-    play.begin_with(["a", "b"]);
+    let [_a, b, _channel] = play.begin();
     play.moves(&Move { id: 11, span: ("", "m"), from: ("a", 1), to: "b" });
     let key = String::from_utf8(long(3)).unwrap();
     assert_eq!(play.await_read(&b, &key, 2).len(), PAYLOAD_BYTES_MAX);

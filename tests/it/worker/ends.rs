@@ -12,11 +12,7 @@ fn worker_that_is_asked_to_end_while_kafka_is_away_gives_up_in_time_and_loses_no
     let Some(mut kafka) = Broker::alone("worker-away") else { return };
     play.world.more = "[channel]\nwatermark_every = '200ms'\nstop_within = '3s'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\ndeadline = '1s'\nstop_within = '3s'";
     play.rows(keys());
-    let (a, b) = (play.worker("a"), play.worker("b"));
-    let channel = play.channel();
-    await_waiting(&a);
-    await_waiting(&b);
-    play.begin_with(["a", "b"]);
+    let [a, b, channel] = play.begin();
     // What comes last is sent on, but perhaps not stored.
     play.rows(keys().map(|it| format!("{it} late")));
     kafka.stop();

@@ -8,11 +8,7 @@ use super::*;
 fn store_of_another_node_and_a_name_that_is_used_twice_are_refused_with_a_remedy() {
     let Some(mut play) = Play::create("worker-identity") else { return };
     play.rows(keys());
-    let (a, b) = (play.worker("a"), play.worker("b"));
-    let _channel = play.channel();
-    await_waiting(&a);
-    await_waiting(&b);
-    play.begin_with(["a", "b"]);
+    let [a, b, _channel] = play.begin();
     await_that("a report", || {
         let all = play.world.values::<NodeCapacity>();
         all.iter().any(|it| it.node_id.0 == "a").then_some(())
