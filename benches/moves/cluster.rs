@@ -24,6 +24,13 @@ pub fn key(row: u64) -> Key {
     Key(format!("{:016x}", row.wrapping_mul(0x9e37_79b9_7f4a_7c15)).into_bytes())
 }
 
+/// What a move may take.
+pub enum Bandwidth {
+    Unbounded,
+    /// As people have it who set nothing.
+    Default,
+}
+
 /// Topics, a folder, and processes that end with it.
 pub struct Cluster {
     pub connection: Connection,
@@ -39,6 +46,7 @@ impl Cluster {
         split_points: &str,
         nodes: &[&str],
         worker: &[&str],
+        bandwidth: Bandwidth,
     ) -> Self {
         let prefix = format!("bench-{}-", std::process::id());
         let connection = Connection {
@@ -50,6 +58,10 @@ impl Cluster {
         let mut res = Self { connection, folder, processes: BTreeMap::new() };
         let Connection { bootstrap_servers, prefix, .. } = &res.connection;
         let birth_nodes = nodes.len();
+        let bandwidth = match bandwidth {
+            Bandwidth::Unbounded => "[policy]\nbandwidth_bytes_per_s = 1000000000",
+            Bandwidth::Default => "",
+        };
         let configuration = format!(
             r#"
             [kafka]
@@ -65,8 +77,7 @@ impl Cluster {
             watermark_every = "500ms"
             [worker]
             grace = "1s"
-            [policy]
-            bandwidth_bytes_per_s = 1000000000
+            {bandwidth}
             "#
         );
         std::fs::write(res.folder.path().join("isotherm.toml"), configuration).expect("room");

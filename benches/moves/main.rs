@@ -22,7 +22,7 @@ use isotherm::kafka::tail::scan;
 use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::wire::{Record as _, decode};
 
-use cluster::{Cluster, key};
+use cluster::{Bandwidth, Cluster, key};
 use pipe::{Pipe, Took};
 use reads::{Client, quantile};
 use scale::or_smoke;
@@ -93,7 +93,8 @@ fn transfer(bootstrap_servers: &str) {
     // All ranges but the last, which is empty.
     let split_points = r#""2", "4", "6", "8", "a", "c", "e", "g""#;
     let ranges = split_points.split(',').count();
-    let mut cluster = Cluster::start(bootstrap_servers, split_points, &["n0"], &[]);
+    let mut cluster =
+        Cluster::start(bootstrap_servers, split_points, &["n0"], &[], Bandwidth::Unbounded);
     cluster.write_rows(rows * ranges as u64, PAYLOAD_BYTES);
     cluster.join("n1", &[]);
     ["n0", "n1"].into_iter().for_each(|it| cluster.rest(it));
@@ -207,7 +208,8 @@ fn reads(bootstrap_servers: &str) {
     let rows = or_smoke(200_000, 2000);
     let during = or_smoke(Duration::from_secs(10), Duration::from_secs(1));
     // Half of the keys stay; the other half moves, some 20 MB.
-    let cluster = Cluster::start(bootstrap_servers, r#""8""#, &["n0", "n1"], &[]);
+    let cluster =
+        Cluster::start(bootstrap_servers, r#""8""#, &["n0", "n1"], &[], Bandwidth::Default);
     cluster.write_rows(rows, 200);
     let ranges = cluster.ranges();
     let epoch = |at: usize| ranges[at]["epoch"].as_u64().expect("it has one");
@@ -260,8 +262,13 @@ fn memory(bootstrap_servers: &str) {
     let budget_bytes: u64 = 64 << 20;
     let rows = or_smoke(10 * budget_bytes, budget_bytes / 8) / PAYLOAD_BYTES as u64;
     let budget = budget_bytes.to_string();
-    let cluster =
-        Cluster::start(bootstrap_servers, ONE_RANGE, &["n0", "n1"], &["--memory", &budget]);
+    let cluster = Cluster::start(
+        bootstrap_servers,
+        ONE_RANGE,
+        &["n0", "n1"],
+        &["--memory", &budget],
+        Bandwidth::Unbounded,
+    );
     let idle = ["n0", "n1"].map(|it| cluster.resident_bytes(it) >> 20);
     cluster.write_rows(rows, PAYLOAD_BYTES);
     let written = ["n0", "n1"].map(|it| cluster.peak_bytes(it) >> 20);
