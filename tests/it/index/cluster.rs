@@ -25,7 +25,7 @@ impl<'a> Cluster<'a> {
     pub fn start(world: &'a World) -> Self {
         let res = Self {
             world,
-            planner: world.start("planner", &["planner"], None),
+            planner: planner(world),
             workers: NODES.map(|it| (it, worker(world, it))).into(),
             channels: CHANNELS.map(|it| channel(world, it)),
             routers: ["r0", "r1"].map(|it| world.start(it, &["router"], None)),
@@ -37,7 +37,8 @@ impl<'a> Cluster<'a> {
     pub fn await_ready(&self) {
         let all = self.workers.values().chain(&self.channels).chain(&self.routers);
         for it in all.chain([&self.planner]) {
-            await_that("all to be ready", || (it.ask("/readyz")?.0 == 200).then_some(()));
+            let what = format!("{} to be ready", it.log_path().display());
+            await_that(&what, || (it.ask("/readyz")?.0 == 200).then_some(()));
         }
     }
 
@@ -48,7 +49,7 @@ impl<'a> Cluster<'a> {
 
     pub fn kill_planner(&mut self) {
         self.planner.kill_now();
-        self.planner = self.world.start("planner", &["planner"], None);
+        self.planner = planner(self.world);
     }
 
     /// Kills a worker in a phase of a move, and starts it again at once; `None`, if it was not in it.
@@ -67,6 +68,11 @@ impl<'a> Cluster<'a> {
         self.workers.insert(node, worker(self.world, node));
         course.is_at(kind.1).then_some(Death { kind, node, migration, course })
     }
+}
+
+/// Slower than those of other tests, as so much else runs on the same machine.
+fn planner(world: &World) -> Process {
+    world.start("planner", &["planner", "--tick", "500ms"], None)
 }
 
 fn worker(world: &World, node: &str) -> Process {
