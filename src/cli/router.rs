@@ -80,7 +80,7 @@ pub fn options(config: &Config) -> Options {
             },
             ask_reads_max: 250,
             answer_bytes_max: 8 << 20,
-            pause_ms: 5,
+            pause_ms: 1,
             pause_max_ms: 500,
             hint_after_ms: 500,
             moved_silent_ms: 1_000,
