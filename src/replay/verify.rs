@@ -98,7 +98,7 @@ pub fn run(it: &Verify<'_>, told: &mut dyn FnMut(Tick)) -> anyhow::Result<Verdic
         }
         for (key, expected) in expected {
             let standing = standing.remove(&key).unwrap_or_default();
-            let compared = compare(kind, &expected, &standing, range);
+            let compared = compare(kind, &expected, &standing, range, last);
             verdict.same += compared.same;
             verdict.removed += compared.removed;
             differences.extend(compared.first.map(|(tick, what)| Difference {

@@ -170,14 +170,16 @@ impl Expected {
     }
 }
 
+/// Compares what came out with what stands, of one key; `last` is the last tick of the span.
 pub(super) fn compare(
     kind: Kind,
     expected: &[Entry],
     standing: &Standing,
     range: Option<(u64, u64)>,
+    last: Tick,
 ) -> Compared {
     match range {
-        Some(range) => compare_placed(kind, expected, standing, range),
+        Some(range) => compare_placed(kind, expected, standing, range, last),
         None => compare_found(kind, expected, standing),
     }
 }
@@ -188,6 +190,7 @@ fn compare_placed(
     expected: &[Entry],
     standing: &Standing,
     range: (u64, u64),
+    last: Tick,
 ) -> Compared {
     let (found, goes_on) = within(&standing.entries, range);
     let goes_on = goes_on || standing.others;
@@ -226,7 +229,8 @@ fn compare_placed(
     }
     match found.find(|it| it.digest.is_some()) {
         Some(_) => {
-            let tick = expected.last().map_or(range.1, |it| it.tick);
+            // Of a key that does not come out at all, no tick is known: a place may be a generation.
+            let tick = expected.last().map_or(last, |it| it.tick);
             res.with(tick, What::Surplus)
         }
         None => res,
@@ -302,7 +306,7 @@ mod tests {
 
     fn check(kind: Kind, expected: &str, found: &str, outcome: (u64, u64, Option<(Tick, What)>)) {
         let standing = Standing { entries: entries(found), others: false };
-        let compared = compare(kind, &entries(expected), &standing, Some((4, 7)));
+        let compared = compare(kind, &entries(expected), &standing, Some((4, 7)), 99);
         let (same, removed, first) = outcome;
         assert_eq!(compared, Compared { same, removed, first }, "{expected} | {found}");
     }
@@ -316,7 +320,8 @@ mod tests {
         check(Kind::Plan, "4a 6b", "6b", (0, 0, Some((4, What::Missing))));
         check(Kind::Plan, "4a 6b", "4a 5x 6b", (1, 0, Some((6, What::Surplus))));
         check(Kind::Plan, "4a 6b", "4a 6b 6b", (2, 0, Some((6, What::Surplus))));
-        check(Kind::Plan, "", "5x", (0, 0, Some((7, What::Surplus))));
+        check(Kind::Plan, "", "5x", (0, 0, Some((99, What::Surplus))));
+        check(Kind::Assigned, "", "5x", (0, 0, Some((99, What::Surplus))));
     }
 
     #[test]
@@ -341,7 +346,7 @@ mod tests {
     fn what_has_no_place_is_looked_up() {
         let check = |kind, expected: &str, found: &str, others, outcome: (u64, u64, _)| {
             let standing = Standing { entries: entries(found), others };
-            let compared = compare(kind, &entries(expected), &standing, None);
+            let compared = compare(kind, &entries(expected), &standing, None, 99);
             let (same, removed, first) = outcome;
             assert_eq!(compared, Compared { same, removed, first }, "{expected} | {found}");
         };
