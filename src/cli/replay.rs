@@ -153,5 +153,5 @@ fn verify(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     let verdict = verify::run(&it, &mut |tick| bar.set_message(format!("tick {tick}")))?;
     bar.finish_and_clear();
     super::print(&format!("{verdict}\n"))?;
-    Ok(if verdict.difference.is_none() { Exit::Done } else { Exit::Failed })
+    Ok(if verdict.differing == 0 { Exit::Done } else { Exit::Failed })
 }

@@ -38,6 +38,9 @@ use crate::tick::rules::{Reading, Rules};
 /// What a tick led to was written at its end or later, by a clock that may be behind by so much.
 const CLOCKS_MS: u64 = 60_000;
 
+/// So many differences are told one by one.
+const DIFFERENCES_MAX: usize = 100;
+
 /// What is to be verified.
 #[derive(Clone, Debug)]
 pub struct Verify<'a> {
@@ -60,7 +63,10 @@ pub struct Verdict {
     pub same: u64,
     /// Records of keys that were written again since, and that compaction has removed.
     pub removed: u64,
-    pub difference: Option<Difference>,
+    /// Keys whose records are not the same.
+    pub differing: u64,
+    /// Where the first of them differ, by tick.
+    pub differences: Vec<Difference>,
 }
 
 /// Where what stands is not what comes out.
@@ -109,7 +115,10 @@ pub fn run(it: &Verify<'_>, told: &mut dyn FnMut(Tick)) -> anyhow::Result<Verdic
             }));
         }
     }
-    verdict.difference = differences.into_iter().min();
+    differences.sort_unstable();
+    verdict.differing = differences.len() as u64;
+    differences.truncate(DIFFERENCES_MAX);
+    verdict.differences = differences;
     Ok(verdict)
 }
 
@@ -273,14 +282,20 @@ fn text(key: &[u8]) -> String {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, last, same, removed, difference } = self;
-        match difference {
+        let Self { first, last, same, removed, differing, differences } = self;
+        match differences.first() {
             None => write!(
                 f,
                 "ticks {first} to {last} come out as they stand: {same} records are the same, and \
                  {removed} are superseded and removed"
             ),
-            Some(it) => write!(f, "tick {} differs, the first of {first} to {last}: {it}", it.tick),
+            Some(it) => {
+                write!(f, "tick {} differs, the first of {first} to {last}: {it}", it.tick)?;
+                match differing - 1 {
+                    0 => Ok(()),
+                    n => write!(f, "; {n} more keys differ, in this tick or later"),
+                }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use schemas::migrate_range::{Command, MigrateRange};
 use schemas::plan::Planned;
 use schemas::wire::encode;
 
+use crate::evidence;
 use crate::world::{Nodes, World, now_ms, say};
 
 const TICKS: u64 = 200;
@@ -80,7 +81,7 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
     check_forged(&world);
 
     let count = |topic: &'static str| world.records(topic).len();
-    let aborted = |topic| world.count_uncommitted(topic) - count(topic);
+    let aborted = |topic| world.uncommitted(topic).len() - count(topic);
     let aborted = ["plan", "heatmap", "planner_progress"].map(|it| (it, aborted(it)));
     say(&format!("killed: aborted records {aborted:?}"));
     if cfg!(feature = "failpoints") {
@@ -130,7 +131,8 @@ fn check_forged(world: &World) {
     let key = plan.plan.clone().into_bytes();
     writer.send(&Output::new("plan", key, encode(&plan))).unwrap();
     writer.flush().unwrap();
-    let difference = replayed(world, "planner", None).difference.unwrap();
+    let verdict = replayed(world, "planner", None);
+    let [difference] = &verdict.differences[..] else { panic!("{verdict}") };
     assert_eq!((difference.tick, difference.topic), (plan.tick, "plan"), "{difference}");
 }
 
@@ -142,7 +144,11 @@ pub fn check_replay(world: &World, from: Option<Millis>) {
 pub fn check_replay_of(world: &World, planner_id: &str, from: Option<Millis>) -> Verdict {
     let verdict = replayed(world, planner_id, from);
     say(&verdict.to_string());
-    assert_eq!(verdict.difference, None, "{verdict}");
+    if let Some(first) = verdict.differences.first() {
+        verdict.differences.iter().for_each(|it| say(&format!("tick {}: {it}", it.tick)));
+        evidence::tell(world, planner_id, first.tick);
+    }
+    assert_eq!(verdict.differing, 0, "{verdict}");
     assert!(verdict.same > verdict.last - verdict.first, "{verdict}");
     verdict
 }

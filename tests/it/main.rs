@@ -8,6 +8,7 @@ mod kafka;
 mod replay;
 mod cli;
 mod world;
+mod evidence;
 mod planner;
 mod killed;
 mod bad_input;

@@ -126,6 +126,8 @@ fn planner_that_was_replaced_while_it_was_paused_writes_nothing_more_and_says_so
 #[test]
 fn planner_waits_for_a_broker_that_is_away_and_loses_nothing() {
     let Some(mut world) = World::create("away", &[]) else { return };
+    // Each tick, and what the clients say of the broker: for a failure that does not come again.
+    world.log = "info,isotherm=debug";
     world.leave();
     let Some(mut broker) = Broker::alone("away") else { return };
     broker.stop();

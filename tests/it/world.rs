@@ -26,6 +26,7 @@ use crate::kafka::real::BROKER;
 
 pub use self::nodes::Nodes;
 pub use self::process::Process;
+pub use self::reading::Raw;
 
 pub const TICK_MS: u64 = 200;
 
@@ -42,6 +43,8 @@ pub struct World {
     /// Of `[planner]`, and sections behind it; and of `[policy]`.
     pub more: &'static str,
     pub policy: &'static str,
+    /// What processes log that are started from now on.
+    pub log: &'static str,
     _here: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -73,7 +76,8 @@ impl World {
         Admin::open(&connection).unwrap().create(&topics).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (mode, birth_nodes, more, policy) = ("auto", nodes::NODES, "", "");
-        Some(Self { connection, folder, mode, birth_nodes, more, policy, _here: Some(here) })
+        let (log, _here) = ("info", Some(here));
+        Some(Self { connection, folder, mode, birth_nodes, more, policy, log, _here })
     }
 
     /// Lets go of the broker, so that this test may stop it.
@@ -107,7 +111,7 @@ impl World {
         let listen = format!("127.0.0.1:{port}");
         command.args(args).args(["--listen", &listen, "--config"]).arg(configuration);
         command.current_dir(&self.folder);
-        command.env("NO_COLOR", "1").env_remove("ISOTHERM_LOG").stderr(log);
+        command.env("NO_COLOR", "1").env("ISOTHERM_LOG", self.log).stderr(log);
         if let Some(it) = fail_points {
             command.env("FAILPOINTS", it);
         }

@@ -10,7 +10,9 @@ use isotherm::kafka::tail::{scan, tail};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use schemas::Millis;
 use schemas::planner_progress::{Progress, TickDone};
 use schemas::wire::{Record as _, decode};
 
@@ -54,8 +56,8 @@ impl World {
         last.map(|it| it.tick).max()
     }
 
-    /// Counts what is on a topic, aborted or not, and only as records.
-    pub fn count_uncommitted(&self, topic: &str) -> usize {
+    /// Returns what is on a topic, aborted or not, and only as records.
+    pub fn uncommitted(&self, topic: &str) -> Vec<Raw> {
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &self.connection.bootstrap_servers)
@@ -73,17 +75,38 @@ impl World {
             list.add_partition_offset(&full, *it, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
-        let mut count = 0;
+        let mut records = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while !open.is_empty() {
             assert!(Instant::now() < deadline, "{full} does not end");
             match consumer.poll(Duration::from_millis(100)) {
-                Some(Ok(_)) => count += 1,
+                Some(Ok(message)) => records.push(Raw::new(&message)),
                 Some(Err(KafkaError::PartitionEOF(partition))) => _ = open.remove(&partition),
                 Some(Err(err)) => panic!("{err}"),
                 None => (),
             }
         }
-        count
+        records
+    }
+}
+
+/// A record, committed or not.
+pub struct Raw {
+    pub partition: u32,
+    pub offset: u64,
+    pub stamp: Millis,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+}
+
+impl Raw {
+    fn new(message: &impl Message) -> Self {
+        Self {
+            partition: message.partition() as u32,
+            offset: message.offset() as u64,
+            stamp: Millis(message.timestamp().to_millis().unwrap_or(0) as u64),
+            key: message.key().unwrap_or_default().to_vec(),
+            value: message.payload().map(<[u8]>::to_vec),
+        }
     }
 }
