@@ -24,10 +24,8 @@ use thiserror::Error;
 
 use super::ask::Asker;
 use super::report::Report;
+use super::writer::enqueue;
 use super::{Connection, Output, REQUEST_MAX, create, to_send};
-
-/// So often a wait for room in the client's queue looks up.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How often a call is made that Kafka says may be made again.
 const CALLS_MAX: u32 = 5;
@@ -122,18 +120,7 @@ impl Sink {
     }
 
     fn send(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), KafkaError> {
-        let mut refused = self.producer.send(record).err();
-        // Ends: a record in the queue is delivered or times out.
-        while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
-            refused
-        {
-            let report = self.producer.context();
-            report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
-            refused = self.producer.send(record).err();
-        }
-        if let Some((err, _)) = refused {
-            return Err(err);
-        }
+        enqueue(&self.producer, record)?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -141,8 +128,12 @@ impl Sink {
     /// Waits until Kafka has the records. The commit does so too, but looks only every 100 ms, where
     /// a whole transaction takes 10. What is not delivered in time, the commit tells.
     fn deliver(&self) {
-        let report = self.producer.context();
-        report.wait_for_ends(self.sent.load(Ordering::Relaxed), REQUEST_MAX);
+        self.is_settled(REQUEST_MAX);
+    }
+
+    /// Waits until the end of all records is known, delivered or not; tells whether it is.
+    pub fn is_settled(&self, within: Duration) -> bool {
+        self.producer.context().wait_for_ends(self.sent.load(Ordering::Relaxed), within)
     }
 
     fn abort(&self, cause: KafkaError) -> CommitError {

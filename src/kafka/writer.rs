@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::report::Report;
 use super::{Connection, Output, create, to_send};
@@ -59,18 +59,8 @@ impl Writer {
     /// Hands the record to the client; waits while that holds as much as it may.
     pub fn send(&self, output: &Output) -> anyhow::Result<()> {
         let topic = self.connection.topic(output.topic);
-        let mut refused = self.producer.send(to_send(&topic, output)).err();
-        // Ends: a record in the queue is delivered or times out, or is waited for as agreed.
-        while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) =
-            refused
-        {
-            let report = self.producer.context();
-            report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
-            refused = self.producer.send(record).err();
-        }
-        if let Some((err, _)) = refused {
-            return Err(err).with_context(|| format!("write to {topic}"));
-        }
+        enqueue(&self.producer, to_send(&topic, output))
+            .with_context(|| format!("write to {topic}"))?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.check()
     }
@@ -96,4 +86,19 @@ impl Writer {
             None => report.check(),
         }
     }
+}
+
+/// Hands the record to the client; waits while that holds as much as it may. Ends: a record in the queue is
+/// delivered or times out, or is waited for as agreed.
+pub(super) fn enqueue(
+    producer: &ThreadedProducer<Report>,
+    record: BaseRecord<'_, [u8], [u8]>,
+) -> Result<(), KafkaError> {
+    let mut refused = producer.send(record).err();
+    while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) = refused {
+        let report = producer.context();
+        report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
+        refused = producer.send(record).err();
+    }
+    refused.map_or(Ok(()), |(err, _)| Err(err))
 }

@@ -191,6 +191,14 @@ impl Play {
         self.await_end(2, Status::Complete);
     }
 
+    /// Starts a worker, which owns all keys, and a channel.
+    fn begin_alone(&mut self) -> [Process; 2] {
+        let all = [self.worker("a"), self.channel()];
+        await_waiting(&all[0]);
+        self.begin_with(["a", "a"]);
+        all
+    }
+
     /// Starts two workers, which own all keys by halves, and a channel.
     fn begin(&mut self) -> [Process; 3] {
         let all = [self.worker("a"), self.worker("b"), self.channel()];

@@ -15,10 +15,7 @@ use crate::world::PATIENCE;
 fn worker_whose_last_record_was_taken_with_the_marker_behind_it_has_missed_nothing() {
     let Some(mut play) = Play::create("worker-markers") else { return };
     play.rows(keys());
-    let a = play.worker("a");
-    let _channel = play.channel();
-    await_waiting(&a);
-    play.begin_with(["a", "a"]);
+    let [a, _channel] = play.begin_alone();
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
     // As the planner writes it; it is of others, and so of no use.
     let others = Move { id: 77, span: ("m", ""), from: ("x", 1), to: "y" };

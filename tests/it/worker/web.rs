@@ -10,10 +10,7 @@ const CONNECTIONS: usize = 10_000;
 fn requests_that_cannot_be_used_have_an_answer_each_and_hold_nobody_up() {
     let Some(mut play) = Play::create("worker-web") else { return };
     play.rows(keys());
-    let a = play.worker("a");
-    let _channel = play.channel();
-    await_waiting(&a);
-    play.begin_with(["a", "a"]);
+    let [a, _channel] = play.begin_alone();
     let port = a.port();
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
 
@@ -86,10 +83,7 @@ fn requests_that_cannot_be_used_have_an_answer_each_and_hold_nobody_up() {
 fn ten_thousand_connections_are_answered_and_hold_no_reader_up_that_is_connected() {
     let Some(mut play) = Play::create("worker-crowd") else { return };
     play.rows(keys());
-    let a = play.worker("a");
-    let _channel = play.channel();
-    await_waiting(&a);
-    play.begin_with(["a", "a"]);
+    let [a, _channel] = play.begin_alone();
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
     raise_files_max(CONNECTIONS + 1_000);
     let mut reader = TcpStream::connect(("127.0.0.1", a.port())).unwrap();
