@@ -37,8 +37,9 @@ use crate::web::{self, Health};
 use stopping::Stopping;
 use watch::{PROGRESS, TOPICS, TURN, Watching};
 
-/// So often a planner starts again without having committed anything in between.
-const STARTS_MAX: u32 = 5;
+/// So often a planner starts without having committed anything in between. Each start may take as
+/// long as the client waits for a partition without a leader.
+const STARTS_MAX: u32 = 10;
 
 #[derive(Clone, Debug, Args)]
 pub struct PlannerArgs {
@@ -103,11 +104,21 @@ pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
             Err(err) => err,
         };
         starts = if watching.has_committed { 1 } else { starts + 1 };
-        if !driver::passes(&err) || starts == STARTS_MAX || standby.has_lost_turn() {
+        if !passes(&err, &standby) || starts == STARTS_MAX || standby.has_lost_turn() {
             return Err(fault(id, err));
         }
         warn!(error = format!("{err:#}"), "starts again from the topics");
         health.waiting(PROGRESS, format!("starts again from the topics: {err:#}"));
+    }
+}
+
+/// Tells whether an error is over when the planner starts again from the topics.
+fn passes(err: &anyhow::Error, standby: &Standby) -> bool {
+    match err.downcast_ref::<CommitError>() {
+        // Kafka refuses who took too long over a transaction in the same words as who has a successor.
+        Some(CommitError::Fenced { .. }) => standby.keeps_turn(),
+        Some(_) => true,
+        None => false,
     }
 }
 

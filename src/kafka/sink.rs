@@ -8,8 +8,9 @@
 //! 3. The source begins where the last committed box ends.
 //! 4. Outputs and box of a tick become visible together or not at all.
 //!
-//! * **Every error ends the planner**, or the tick is committed again where it was aborted. They
-//!   differ in what is known: see [`CommitError`].
+//! * **Every error ends this sink.** They differ in what is known: see [`CommitError`]. Nothing is
+//!   written again by the same client, not even what was aborted: the next one has a new epoch, so
+//!   nothing that is still on its way from this one can take the place of what the next one writes.
 //! * **Bounded.** A call that may be repeated is, a few times; no other loop is put around the
 //!   client.
 
@@ -35,13 +36,14 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// Why a tick was not committed, and what is known of it.
 #[derive(Debug, Error)]
 pub enum CommitError {
-    /// Commit the same once more, or start again from the topics, at once.
+    /// Start again from the topics, at once.
     #[error("the tick was aborted: nothing of it is visible ({reason})")]
     Aborted { reason: String, source: Cause },
     /// Start again from the topics: they tell.
     #[error("the tick was committed or not: only its progress record tells ({reason})")]
     Unsettled { reason: String, source: Cause },
-    /// Exit. Who starts again at once would fence the successor in turn.
+    /// Exit, if there is a successor: who starts again at once would fence it in turn. Kafka says the
+    /// same of a transaction that was open for too long.
     #[error("fenced by a newer planner of the same id: nothing of the tick is visible")]
     Fenced { source: Cause },
     /// Start again from the topics, with a new client.

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use rdkafka::ClientContext;
@@ -33,6 +33,12 @@ use super::{Connection, passes};
 
 /// The group must hear of its member at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// A member that was not heard for so long has no turn.
+const SESSION: Duration = Duration::from_secs(6);
+
+/// How often the group hears of a member, and a member of the group.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A member of the group of planners of one id.
 pub struct Standby {
@@ -86,8 +92,8 @@ impl Standby {
             .set("group.instance.id", member)
             // Who has the partition keeps it when others come.
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "1000")
+            .set("session.timeout.ms", SESSION.as_millis().to_string())
+            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
             .set("auto.offset.reset", "latest");
         let report = Report::new(&connection.bootstrap_servers);
         let member = Member { report, turn: Mutex::new(Turn::Waiting) };
@@ -118,6 +124,15 @@ impl Standby {
     /// Tells whether the turn is over: the planner must exit.
     pub fn has_lost_turn(&self) -> bool {
         self.state.lost.load(Ordering::Acquire)
+    }
+
+    /// Tells whether the turn is still this planner's, once the group has had the time to say no.
+    pub fn keeps_turn(&self) -> bool {
+        let told = Instant::now() + SESSION + HEARTBEAT;
+        while !self.has_lost_turn() && Instant::now() < told {
+            thread::sleep(POLL_EVERY);
+        }
+        !self.has_lost_turn()
     }
 }
 

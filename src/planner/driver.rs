@@ -24,7 +24,7 @@ use anyhow::Context;
 use dataflows::{Config, Tick, tally};
 use fail::fail_point;
 use schemas::Millis;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
@@ -32,7 +32,7 @@ use super::progress::{self, Past, Policies};
 use super::settings::Settings;
 use super::standing::{self, Standing};
 use crate::kafka::Connection;
-use crate::kafka::sink::{CommitError, Sink};
+use crate::kafka::sink::Sink;
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
 use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::machine::{Origin, Reading, Rules};
@@ -40,10 +40,6 @@ use crate::tick::tick_box::TickBox;
 
 /// How many of the hottest ranges are told.
 const TOP: usize = 16;
-
-/// So often the same tick is committed before that is given up: each may take as long as the client
-/// waits for a broker that is away.
-const COMMITS_MAX: u32 = 10;
 
 /// What a planner is told at its start.
 #[derive(Clone, Debug)]
@@ -176,14 +172,6 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells whether an error is over when the planner starts again from the topics.
-pub fn passes(err: &anyhow::Error) -> bool {
-    match err.downcast_ref::<CommitError>() {
-        Some(CommitError::Unsettled { .. } | CommitError::Fatal { .. }) => true,
-        Some(CommitError::Aborted { .. } | CommitError::Fenced { .. }) | None => false,
-    }
-}
-
 /// A planner and its dataflow.
 pub struct Run {
     pub planner: Planner,
@@ -310,14 +298,5 @@ fn begin(options: &Options) -> anyhow::Result<(Planner, Beginning)> {
 
 fn commit(sink: &Sink, outputs: &TickOutputs) -> anyhow::Result<()> {
     fail_point!("planner-before-transaction");
-    for _ in 1..COMMITS_MAX {
-        match sink.commit(&outputs.outputs) {
-            // The same once more: what a tick leads to does not depend on when it is written.
-            Err(CommitError::Aborted { reason, .. }) => {
-                warn!(reason, "a tick was aborted and is written again");
-            }
-            done => return done.context("commit the tick"),
-        }
-    }
     sink.commit(&outputs.outputs).context("commit the tick")
 }

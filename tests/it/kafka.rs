@@ -416,8 +416,7 @@ fn errors_of_a_commit_are_told_apart() {
     commit(RDKafkaApiKey::EndTxn, &[LOADING; 3]).unwrap();
     let refused = commit(RDKafkaApiKey::AddPartitionsToTxn, &[FORBIDDEN]).unwrap_err();
     assert!(matches!(refused, CommitError::Aborted { .. }), "{refused:?}");
-    // What was aborted can be committed once more, by the same producer, which waits for nothing that was
-    // given up.
+    // The client waits for nothing that was given up.
     assert!(sink.is_settled(Duration::from_secs(60)), "what was given up counts as ended");
     commit(RDKafkaApiKey::EndTxn, &[]).unwrap();
     let fenced = commit(RDKafkaApiKey::EndTxn, &[OLD_EPOCH]).unwrap_err();

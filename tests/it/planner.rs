@@ -159,6 +159,28 @@ fn planner_waits_for_a_broker_that_is_away_and_loses_nothing() {
 }
 
 #[test]
+fn planner_whose_transaction_was_open_for_too_long_goes_on_as_nobody_has_its_turn() {
+    if !cfg!(feature = "failpoints") {
+        return say("SKIPPED slow: it needs --features failpoints");
+    }
+    let Some(world) = World::create("slow", &[]) else { return };
+    let nodes = Nodes::start(&world.connection);
+    // The broker allows ten seconds, and looks every ten.
+    let points = "sink-half-sent=30*off->1*sleep(25000)->off";
+    let mut planner = world.planner("slow", Some(points));
+    planner.await_log("starts again from the topics", 1);
+    let tick = world.last_tick().unwrap();
+    planner.await_tick(&world, tick + 60);
+    planner.signal("-TERM");
+    let log = planner.log();
+    assert!(planner.ended().success(), "{log}");
+    drop(nodes);
+    assert!(log.contains("fenced by a newer planner"), "{log}");
+    check_whole(&world);
+    check_replay(&world, None);
+}
+
+#[test]
 fn assignment_without_its_planners_progress_is_adopted() {
     let Some(world) = World::create("adopted", &[]) else { return };
     let nodes = Nodes::start(&world.connection);
