@@ -1,9 +1,9 @@
-//! What a person asks of the planner, with who and why.
+//! What a person, or a channel, asks of the planner, with who and why.
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::record;
-use crate::{Key, NodeId};
+use crate::{Key, Millis, NodeId};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct OperatorCommand {
     /// DRAIN, CORDON, UNCORDON; MOVE: the destination.
     #[serde(default)]
     pub node: Option<NodeId>,
-    /// PIN, UNPIN, MOVE.
+    /// PIN, UNPIN, MOVE; REBUILD: all that overlaps, and without ends everything.
     #[serde(default)]
     pub range_start: Option<Key>,
     #[serde(default)]
@@ -26,6 +26,9 @@ pub struct OperatorCommand {
     pub plan: Option<String>,
     #[serde(default)]
     pub digest: Option<String>,
+    /// REBUILD: ranges that were given to be built from the table since then need it not.
+    #[serde(default)]
+    pub built_before: Option<Millis>,
 }
 
 record!(OperatorCommand, "operator_command");
@@ -42,6 +45,7 @@ pub enum Command {
     Resume,
     Approve,
     Move,
+    Rebuild,
     #[serde(other)]
     Unknown,
 }

@@ -33,9 +33,12 @@ pub struct Planned {
     pub rests_on: Vec<HeatCited>,
     /// Load that no split can help, in millionths of the total.
     pub unsplittable_ppm: u32,
-    /// Commands of people that were answered in this tick, each of them once.
+    /// Commands that were answered in this tick, each of them once.
     #[serde(default)]
     pub commands: Vec<CommandAnswered>,
+    /// Ranges whose rebuild begins with this tick, of those that commands have asked for.
+    #[serde(default)]
+    pub rebuilds: Vec<RebuildChosen>,
 }
 
 record!(Planned, "plan");
@@ -121,14 +124,23 @@ pub struct Rejected {
     pub limit: i64,
 }
 
-/// What became of something that a person asked for.
+/// A range that its owner is to build again from the source table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildChosen {
+    pub migration: MigrationId,
+    pub range_start: Key,
+    pub range_end: Key,
+    pub node: NodeId,
+}
+
+/// What became of something that a person, or a channel, asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandAnswered {
     pub command: String,
     /// Such as `MOVE`.
     pub verb: String,
     pub actor: String,
-    /// As the person says.
+    /// As they say.
     pub reason: String,
     /// What was started; `None` if it is refused.
     #[serde(default)]
@@ -136,7 +148,7 @@ pub struct CommandAnswered {
     /// A stable code, such as `unsettled` or `budget_bytes`; `None` if it is carried out.
     #[serde(default)]
     pub refused: Option<String>,
-    /// The same for a person to read, with names and numbers.
+    /// The same, or what follows, for a person to read, with names and numbers.
     #[serde(default)]
     pub detail: String,
 }

@@ -262,7 +262,7 @@ mod tests {
         check_missing::<QueriesLogged>(3);
         check_missing::<crate::node_capacity::NodeCapacity>(10);
         check_missing::<crate::heatmap::RangeHeated>(1);
-        check_missing::<crate::plan::Planned>(4);
+        check_missing::<crate::plan::Planned>(5);
         check_missing::<crate::migrate_range::MigrateRange>(2);
         check_missing::<migration_status::MigrationStatus>(5);
         check_missing::<crate::assignment::Assignment>(2);
@@ -272,7 +272,7 @@ mod tests {
         // Of these two, the fields within the two that may be missing as well.
         check_missing::<crate::index_update::IndexUpdate>(2);
         check_missing::<Progress>(2);
-        check_missing::<OperatorCommand>(5);
+        check_missing::<OperatorCommand>(6);
         let empty: Schema = r#"{"type": "record", "name": "Empty", "fields": []}"#.parse().unwrap();
         assert_eq!(decode_datum(&[], &empty), Ok(Progress::default()));
     }
@@ -348,6 +348,7 @@ mod tests {
             range_end: None,
             plan: None,
             digest: None,
+            built_before: None,
         }
     }
 }

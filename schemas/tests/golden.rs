@@ -17,7 +17,8 @@ use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::node_capacity::{NodeCapacity, NodeState, RangeHeld};
 use schemas::operator_command::{self, OperatorCommand};
 use schemas::plan::{
-    CommandAnswered, HeatCited, JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen,
+    CommandAnswered, HeatCited, JoinChosen, MoveChosen, NodePressed, Planned, RebuildChosen,
+    Rejected, SplitChosen,
 };
 use schemas::planner_progress::{Progress, RecordAt, SnapshotChunk, Span, TickDone, TotalForecast};
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
@@ -183,6 +184,12 @@ fn plan() {
         }],
         unsplittable_ppm: 42,
         commands: commands(),
+        rebuilds: vec![RebuildChosen {
+            migration: MigrationId(9),
+            range_start: key("m"),
+            range_end: key(""),
+            node: node("n3"),
+        }],
     }]);
 }
 
@@ -452,6 +459,7 @@ fn operator_command() {
         range_end: Some(key("")),
         plan: None,
         digest: None,
+        built_before: None,
     };
     let approval = OperatorCommand {
         id: "c2".to_owned(),
@@ -463,8 +471,21 @@ fn operator_command() {
         range_end: None,
         plan: Some("p-353445120".to_owned()),
         digest: Some("cc".to_owned()),
+        built_before: None,
     };
-    check(&[by_hand, approval]);
+    let rebuild = OperatorCommand {
+        id: "c3".to_owned(),
+        command: operator_command::Command::Rebuild,
+        actor: "channel".to_owned(),
+        reason: "was away".to_owned(),
+        node: None,
+        range_start: None,
+        range_end: None,
+        plan: None,
+        digest: None,
+        built_before: Some(Millis(1_767_225_600_000)),
+    };
+    check(&[by_hand, approval, rebuild]);
 }
 
 #[test]

@@ -14,7 +14,7 @@
 //!   sees, of each start of a range, the newest record and perhaps older ones; tombstones may have
 //!   expired, and the record that was marked `last` may be superseded. Carving makes up for all of it.
 //! * **Epochs grow.** A child has its parent's epoch + 1, a joined range the greatest parent's + 1, a
-//!   moved one its source's + 1.
+//!   moved one its source's + 1, and one that is built again its own + 1.
 //!
 //! A generation changes an interval once: what touches it again waits for the next one.
 
@@ -175,6 +175,33 @@ impl<'a> Draft<'a> {
         };
         self.touched.insert(span.start.clone());
         self.records.insert(span.start.clone(), moved);
+        Ok(())
+    }
+
+    /// Gives a range to its owner again, which builds it from the source table.
+    pub fn rebuild(
+        &mut self,
+        span: &KeySpan,
+        owner: &Owner,
+        migration: MigrationId,
+    ) -> Result<(), Unfit> {
+        let range = self.unchanged(span)?;
+        if range.node != owner.node {
+            return Err(Unfit::NotOneOwner(span.clone()));
+        }
+        let again = Assignment {
+            inbox: owner.inbox,
+            epoch: Epoch(range.epoch.0 + 1),
+            generation: self.generation,
+            last: false,
+            migration: Some(migration),
+            source: Source::Table,
+            source_node: None,
+            source_epoch: range.epoch,
+            ..range.clone()
+        };
+        self.touched.insert(span.start.clone());
+        self.records.insert(span.start.clone(), again);
         Ok(())
     }
 

@@ -6,7 +6,8 @@
 //!           it has committed                         ┘
 //! ```
 //!
-//! Reads: table, assignment, node_capacity.  Writes: index_update, query_log, dead_letter.
+//! Reads: table, assignment, node_capacity.
+//! Writes: index_update, query_log, operator_command, dead_letter.
 //!
 //! * **At least once.** What was sent and not committed is sent again after a restart; its versions
 //!   are the same, so that changes nothing.
@@ -20,12 +21,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use schemas::index_update::IndexUpdate;
 use schemas::node_capacity::NodeCapacity;
+use schemas::operator_command::OperatorCommand;
 use schemas::query_log::{Op, QueryLogged};
-use schemas::wire::{decode, encode};
+use schemas::wire::{Record as _, decode, encode};
 use schemas::{Generation, NodeId};
 use tracing::{debug, warn};
 
-use super::machine::{Action, Addressed, Channel, Event, Settings, Waiting};
+use super::committed::{CaughtUp, Committed};
+use super::machine::{Action, Addressed, Away, Channel, End, Event, Settings, Waiting};
+use super::request;
 use crate::assignment::map::Row;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::group::{self, Claimed, Commit, Group};
@@ -205,10 +209,10 @@ impl<'a> Run<'a> {
 
     fn assigned(&mut self, claimed: Vec<Claimed>) {
         for Claimed { at, from, metadata } in claimed {
-            let generation = metadata.as_deref().and_then(|it| it.parse().ok()).map(Generation);
+            let committed = metadata.as_deref().and_then(Committed::read);
             self.status.partitions.insert(at.partition);
             let (partition, offset) = (at.partition, from.0);
-            self.handle(Event::Assigned { partition, offset, generation });
+            self.handle(Event::Assigned { partition, offset, committed });
         }
     }
 
@@ -235,10 +239,12 @@ impl<'a> Run<'a> {
                     self.writer.flush()?;
                     self.handle(Event::Flushed);
                 }
-                Action::Commit { offsets, generation } => {
-                    let stored = self.commit(group, &offsets, generation)?;
+                Action::Commit { offsets, generation, caught_up } => {
+                    let stored = self.commit(group, &offsets, generation, &caught_up)?;
                     self.handle(Event::Committed { stored });
                 }
+                Action::LookAtEnds => self.look_at_ends(group)?,
+                Action::AskRebuild(away) => self.ask_rebuild(&away)?,
                 Action::Pause(partition) => group.pause(table(partition)),
                 Action::Resume(partition) => group.resume(table(partition)),
                 Action::LetGo(partition) => _ = self.status.partitions.remove(&partition),
@@ -281,11 +287,16 @@ impl Run<'_> {
         group: &Group,
         offsets: &[(u32, u64)],
         generation: Generation,
+        caught_up: &BTreeMap<u32, CaughtUp>,
     ) -> anyhow::Result<BTreeSet<u32>> {
+        let text = |partition| {
+            let caught_up = caught_up.get(partition).copied();
+            Committed { generation, caught_up }.to_string()
+        };
         let commits = offsets.iter().map(|(partition, offset)| Commit {
             at: table(*partition),
             offset: Offset(*offset),
-            metadata: generation.0.to_string(),
+            metadata: text(partition),
         });
         let mut stored = BTreeSet::new();
         for (at, done) in group.commit(&commits.collect::<Vec<_>>())? {
@@ -299,6 +310,25 @@ impl Run<'_> {
         }
         debug!(?offsets, generation = generation.0, "committed");
         Ok(stored)
+    }
+
+    fn look_at_ends(&mut self, group: &mut Group) -> anyhow::Result<()> {
+        let asked = wall_clock();
+        let ends = group.ends()?.unwrap_or_default();
+        let end = |(at, (end, position)): (TopicPartition, (Offset, Offset))| {
+            (at.partition, End { end: end.0, position: position.0 })
+        };
+        let ends = ends.into_iter().map(end).collect();
+        self.handle(Event::EndsSeen { asked, ends });
+        Ok(())
+    }
+
+    fn ask_rebuild(&mut self, away: &Away) -> anyhow::Result<()> {
+        let command = request::rebuild(&self.options.group, away);
+        warn!(id = command.id, reason = command.reason, "asks for a rebuild of all ranges");
+        self.count("rebuilds_asked");
+        let output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));
+        self.writer.send(&Output { key: None, ..output }).context("ask for a rebuild")
     }
 
     /// Lets go of all partitions, and logs what there is.

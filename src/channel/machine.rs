@@ -18,29 +18,37 @@
 //!   map, by whomever. So who takes a partition over waits for that generation first.
 //! * **A watermark is behind a commit (R17).** It names those partitions whose stored commit has exactly
 //!   its generation, and goes to every owner and every source that the map names.
+//! * **Who was away too long says so (R24)**, before a commit hides it: see [`away`].
 //! * **Nothing is invented.** Without a map, or without an owner for a key, a row waits, and nothing of
 //!   it is committed.
 //!
 //! Sending a row twice is harmless, and so is a second channel that does not know yet that it has lost
 //! its partitions: what it sends is what the other sends too, and what it commits is not stored.
 
+mod away;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use schemas::assignment::Source;
-use schemas::index_update::{EntryUpdate, IndexUpdate, Watermark};
-use schemas::range_segment::{Entry, Floor};
+use schemas::index_update::{EntryUpdate, IndexUpdate};
+use schemas::range_segment::Entry;
 use schemas::{Generation, Inbox, Millis, NodeId};
 
 use crate::assignment::map::{Refused, Row};
 use crate::assignment::whole::WholeMap;
 
-pub use super::events::{Action, Addressed, Event, Waiting};
+use super::committed::{CaughtUp, Committed};
+pub use super::events::{Action, Addressed, Away, End, Event, Waiting};
+use away::{Follow, Look};
 
 /// How a channel does its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// So often offsets are committed and watermarks are written, though nothing changes.
     pub round_ms: u64,
+    /// For so long compaction leaves a row of the table alone; `None`: there is none.
+    pub compaction_lag_ms: Option<u64>,
 }
 
 /// One channel.
@@ -58,6 +66,7 @@ pub struct Channel {
     again: bool,
     /// When the next round is due.
     due: Millis,
+    look: Look,
     actions: VecDeque<Action>,
 }
 
@@ -69,6 +78,8 @@ struct Partition {
     offered: u64,
     /// The stored commit, as far as it is known.
     stored: Option<(u64, Generation)>,
+    /// How far it is from its end; `None`: it is not compacted.
+    follow: Option<Follow>,
     held: VecDeque<(u64, Vec<Entry>)>,
     waiting: Option<Waiting>,
     /// Nothing more of it is sent, and it is let go once all that was is offered.
@@ -87,6 +98,7 @@ enum Round {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Offer {
     offsets: BTreeMap<u32, u64>,
+    caught_up: BTreeMap<u32, CaughtUp>,
     generation: Generation,
 }
 
@@ -101,6 +113,7 @@ impl Channel {
             round: Round::Resting,
             again: false,
             due: Millis(0),
+            look: Look::default(),
             actions: VecDeque::new(),
         }
     }
@@ -114,17 +127,22 @@ impl Channel {
                 self.go_on(now);
             }
             Event::NodeSeen { node, inbox } => _ = self.inboxes.insert(node, inbox),
-            Event::Assigned { partition, offset, generation } => {
-                self.assign(partition, offset, generation);
+            Event::Assigned { partition, offset, committed } => {
+                self.assign(now, partition, offset, committed);
                 self.check(partition);
                 self.begin_round(now);
             }
             Event::Revoked { partition } => self.revoke(now, partition),
             Event::Lost { partition } => self.forget(partition),
-            Event::RowRead { partition, offset, entries } => self.take(partition, offset, entries),
+            Event::RowRead { partition, offset, entries } => {
+                self.take(partition, offset, entries);
+                self.reach(now, partition);
+            }
             Event::Flushed => self.flushed(now),
             Event::Committed { stored } => self.committed(now, &stored),
+            Event::EndsSeen { asked, ends } => self.see_ends(now, asked, &ends),
             Event::Tick => {
+                self.look_at_ends(now);
                 if self.due <= now {
                     self.begin_round(now);
                 }
@@ -139,7 +157,8 @@ impl Channel {
 
     /// Returns when [`Event::Tick`] is wanted.
     pub fn poll_deadline(&self) -> Option<Millis> {
-        (self.round == Round::Resting && self.has_map()).then_some(self.due)
+        let round = (self.round == Round::Resting && self.has_map()).then_some(self.due);
+        round.into_iter().chain(self.look_due()).min()
     }
 
     /// Returns the generation by which rows are sent.
@@ -181,12 +200,15 @@ impl Channel {
         self.map_reached && self.map.generation() > Generation(0)
     }
 
-    fn assign(&mut self, partition: u32, offset: u64, generation: Option<Generation>) {
+    fn assign(&mut self, now: Millis, partition: u32, offset: u64, committed: Option<Committed>) {
         self.forget(partition);
+        self.look.at = now;
+        let is_compacted = self.settings.compaction_lag_ms.is_some();
         let new = Partition {
             next: offset,
             offered: offset,
-            stored: generation.map(|it| (offset, it)),
+            stored: committed.map(|it| (offset, it.generation)),
+            follow: is_compacted.then(|| Follow::new(now, offset, committed)),
             held: VecDeque::new(),
             waiting: None,
             leaving: false,
@@ -214,6 +236,7 @@ impl Channel {
             Round::Resting => (),
             Round::Flushing(offer) | Round::Committing(offer) => {
                 offer.offsets.remove(&partition);
+                offer.caught_up.remove(&partition);
             }
         }
     }
@@ -222,6 +245,7 @@ impl Channel {
     fn go_on(&mut self, now: Millis) {
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             self.check(partition);
+            self.reach(now, partition);
         }
         self.begin_round(now);
     }
@@ -280,11 +304,14 @@ impl Channel {
         self.due = Millis(now.0 + self.settings.round_ms);
         let generation = self.map.generation();
         let ready = |it: &Partition| it.stored.is_none_or(|it| it.1 <= generation);
-        let offsets = self.partitions.iter().filter(|(_, it)| self.has_map() && ready(it));
-        let offsets: BTreeMap<_, _> =
-            offsets.map(|(partition, it)| (*partition, it.next)).collect();
+        let offered = self.partitions.iter().filter(|(_, it)| self.has_map() && ready(it));
+        let (mut offsets, mut caught_up) = (BTreeMap::new(), BTreeMap::new());
+        for (partition, it) in offered {
+            offsets.insert(*partition, it.next);
+            caught_up.extend(it.follow.as_ref().map(|it| (*partition, it.caught_up())));
+        }
         if !offsets.is_empty() {
-            self.round = Round::Flushing(Offer { offsets, generation });
+            self.round = Round::Flushing(Offer { offsets, caught_up, generation });
             self.actions.push_back(Action::Flush);
         }
     }
@@ -295,7 +322,8 @@ impl Channel {
             Round::Flushing(offer) => {
                 let offsets = offer.offsets.iter().map(|(partition, next)| (*partition, *next));
                 let (offsets, generation) = (offsets.collect(), offer.generation);
-                self.actions.push_back(Action::Commit { offsets, generation });
+                let caught_up = offer.caught_up.clone();
+                self.actions.push_back(Action::Commit { offsets, generation, caught_up });
                 self.round = Round::Committing(offer);
             }
             // Not what is waited for.
@@ -311,7 +339,7 @@ impl Channel {
 
     fn committed(&mut self, now: Millis, stored: &BTreeSet<u32>) {
         match std::mem::replace(&mut self.round, Round::Resting) {
-            Round::Committing(Offer { offsets, generation }) => {
+            Round::Committing(Offer { offsets, generation, .. }) => {
                 for (partition, next) in offsets {
                     let Some(it) = self.partitions.get_mut(&partition) else { continue };
                     it.offered = next;
@@ -327,42 +355,6 @@ impl Channel {
             }
             other @ (Round::Resting | Round::Flushing(_)) => self.round = other,
         }
-    }
-
-    /// Writes a watermark to everybody whom it concerns, if the map is still the one of the commit.
-    fn tell(&mut self, generation: Generation) {
-        if self.map.generation() != generation {
-            return;
-        }
-        let exactly = |(partition, it): (&u32, &Partition)| {
-            let (offset, _) = it.stored.filter(|it| it.1 == generation)?;
-            Some(Floor { partition: *partition, offset })
-        };
-        let floors: Vec<_> = self.partitions.iter().filter_map(exactly).collect();
-        if floors.is_empty() {
-            return;
-        }
-        for (node, inbox) in self.concerned() {
-            let watermark = Some(Watermark { floors: floors.clone(), via: None });
-            let update = IndexUpdate { generation, entry: None, watermark };
-            self.actions.push_back(Action::Send(Addressed { node, inbox, update }));
-        }
-    }
-
-    /// Returns the owners by the map, and the sources of what it says to come from a node. A source is
-    /// named until the map has a later word of the range, though its migration may have ended.
-    fn concerned(&self) -> BTreeMap<NodeId, Inbox> {
-        let mut res = BTreeMap::new();
-        for it in self.map.map().iter() {
-            if let (Source::Node, Some(source)) = (it.source, &it.source_node)
-                && let Some(inbox) = self.inboxes.get(source)
-            {
-                res.insert(source.clone(), *inbox);
-            }
-        }
-        // What the map itself says of an owner counts before what was heard of it.
-        res.extend(self.map.map().iter().map(|it| (it.node.clone(), it.inbox)));
-        res
     }
 }
 

@@ -3,9 +3,12 @@
 //! ```text
 //!  table ──> entries ──┐
 //!                      ├──> machine ──> index_update   entries, to the owners by one map
-//!  assignment ──> map ─┘       └─────> index_update   watermarks, behind a commit
+//!  assignment ──> map ─┘       ├─────> index_update   watermarks, behind a commit
+//!                              └─────> operator_command   a rebuild, if it was away too long
 //! ```
 
+pub mod committed;
 pub mod events;
 pub mod machine;
+pub mod request;
 pub mod driver;

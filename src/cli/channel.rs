@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::config::table::{Format, Table};
 use crate::table::rows::{Form, Rows};
 use crate::topics::definition::Process;
+use crate::topics::requirements::changes_kept_ms;
 use crate::web::{self, Health};
 
 const TOPICS: &str = "topics";
@@ -64,7 +65,7 @@ pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
     info!(address = %server.address(), "serves /livez and /readyz");
 
     health.waiting(TOPICS, "waits for Kafka");
-    check_topics(config, Process::Channel, |_, _| Vec::new())?;
+    let topics = check_topics(config, Process::Channel, |_, _| Vec::new())?;
     health.ready(TOPICS, "they are as they must be");
 
     health.waiting(ASSIGNMENT, "is being read");
@@ -73,7 +74,10 @@ pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
         connection: config.kafka.clone(),
         group: config.channel.group.clone(),
         member: Some(config.channel.member.clone()).filter(|it| !it.is_empty()),
-        settings: Settings { round_ms: config.channel.watermark_every.as_millis() as u64 },
+        settings: Settings {
+            round_ms: config.channel.watermark_every.as_millis() as u64,
+            compaction_lag_ms: changes_kept_ms(&topics),
+        },
         rows,
         write_cost_us: config.costs.write_us,
     };

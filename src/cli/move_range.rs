@@ -92,6 +92,7 @@ pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
         range_end: Some(span.end),
         plan: None,
         digest: None,
+        built_before: None,
     };
     let id = command.id.clone();
     if !args.wait {

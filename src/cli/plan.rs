@@ -123,6 +123,7 @@ pub fn listed(plans: &[Planned], form: Form) -> String {
             "moves": it.moves.len(),
             "splits": it.splits.len(),
             "joins": it.joins.len(),
+            "rebuilds": it.rebuilds.len(),
             "rejected": it.rejected.len(),
             "why": told::phrase(it),
             "digest": it.digest,
@@ -174,7 +175,7 @@ mod tests {
             p-1212  2026-09-21 14:23:05  auto  1      1       1      0         n2 is too warm in 22 ticks
         "#]].assert_eq(&listed(&plans, Form::Table));
         expect![[r#"
-            {"digest":"5f1c01234567","joins":1,"mode":"auto","moves":1,"plan":"p-212","rejected":6,"splits":1,"tick":41,"tick_start_ms":1790000585000,"why":"n2 is too warm in 22 ticks"}
+            {"digest":"5f1c01234567","joins":1,"mode":"auto","moves":1,"plan":"p-212","rebuilds":0,"rejected":6,"splits":1,"tick":41,"tick_start_ms":1790000585000,"why":"n2 is too warm in 22 ticks"}
         "#]].assert_eq(&listed(&plans[..1], Form::Jsonl));
         assert_eq!(listed(&[], Form::Json), "[]\n");
     }

@@ -250,6 +250,8 @@ impl Line for OperatorCommand {
         if let (Some(start), Some(end)) = (&self.range_start, &self.range_end) {
             of.push(keys.span(start, end));
         }
+        let before = self.built_before.map(|it| format!("built before {}", moment(it.0)));
+        of.extend(before);
         of.extend(self.plan.clone());
         let of = of.join(" ");
         format!("{} {} {of} by {}: {}", self.id, wire(&self.command), self.actor, self.reason)

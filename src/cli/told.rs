@@ -4,13 +4,14 @@
 //!  plan p-212 · tick 41 (… to …) · auto · digest 5f1c…
 //!  asked     what people asked, and what became of it
 //!  why       which node, when, how warm
-//!  chosen    what moves, is split, is joined; what it brings and costs
+//!  chosen    what moves, is split, is joined, is built again; what it brings and costs
 //!  rejected  what was considered, and the number that decided
 //!  rests on  which heatmap, inputs and policy
 //! ```
 
 use schemas::plan::{
-    CommandAnswered, JoinChosen, MoveChosen, NodePressed, Planned, Rejected, SplitChosen,
+    CommandAnswered, JoinChosen, MoveChosen, NodePressed, Planned, RebuildChosen, Rejected,
+    SplitChosen,
 };
 
 use super::keys::KeyFormat;
@@ -26,6 +27,7 @@ pub fn told(plan: &Planned, keys: KeyFormat) -> String {
     let mut chosen: Vec<String> = plan.moves.iter().flat_map(|it| moved(it, keys)).collect();
     chosen.extend(plan.splits.iter().map(|it| split(it, keys)));
     chosen.extend(plan.joins.iter().map(|it| joined(it, keys)));
+    chosen.extend(plan.rebuilds.iter().map(|it| rebuilt(it, keys)));
     if chosen.is_empty() {
         chosen.push("nothing".into());
     }
@@ -44,8 +46,12 @@ pub fn summary(plan: &Planned) -> String {
     let [moves, splits, joins] = [plan.moves.len(), plan.splits.len(), plan.joins.len()];
     let bytes: u64 = plan.moves.iter().map(|it| it.bytes).sum();
     let benefit: u64 = plan.moves.iter().map(|it| it.benefit_ms).sum();
+    let rebuilds = match plan.rebuilds.len() {
+        0 => String::new(),
+        n => format!(", {n} rebuilds"),
+    };
     format!(
-        "{}  {}  {}  {moves} moves ({}), {splits} splits, {joins} joins  benefit {}  digest {}",
+        "{}  {}  {}  {moves} moves ({}), {splits} splits, {joins} joins{rebuilds}  benefit {}  digest {}",
         plan.plan,
         moment(plan.tick_start_ms),
         plan.mode,
@@ -63,7 +69,12 @@ pub fn phrase(plan: &Planned) -> String {
     match plan.why.as_slice() {
         [] => {
             let asked = plan.commands.first().map(|it| &it.verb);
-            moves.chain(splits).chain(joins).chain(asked).next().map_or("-".into(), |it| words(it))
+            let chosen = moves.chain(splits).chain(joins).chain(asked).next();
+            match chosen.map(|it| words(it)) {
+                Some(it) => it,
+                None if plan.rebuilds.is_empty() => "-".into(),
+                None => "a rebuild that was asked for goes on".into(),
+            }
         }
         [one] => warmth(one),
         [first, more @ ..] => format!("{}, and {} more", warmth(first), more.len()),
@@ -176,7 +187,8 @@ pub fn answered(it: &CommandAnswered) -> String {
     let what = match (&it.refused, it.migration) {
         (Some(code), _) => format!("refused, {}: {}", words(code), it.detail),
         (None, Some(id)) => format!("begun as {id}"),
-        (None, None) => "done".into(),
+        (None, None) if it.detail.is_empty() => "done".into(),
+        (None, None) => it.detail.clone(),
     };
     format!("{} {} by {:?}{reason}: {what}", it.verb, it.command, it.actor)
 }
@@ -214,6 +226,11 @@ fn split(it: &SplitChosen, keys: KeyFormat) -> String {
 fn joined(it: &JoinChosen, keys: KeyFormat) -> String {
     let (span, at) = (keys.span(&it.range_start, &it.range_end), listed(&it.at, keys));
     format!("join {span} on {} over {at}   {}", it.node, words(&it.reason))
+}
+
+fn rebuilt(it: &RebuildChosen, keys: KeyFormat) -> String {
+    let span = keys.span(&it.range_start, &it.range_end);
+    format!("build {span} on {} again, from the table   {}", it.node, it.migration)
 }
 
 fn listed(at: &[schemas::Key], keys: KeyFormat) -> String {

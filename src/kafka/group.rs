@@ -171,6 +171,23 @@ impl Group {
         self.queues.positions()
     }
 
+    /// Returns where each partition ends now, its last stable offset, and how far it is read. `None`: a
+    /// broker is away.
+    pub fn ends(&mut self) -> anyhow::Result<Option<BTreeMap<TopicPartition, (Offset, Offset)>>> {
+        match self.asker.ends(&self.queues.ids()) {
+            Ok(ends) => {
+                let positions = self.positions()?;
+                let both = |(at, end)| Some((at, (end, *positions.get(&at)?)));
+                Ok(Some(ends.into_iter().filter_map(both).collect()))
+            }
+            Err(err) if is_away(&err) => {
+                self.asker.serve();
+                Ok(None)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
     /// Stores offsets, and tells of each whether it is stored. Waits for the answer.
     pub fn commit(
         &self,

@@ -9,11 +9,13 @@
 //!   known.
 //! * **Answered.** What is not carried out is refused with a reason. Nothing waits for ever: what is
 //!   older than [`AGE_MS_MAX`] when its turn comes is refused, too, as nobody expects it any more.
+//! * **A REBUILD is never lost**: who asks for it goes on and relies on it. It has no age, and one too many
+//!   counts with one that waits.
 //! * **Bounded.** Texts of people are cut to what a plan can hold.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use schemas::operator_command::OperatorCommand;
+use schemas::operator_command::{Command, OperatorCommand};
 use schemas::{Key, Millis, NodeId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -80,7 +82,7 @@ impl Commands {
             return Ok(());
         }
         if WAITING_MAX <= self.waiting.len() {
-            return Err(NotTaken::TooMany);
+            return self.join(&command).ok_or(NotTaken::TooMany);
         }
         self.known.insert(command.id.clone());
         self.seen.push_back(command.id.clone());
@@ -101,6 +103,19 @@ impl Commands {
         };
         self.waiting.push_back(Waiting { given, command });
         Ok(())
+    }
+
+    /// Lets a REBUILD that waits stand for this one, too.
+    fn join(&mut self, command: &OperatorCommand) -> Option<()> {
+        let span = |it: &OperatorCommand| (it.range_start.clone(), it.range_end.clone());
+        let is_same =
+            |it: &&mut OperatorCommand| it.command == Command::Rebuild && span(it) == span(command);
+        let mut waiting = self.waiting.iter_mut().map(|it| &mut it.command);
+        let same = waiting.find(is_same).filter(|_| command.command == Command::Rebuild)?;
+        // Without a time, all need it.
+        let both = same.built_before.zip(command.built_before);
+        same.built_before = both.map(|(one, other)| one.max(other));
+        Some(())
     }
 
     /// Returns all that waits, in its order, to be answered now.
@@ -125,8 +140,6 @@ fn short(mut key: Key) -> Key {
 
 #[cfg(test)]
 mod tests {
-    use schemas::operator_command::Command;
-
     use super::*;
 
     fn command(id: &str) -> OperatorCommand {
@@ -140,6 +153,7 @@ mod tests {
             range_end: None,
             plan: None,
             digest: None,
+            built_before: None,
         }
     }
 
@@ -172,6 +186,25 @@ mod tests {
         commands.take();
         assert_eq!(commands.given(Millis(1), command(&last)), Ok(()));
         assert!(commands.is_empty(), "the last are known");
+    }
+
+    #[test]
+    fn r24_rebuild_that_is_one_too_many_counts_with_one_that_waits() {
+        let rebuild = |id: &str, ms| OperatorCommand {
+            command: Command::Rebuild,
+            built_before: Some(Millis(ms)),
+            ..command(id)
+        };
+        let mut commands = Commands::default();
+        for i in 1..WAITING_MAX {
+            assert_eq!(commands.given(Millis(1), command(&i.to_string())), Ok(()));
+        }
+        assert_eq!(commands.given(Millis(1), rebuild("a", 5)), Ok(()));
+        assert_eq!(commands.given(Millis(1), command("b")), Err(NotTaken::TooMany));
+        assert_eq!(commands.given(Millis(1), rebuild("c", 7)), Ok(()));
+        let waiting = commands.take();
+        let last = &waiting[WAITING_MAX - 1].command;
+        assert_eq!((&*last.id, last.built_before), ("a", Some(Millis(7))));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
 use super::settings::Settings;
-use super::standing::{self, Standing};
+use super::standing::{self, Rebuilds, Standing};
 use crate::kafka::Connection;
 use crate::kafka::sink::Sink;
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
@@ -121,7 +121,7 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     // In this order: progress is final once the predecessor is fenced.
     let sink = Sink::open(&options.outputs, &options.planner_id)?;
     let past = progress::read(&options.outputs, &options.planner_id)?;
-    let Resumed { planner, beginning, recorded, digests, policies } = resume(options, past)?;
+    let Resumed { mut planner, beginning, recorded, digests, policies } = resume(options, past)?;
     info!(?beginning, "begins");
     watch.begun(beginning);
     let mut inputs = Inputs {
@@ -133,6 +133,11 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         inputs.inputs.iter_mut().for_each(|it| it.start = Start::End);
     }
     let mut source = Source::open(&inputs, recorded)?;
+    if let Beginning::Adopted { .. } = beginning {
+        // Behind the end from which commands are read: what comes in between is read twice, and not missed.
+        let Rebuilds { given, asked } = standing::rebuilds(&options.outputs)?;
+        planner.adopt_rebuilds(&given, &asked);
+    }
     watch.reading(source.stop());
     if options.inputs.iter().any(|it| it.reading == Reading::Historical)
         && let Some(first) = source.open_tick()?

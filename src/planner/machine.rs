@@ -16,6 +16,7 @@
 
 mod take;
 mod operate;
+mod rebuild;
 mod decide;
 mod settle;
 mod tell;
@@ -37,7 +38,7 @@ use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
-use schemas::plan::{CommandAnswered, HeatCited, Planned};
+use schemas::plan::{CommandAnswered, HeatCited, Planned, RebuildChosen};
 use schemas::planner_progress::TickDone;
 use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId, dead_letter};
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,8 @@ struct Turn {
     answers: Vec<CommandAnswered>,
     /// The ranges that they want to be moved, with the place of the answer.
     wanted: Vec<(KeySpan, usize)>,
+    /// Ranges that are to be built again, from this generation on.
+    rebuilds: Vec<RebuildChosen>,
     /// The published forecasts that the decision rests on.
     rests_on: Vec<HeatCited>,
     /// Ranges whose published heat may have changed.

@@ -70,7 +70,7 @@ pub fn is_news(old: &RangeHeated, new: &RangeHeated) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use schemas::{Epoch, Key, KeySpan, RangeId};
+    use schemas::{Epoch, Key, KeySpan, Millis, RangeId};
 
     use super::*;
 
@@ -84,6 +84,8 @@ mod tests {
             cool_until: 0,
             join_after: 0,
             pinned: false,
+            built: Millis(0),
+            due: Millis(0),
         };
         let heat = Rolling::of(Heat { reads: 1, read_us, ..Heat::default() });
         let forecast = RangeForecast::default();

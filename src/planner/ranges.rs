@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::assignment::birth;
 use crate::assignment::map::{Map, span_of};
 use dataflows::Tick;
-use schemas::{Epoch, Key, KeySpan, NodeId, RangeId};
+use schemas::{Epoch, Key, KeySpan, Millis, NodeId, RangeId};
 use serde::{Deserialize, Serialize};
 
 /// One range.
@@ -26,6 +26,17 @@ pub struct RangeState {
     /// Moved, split or joined not long ago: not to be joined before this tick.
     pub join_after: Tick,
     pub pinned: bool,
+    /// When it was given to be built from the table, or the first of its parents was; 0: nobody knows.
+    pub built: Millis,
+    /// If that was before this, it is to be built again.
+    pub due: Millis,
+}
+
+impl RangeState {
+    /// Tells whether it is to be built again from the table (R24).
+    pub fn is_due(&self) -> bool {
+        self.built < self.due
+    }
 }
 
 /// All ranges, in key order.
@@ -43,8 +54,18 @@ impl Ranges {
         let mut res = Self::default();
         for span in birth::ranges(split_points) {
             let (id, node, epoch, bytes) = (RangeId(0), None, Epoch(0), 0);
-            let (cool_until, join_after, pinned) = (0, 0, false);
-            res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });
+            res.add(RangeState {
+                id,
+                span,
+                node,
+                epoch,
+                bytes,
+                cool_until: 0,
+                join_after: 0,
+                pinned: false,
+                built: Millis(0),
+                due: Millis(0),
+            });
         }
         res
     }
@@ -55,8 +76,18 @@ impl Ranges {
         for it in map.iter() {
             let (id, bytes, pinned) = (RangeId(0), 0, false);
             let (span, node, epoch) = (span_of(it), Some(it.node.clone()), it.epoch);
-            let (cool_until, join_after) = (rests_until, rests_until);
-            res.add(RangeState { id, span, node, epoch, bytes, cool_until, join_after, pinned });
+            res.add(RangeState {
+                id,
+                span,
+                node,
+                epoch,
+                bytes,
+                cool_until: rests_until,
+                join_after: rests_until,
+                pinned,
+                built: Millis(0),
+                due: Millis(0),
+            });
         }
         res
     }

@@ -1,13 +1,15 @@
 //! Reads what stands on the topics without a planner's memory of it, to be adopted.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
-use schemas::Key;
-use schemas::assignment::Assignment;
+use schemas::assignment::{Assignment, Source};
 use schemas::migrate_range::MigrateRange;
 use schemas::migration_status::MigrationStatus;
+use schemas::operator_command::{Command, OperatorCommand};
 use schemas::wire::{Record, decode};
+use schemas::{Key, MigrationId, Millis};
 
 use crate::assignment::map::{Map, Row};
 use crate::kafka::Connection;
@@ -19,6 +21,37 @@ pub struct Standing {
     pub map: Map,
     pub commands: Vec<MigrateRange>,
     pub statuses: Vec<MigrationStatus>,
+}
+
+/// What was asked of ranges before, and what was done.
+#[derive(Default)]
+pub struct Rebuilds {
+    /// When a range was given from the table, by the migration.
+    pub given: BTreeMap<MigrationId, Millis>,
+    /// What was asked, and when.
+    pub asked: Vec<(Millis, OperatorCommand)>,
+}
+
+/// Reads what is known of rebuilds. Whoever goes on reading commands has begun with that: one that stands in
+/// both counts once.
+pub fn rebuilds(connection: &Connection) -> anyhow::Result<Rebuilds> {
+    let Rebuilds { mut given, mut asked } = Rebuilds::default();
+    scan(connection, Assignment::TOPIC, Start::Beginning, |record| {
+        let stamp = record.stamp;
+        let row = record.value.as_deref().and_then(|it| decode::<Assignment>(it).ok());
+        let row = row.filter(|it| it.source == Source::Table);
+        given.extend(row.and_then(|it| it.migration).map(|it| (it, stamp)));
+        ControlFlow::Continue(())
+    })?;
+    scan(connection, OperatorCommand::TOPIC, Start::Beginning, |record| {
+        let stamp = record.stamp;
+        // What cannot be read was a dead letter when it came.
+        let command = record.value.as_deref().and_then(|it| decode::<OperatorCommand>(it).ok());
+        asked.extend(command.map(|it| (stamp, it)));
+        ControlFlow::Continue(())
+    })?;
+    asked.retain(|it| it.1.command == Command::Rebuild);
+    Ok(Rebuilds { given, asked })
 }
 
 /// Reads the topics to their ends; if no assignment stands, only that one.

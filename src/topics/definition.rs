@@ -237,7 +237,7 @@ mod tests {
             migrate_range 1 delete 168 h: planner -> worker+replay
             migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay+operator
             node_capacity 1 compact,delete 168 h: worker -> planner+worker+channel+router+replay+operator
-            operator_command 1 delete 720 h: operator -> planner+replay
+            operator_command 1 delete 720 h: channel+operator -> planner+replay
             plan 1 delete 720 h: planner -> replay+operator
             planner_progress 1 delete 48 h: planner -> planner+replay
             query_log 8 delete 48 h: channel+router+application -> planner+replay

@@ -97,6 +97,19 @@ pub fn deletions_kept_ms(actual: &BTreeMap<String, Actual>) -> u64 {
     kept.map_or(FOR_EVER, |it| u64::try_from(it).unwrap_or(FOR_EVER))
 }
 
+/// Returns for how long compaction leaves a row of `table` alone, in milliseconds; `None`: nothing is
+/// compacted.
+pub fn changes_kept_ms(actual: &BTreeMap<String, Actual>) -> Option<u64> {
+    let setting = |key: &str| actual.get("table").and_then(|it| it.settings.get(key));
+    let compacts = |it: &String| parts(it).any(|it| it == "compact");
+    if !setting("cleanup.policy").is_some_and(compacts) {
+        return None;
+    }
+    let kept = setting("min.compaction.lag.ms").and_then(|it| it.parse::<u64>().ok());
+    // What cannot be read promises nothing.
+    Some(kept.unwrap_or(0))
+}
+
 struct Check<'a> {
     cluster: Cluster<'a>,
     actual: &'a BTreeMap<String, Actual>,

@@ -178,7 +178,7 @@ impl Running {
             connection: connection.clone(),
             group: "channel".into(),
             member: None,
-            settings: Settings { round_ms: 50 },
+            settings: Settings { round_ms: 50, compaction_lag_ms: None },
             rows: Rows::new(Form::RowChanged, &[], &[]).unwrap(),
             write_cost_us: 150,
         };

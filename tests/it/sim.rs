@@ -36,7 +36,7 @@ use world::World;
 const SEEDS: u64 = 500;
 
 /// What must have happened over all seeds, or else they prove nothing.
-const HAPPENED: [&str; 44] = [
+const HAPPENED: [&str; 47] = [
     "ask_source",
     "cancels",
     "channel died",
@@ -58,12 +58,15 @@ const HAPPENED: [&str; 44] = [
     "partition was handed over",
     "planner died",
     "planner was replaced",
+    "ranges built again",
     "ranges that came back",
     "reads",
     "reads answered",
+    "rebuilds asked for",
     "router died",
     "router was late in the map",
     "rows",
+    "rows compacted away unread",
     "rows read by a zombie channel",
     "splits",
     "steps with a stream given up for its backlog",

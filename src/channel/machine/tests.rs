@@ -1,16 +1,21 @@
 //! One channel step by step, a rule each; then all short sequences of events; then two channels that
-//! take partitions from each other, one of them late to learn of it.
+//! take partitions from each other, one of them late to learn of it. One that was away: `tests/away.rs`.
 
 use std::collections::BTreeMap;
 
 use schemas::assignment::Assignment;
+use schemas::index_update::Watermark;
 use schemas::{Epoch, Key, MigrationId};
 
 use super::*;
 
 mod pair;
+mod away;
 
 const ROUND_MS: u64 = 1_000;
+
+/// Of a table that is not compacted.
+const SETTINGS: Settings = Settings { round_ms: ROUND_MS, compaction_lag_ms: None };
 
 #[test]
 fn r16_entries_of_a_row_go_to_their_owners_by_one_map() {
@@ -101,7 +106,8 @@ fn r17_commit_comes_behind_a_flush_and_names_what_was_sent_before_it() {
     assert_eq!(it.sent().len(), 1);
     it.tell(Event::Flushed);
     let offsets = vec![(0, 1)];
-    assert_eq!(it.actions(), [Action::Commit { offsets, generation: Generation(1) }]);
+    let (generation, caught_up) = (Generation(1), BTreeMap::new());
+    assert_eq!(it.actions(), [Action::Commit { offsets, generation, caught_up }]);
 }
 
 #[test]
@@ -215,7 +221,8 @@ fn revoked_partition_is_let_go_when_all_that_was_sent_of_it_is_offered() {
     assert_eq!(it.sent(), ["a floors 0:4 g1"]);
     it.tell(Event::Flushed);
     let offsets = vec![(0, 5)];
-    assert_eq!(it.actions(), [Action::Commit { offsets, generation: Generation(1) }]);
+    let (generation, caught_up) = (Generation(1), BTreeMap::new());
+    assert_eq!(it.actions(), [Action::Commit { offsets, generation, caught_up }]);
     // Even if it is not stored: then another sends it again.
     it.tell(Event::Committed { stored: BTreeSet::new() });
     assert_eq!(it.actions().last(), Some(&Action::LetGo(0)));
@@ -256,7 +263,7 @@ fn every_short_sequence_keeps_the_promises() {
     let assigned = |offset, generation: u64| Event::Assigned {
         partition: 0,
         offset,
-        generation: Some(Generation(generation)).filter(|it| it.0 > 0),
+        committed: committed(generation),
     };
     let events = [
         map(1, "a"),
@@ -310,7 +317,7 @@ struct Checked {
 
 impl Checked {
     fn new() -> Self {
-        let channel = Channel::new(Settings { round_ms: ROUND_MS });
+        let channel = Channel::new(SETTINGS);
         let (sent, flushing, committing) = (BTreeMap::new(), None, None);
         Self {
             channel,
@@ -328,14 +335,14 @@ impl Checked {
         match event {
             Event::Flushed if self.flushing.is_none() || self.committing.is_some() => return false,
             Event::Committed { .. } if self.committing.is_none() => return false,
-            Event::Assigned { offset, generation, .. } => {
+            Event::Assigned { offset, committed, .. } => {
                 if self.from.is_some() {
                     return false;
                 }
                 self.from = Some(*offset);
                 self.sent.clear();
                 self.told.clear();
-                self.stored = generation.map(|it| (*offset, it.0));
+                self.stored = committed.map(|it| (*offset, it.generation.0));
                 self.committing = self.committing.filter(|_| false);
                 self.flushing = None;
             }
@@ -354,6 +361,7 @@ impl Checked {
             | Event::NodeSeen { .. }
             | Event::Revoked { .. }
             | Event::Lost { .. }
+            | Event::EndsSeen { .. }
             | Event::Tick => (),
         }
         if matches!(event, Event::Committed { .. }) {
@@ -386,7 +394,7 @@ impl Checked {
                 }
             }
             Action::Flush => self.flushing = Some((self.sent.clone(), generation)),
-            Action::Commit { offsets, generation } => {
+            Action::Commit { offsets, generation, .. } => {
                 count("commit");
                 let (sent, by) = self.flushing.take().expect("a flush comes before");
                 assert_eq!(generation.0, by);
@@ -399,6 +407,7 @@ impl Checked {
                 }
                 assert!(!offsets.is_empty(), "nothing to commit");
             }
+            Action::LookAtEnds | Action::AskRebuild(_) => panic!("nothing is compacted"),
             Action::Pause(_) => count("paused"),
             Action::Resume(_) => count("resumed"),
             Action::LetGo(_) => {
@@ -417,7 +426,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { channel: Channel::new(Settings { round_ms: ROUND_MS }), now: 10 }
+        Self { channel: Channel::new(SETTINGS), now: 10 }
     }
 
     fn tell(&mut self, event: Event) {
@@ -433,13 +442,20 @@ impl Bench {
     }
 
     fn assigned(&mut self, partition: u32, offset: u64, generation: Option<u64>) {
-        let generation = generation.map(Generation);
-        self.tell(Event::Assigned { partition, offset, generation });
+        let committed = generation.and_then(committed);
+        self.tell(Event::Assigned { partition, offset, committed });
     }
 
     fn row(&mut self, partition: u32, offset: u64, keys: &[&str]) {
         let entries = keys.iter().map(|key| entry(partition, offset, key)).collect();
         self.tell(Event::RowRead { partition, offset, entries });
+    }
+
+    /// Tells whether one of the actions is such, and leaves all but those.
+    fn peek(&mut self, is_it: impl Fn(&Action) -> bool) -> bool {
+        let before = self.channel.actions.len();
+        self.channel.actions.retain(|it| !is_it(it));
+        self.channel.actions.len() < before
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -451,6 +467,8 @@ impl Bench {
             Action::Send(it) => Some(it),
             Action::Flush
             | Action::Commit { .. }
+            | Action::LookAtEnds
+            | Action::AskRebuild(_)
             | Action::Pause(_)
             | Action::Resume(_)
             | Action::LetGo(_) => None,
@@ -483,7 +501,7 @@ impl Bench {
         self.tell(Event::Flushed);
         let mut res = None;
         for action in self.actions() {
-            if let Action::Commit { offsets, generation } = action {
+            if let Action::Commit { offsets, generation, .. } = action {
                 res = Some((offsets, generation.0));
             }
         }
@@ -523,6 +541,12 @@ fn text(sent: &Addressed) -> String {
 pub(super) fn entry(partition: u32, offset: u64, index_key: &str) -> Entry {
     let (index_key, primary_key) = (key(index_key), key("p"));
     Entry { index_key, primary_key, partition, offset, payload: Some(vec![1]) }
+}
+
+/// A commit of a generation, as an older channel made it; 0: none.
+fn committed(generation: u64) -> Option<Committed> {
+    let generation = Generation(generation);
+    Some(Committed { generation, caught_up: None }).filter(|_| generation > Generation(0))
 }
 
 fn key(text: &str) -> Key {

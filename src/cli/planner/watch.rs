@@ -247,12 +247,13 @@ fn tell(plan: &Planned) {
     for it in &plan.commands {
         info!("{}", answered(it));
     }
-    let Planned { plan: id, moves, splits, joins, rejected, .. } = plan;
+    let Planned { plan: id, moves, splits, joins, rebuilds, rejected, .. } = plan;
     let why: Vec<&str> = plan.why.iter().map(|it| it.node.0.as_str()).collect();
     info!(
         moves = moves.len(),
         splits = splits.len(),
         joins = joins.len(),
+        rebuilds = rebuilds.len(),
         rejected = rejected.len(),
         warm = why.join(","),
         "plan {id}"

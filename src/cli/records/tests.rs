@@ -194,8 +194,24 @@ fn commands_statuses_and_assignments() {
         range_end: None,
         plan: None,
         digest: None,
+        built_before: None,
     };
     check(&command, expect!["c-1 DRAIN n2 by kim: new disk"]);
+    let command = OperatorCommand {
+        id: "rebuild-channel-3-1790000585000".into(),
+        command: operator_command::Command::Rebuild,
+        actor: "channel channel".into(),
+        reason: "partition 3 of the table was not read to its end for 9 d".into(),
+        node: None,
+        built_before: Some(Millis(1_790_000_585_000)),
+        ..command
+    };
+    check(
+        &command,
+        expect![
+            "rebuild-channel-3-1790000585000 REBUILD built before 2026-09-21 14:23:05 by channel channel: partition 3 of the table was not read to its end for 9 d"
+        ],
+    );
 }
 
 #[test]

@@ -93,6 +93,23 @@ pub fn plan() -> Planned {
         rests_on: vec![cited("k 0.219", 41), cited("k 0.228", 41), cited("k 0.8", 40)],
         unsplittable_ppm: 12_345,
         commands: Vec::new(),
+        rebuilds: Vec::new(),
+    }
+}
+
+/// One that does nothing.
+fn bare() -> Planned {
+    Planned {
+        why: Vec::new(),
+        moves: Vec::new(),
+        splits: Vec::new(),
+        joins: Vec::new(),
+        rejected: Vec::new(),
+        rests_on: Vec::new(),
+        unsplittable_ppm: 0,
+        tick_start_ms: 1_790_035_195_000,
+        tick_ms: 5_000,
+        ..plan()
     }
 }
 
@@ -134,23 +151,42 @@ fn plan_is_told_with_its_numbers() {
 
 #[test]
 fn plan_that_does_nothing_says_so() {
-    let plan = Planned {
-        why: Vec::new(),
-        moves: Vec::new(),
-        splits: Vec::new(),
-        joins: Vec::new(),
-        rejected: Vec::new(),
-        rests_on: Vec::new(),
-        unsplittable_ppm: 0,
-        tick_start_ms: 1_790_035_195_000,
-        tick_ms: 5_000,
-        ..plan()
-    };
+    let plan = bare();
     expect![[r#"
         plan p-212 · tick 41 (2026-09-21 23:59:55 to 2026-09-22 00:00:00 UTC) · auto · digest 5f1c0123…
         chosen    nothing
         rests on  no heatmap, 0 ranges; inputs 77ab0123…; policy 1a2b0123…
     "#]].assert_eq(&told(&plan, KeyFormat::Hex));
+}
+
+#[test]
+fn rebuild_is_told_from_its_request_to_the_last_range() {
+    let answer = CommandAnswered {
+        command: "rebuild-channel-3-1790000585000".into(),
+        verb: "REBUILD".into(),
+        actor: "channel channel".into(),
+        reason: "partition 3 of the table was not read to its end for 9 d".into(),
+        migration: None,
+        refused: None,
+        detail: "8 ranges are to be built again from the table, 2 of a node at once".into(),
+    };
+    let begun = RebuildChosen {
+        migration: MigrationId(32),
+        range_start: key("b"),
+        range_end: Key::default(),
+        node: node("n1"),
+    };
+    let mut plan = Planned { rebuilds: vec![begun], commands: vec![answer], ..bare() };
+    expect![[r#"
+        plan p-212 · tick 41 (2026-09-21 23:59:55 to 2026-09-22 00:00:00 UTC) · auto · digest 5f1c0123…
+        asked     REBUILD rebuild-channel-3-1790000585000 by "channel channel", because "partition 3 of the table was not read to its end for 9 d": 8 ranges are to be built again from the table, 2 of a node at once
+        chosen    build [b, -) on n1 again, from the table   m-32
+        rests on  no heatmap, 0 ranges; inputs 77ab0123…; policy 1a2b0123…
+    "#]].assert_eq(&told(&plan, KeyFormat::Auto));
+    expect!["p-212  2026-09-21 23:59:55  auto  0 moves (0 B), 0 splits, 0 joins, 1 rebuilds  benefit 0.0 node-s  digest 5f1c0123…"].assert_eq(&summary(&plan));
+    assert_eq!(phrase(&plan), "REBUILD");
+    plan.commands.clear();
+    assert_eq!(phrase(&plan), "a rebuild that was asked for goes on");
 }
 
 #[test]

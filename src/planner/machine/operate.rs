@@ -32,6 +32,7 @@ impl Planner {
     /// Answers what waits, and decides the rest by heat, if that is to be.
     pub(super) fn decision(&mut self, by_heat: bool) -> Decision {
         let (wanted, asked) = self.asked();
+        self.begin_rebuilds();
         if wanted.is_empty() && !by_heat {
             return Decision::default();
         }
@@ -53,6 +54,11 @@ impl Planner {
             return (wanted, asked);
         }
         for Waiting { given, command } in self.state.commands.take() {
+            if command.command == Command::Rebuild {
+                let answer = self.mark_due(command);
+                self.turn.answers.push(answer);
+                continue;
+            }
             let checked = match self.turn.end.0.saturating_sub(given.0) {
                 age_ms if AGE_MS_MAX < age_ms => Err(Refused {
                     code: "too_old",
@@ -60,15 +66,7 @@ impl Planner {
                 }),
                 _ => self.check(&command),
             };
-            let mut answer = CommandAnswered {
-                command: command.id,
-                verb: verb(command.command).to_owned(),
-                actor: command.actor,
-                reason: command.reason,
-                migration: None,
-                refused: None,
-                detail: String::new(),
-            };
+            let mut answer = answer_to(command);
             match checked {
                 Ok(it) => {
                     wanted.push(it);
@@ -93,6 +91,7 @@ impl Planner {
                 Ok(Wanted { span: range.span.clone(), node })
             }
             Command::Unknown => Err(refused("unknown", "it is newer than this planner")),
+            Command::Rebuild => unreachable!("its answer is another"),
             Command::Drain
             | Command::Cordon
             | Command::Uncordon
@@ -195,6 +194,18 @@ impl Planner {
     }
 }
 
+pub(super) fn answer_to(command: OperatorCommand) -> CommandAnswered {
+    CommandAnswered {
+        command: command.id,
+        verb: verb(command.command).to_owned(),
+        actor: command.actor,
+        reason: command.reason,
+        migration: None,
+        refused: None,
+        detail: String::new(),
+    }
+}
+
 fn refuse(answer: &mut CommandAnswered, Refused { code, detail }: Refused) {
     answer.refused = Some(code.to_owned());
     answer.detail = detail;
@@ -220,6 +231,7 @@ fn verb(command: Command) -> &'static str {
         Command::Resume => "RESUME",
         Command::Approve => "APPROVE",
         Command::Move => "MOVE",
+        Command::Rebuild => "REBUILD",
         Command::Unknown => "UNKNOWN",
     }
 }

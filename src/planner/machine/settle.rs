@@ -103,6 +103,7 @@ impl Planner {
             let (migration, pending) = begun.expect("nothing is in flight before the birth");
             self.tell_status(&pending);
             self.own(&span, node, Epoch(1));
+            self.given_from_table(&span);
             born.push(draft::Born { span, owner, migration });
         }
         let rows = draft::birth(&self.state.map, &born).expect("ranges tile the key space");
@@ -129,6 +130,7 @@ impl Planner {
                 Action::Start { .. } => unreachable!("a START is told in the tick that decides it"),
             }
         }
+        self.build_again(&map, &mut draft);
         for deed in deeds {
             match deed {
                 Deed::Split { span, at } => {
@@ -211,12 +213,12 @@ impl Planner {
         self.turn.outputs.commands.push(record);
     }
 
-    fn tell_status(&mut self, record: &MigrationStatus) {
+    pub(super) fn tell_status(&mut self, record: &MigrationStatus) {
         self.turn.statuses.push(output(record.migration.to_string().into_bytes(), record));
     }
 
     /// Gives a range to a node, from the next tick on.
-    fn own(&mut self, span: &KeySpan, node: NodeId, epoch: Epoch) {
+    pub(super) fn own(&mut self, span: &KeySpan, node: NodeId, epoch: Epoch) {
         let range = self.state.ranges.at_mut(&span.start).expect("what is owned is a range");
         assert_eq!(range.span, *span, "a range is owned as a whole");
         range.epoch = epoch;
@@ -230,7 +232,7 @@ impl Planner {
     }
 
     /// Makes ranges of the parts of one; the first keeps its id.
-    fn split(&mut self, span: &KeySpan, at: &[Key]) {
+    pub(super) fn split(&mut self, span: &KeySpan, at: &[Key]) {
         let parent = self.state.ranges.remove(&span.start).expect("what is split is a range");
         let join_after = self.turn.tick + self.state.settings.policy.cool_down_ticks;
         let spans = pieces(&span.start, &span.end, at);
@@ -262,7 +264,7 @@ impl Planner {
     }
 
     /// Makes one range of several; it keeps the id of the first.
-    fn join(&mut self, span: &KeySpan) {
+    pub(super) fn join(&mut self, span: &KeySpan) {
         let starts: Vec<Key> =
             self.state.ranges.within(span).map(|it| it.span.start.clone()).collect();
         let parts: Vec<RangeState> =
@@ -273,6 +275,8 @@ impl Planner {
             span: span.clone(),
             epoch: Epoch(parts.iter().map(|it| it.epoch.0).max().unwrap_or(0) + 1),
             bytes: parts.iter().map(|it| it.bytes).sum(),
+            built: parts.iter().map(|it| it.built).min().unwrap_or_default(),
+            due: parts.iter().map(|it| it.due).max().unwrap_or_default(),
             cool_until: parts.iter().map(|it| it.cool_until).max().unwrap_or(0),
             join_after,
             ..first.clone()

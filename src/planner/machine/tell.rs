@@ -57,6 +57,7 @@ impl Planner {
     pub(super) fn plan(&mut self) -> Option<Planned> {
         let decision = std::mem::take(&mut self.turn.decision);
         let done = decision.moves.len() + decision.splits.len() + decision.joins.len();
+        let done = done + self.turn.rebuilds.len();
         let mut plan = Planned {
             plan: self.plan_id(),
             tick: self.turn.tick,
@@ -77,6 +78,7 @@ impl Planner {
             rests_on: std::mem::take(&mut self.turn.rests_on),
             unsplittable_ppm: self.unsplittable_of_all_ppm(),
             commands: std::mem::take(&mut self.turn.answers),
+            rebuilds: std::mem::take(&mut self.turn.rebuilds),
         };
         if done == 0 && plan.commands.is_empty() {
             // Why nothing is done is said once, not at every tick.

@@ -1,6 +1,7 @@
 mod world;
 mod operator;
 mod by_hand;
+mod rebuild;
 mod audit;
 
 use std::collections::BTreeMap;
@@ -29,7 +30,9 @@ use crate::planner::snapshot::{FORMAT, Gatherer, assemble};
 use crate::table::rows::KEY_BYTES_MAX;
 
 /// What must have happened over all seeds, or else the test proves nothing.
-const EVENTS: [&str; 19] = [
+const EVENTS: [&str; 21] = [
+    "rebuild asked for",
+    "built again",
     "cells cut",
     "cells joined",
     "splits",

@@ -151,6 +151,24 @@ fn r24_deletions_are_kept_as_long_as_the_cluster_says() {
 }
 
 #[test]
+fn r24_changes_are_kept_as_long_as_the_cluster_says() {
+    let check = |policy: &str, kept: Option<&str>, expected: Option<u64>| {
+        let mut topics = Topics::declared();
+        topics.set("table", "cleanup.policy", policy);
+        match kept {
+            Some(kept) => topics.set("table", "min.compaction.lag.ms", kept),
+            None => _ = topics.topic("table").settings.remove("min.compaction.lag.ms"),
+        }
+        assert_eq!(changes_kept_ms(&topics.0), expected, "{policy} {kept:?}");
+    };
+    check("compact", Some("604800000"), Some(604_800_000));
+    check("compact,delete", Some("700000000"), Some(700_000_000));
+    check("delete", Some("1"), None);
+    check("compact", None, Some(0));
+    check("compact", Some("a week"), Some(0));
+}
+
+#[test]
 fn generations_are_kept_whole_for_readers_that_are_behind() {
     let alter = |it: &mut Topics| it.set("assignment", "min.compaction.lag.ms", "0");
     for process in [Process::Channel, Process::Router, Process::Worker] {

@@ -3,16 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use isotherm::channel::machine::{Action, Addressed, Channel, Event, Settings};
-use schemas::Millis;
+use isotherm::channel::committed::Committed;
+use isotherm::channel::machine::{Action, Addressed, Channel, End, Event, Settings};
+use isotherm::channel::request;
+use schemas::operator_command::OperatorCommand;
+use schemas::{Millis, NodeId};
 
 use super::logs::{Logs, PARTITIONS, flushed_in_part};
 use super::options::Random;
 
-const SETTINGS: Settings = Settings { round_ms: 500 };
+const GROUP: &str = "channel";
 
 /// Two channels, and what the broker knows of their group.
 pub struct Channels {
+    settings: Settings,
     instances: Vec<Instance>,
     /// The consumer group's generation; a commit by an older one is not stored.
     term: u64,
@@ -35,7 +39,13 @@ struct Instance {
     leaving: BTreeMap<u32, usize>,
     actions: VecDeque<Action>,
     /// Sent, and perhaps not in the log yet.
-    buffer: Vec<Addressed>,
+    buffer: Vec<Sent>,
+}
+
+/// What a channel writes.
+enum Sent {
+    Update(Addressed),
+    Command(OperatorCommand),
 }
 
 struct Reading {
@@ -45,9 +55,9 @@ struct Reading {
 }
 
 impl Instance {
-    fn new(logs: &Logs) -> Self {
+    fn new(settings: Settings, logs: &Logs) -> Self {
         Self {
-            channel: Channel::new(SETTINGS),
+            channel: Channel::new(settings),
             map_read: 0,
             map_end: Some(logs.assignment.len()),
             reports_read: 0,
@@ -68,9 +78,10 @@ impl Instance {
 }
 
 impl Channels {
-    pub fn new(logs: &Logs) -> Self {
-        let instances = vec![Instance::new(logs), Instance::new(logs)];
-        Self { instances, term: 1, owners: vec![(0, 1), (1, 1)] }
+    pub fn new(compaction_lag_ms: u64, logs: &Logs) -> Self {
+        let settings = Settings { round_ms: 500, compaction_lag_ms: Some(compaction_lag_ms) };
+        let instances = vec![Instance::new(settings, logs), Instance::new(settings, logs)];
+        Self { settings, instances, term: 1, owners: vec![(0, 1), (1, 1)] }
     }
 
     pub fn len(&self) -> usize {
@@ -105,9 +116,17 @@ impl Channels {
     }
 
     /// A channel dies; a new one begins in its place. Some of what it sent last is not there.
-    pub fn crash(&mut self, one: usize, heir: usize, logs: &mut Logs, random: &mut Random) {
-        let old = std::mem::replace(&mut self.instances[one], Instance::new(logs));
-        write(logs, flushed_in_part(old.buffer, |it| it.node.clone(), random));
+    pub fn crash(
+        &mut self,
+        one: usize,
+        heir: usize,
+        now: u64,
+        logs: &mut Logs,
+        random: &mut Random,
+    ) {
+        let new = Instance::new(self.settings, logs);
+        let old = std::mem::replace(&mut self.instances[one], new);
+        write(logs, now, flushed_in_part(old.buffer, Sent::node, random));
         self.replace(one, heir);
     }
 
@@ -158,10 +177,10 @@ impl Channels {
             }
             if owner == one && !it.partitions.contains_key(&partition) {
                 let stored = logs.stored[partition as usize];
-                let (offset, generation) = stored.map_or((0, None), |it| (it.0, Some(it.1)));
+                let (offset, committed) = stored.map_or((0, None), |it| (it.0, Some(it.1)));
                 let reading = Reading { next: offset, term, is_paused: false };
                 it.partitions.insert(partition, reading);
-                it.handle(now, Event::Assigned { partition, offset, generation });
+                it.handle(now, Event::Assigned { partition, offset, committed });
             }
             let is_mine = it.partitions.contains_key(&partition);
             if is_mine && it.leaving.contains_key(&partition) {
@@ -205,18 +224,30 @@ impl Channels {
         let it = &mut self.instances[one];
         let Some(action) = it.actions.pop_front() else { return false };
         match action {
-            Action::Send(sent) => it.buffer.push(sent),
+            Action::Send(sent) => it.buffer.push(Sent::Update(sent)),
+            Action::AskRebuild(away) => {
+                it.buffer.push(Sent::Command(request::rebuild(GROUP, &away)));
+            }
+            Action::LookAtEnds => {
+                let end = |(partition, it): (&u32, &Reading)| {
+                    (*partition, End { end: logs.table_len(*partition), position: it.next })
+                };
+                let ends = it.partitions.iter().map(end).collect();
+                it.handle(now, Event::EndsSeen { asked: Millis(now), ends });
+            }
             Action::Flush => {
-                write(logs, std::mem::take(&mut it.buffer));
+                write(logs, now, std::mem::take(&mut it.buffer));
                 it.handle(now, Event::Flushed);
             }
-            Action::Commit { offsets, generation } => {
+            Action::Commit { offsets, generation, caught_up } => {
                 let mut stored = BTreeSet::new();
                 for (partition, next) in offsets {
                     let is_owner = owners[partition as usize].0 == one;
                     // Some are refused for other reasons.
                     if it.term == term && is_owner && !random.one_in(12) {
-                        logs.stored[partition as usize] = Some((next, generation));
+                        let caught_up = caught_up.get(&partition).copied();
+                        let committed = Committed { generation, caught_up };
+                        logs.stored[partition as usize] = Some((next, committed));
                         stored.insert(partition);
                     }
                 }
@@ -240,14 +271,27 @@ impl Channels {
         // The client sends when it likes.
         let it = &mut self.instances[one];
         if random.one_in(2) {
-            write(logs, std::mem::take(&mut it.buffer));
+            write(logs, now, std::mem::take(&mut it.buffer));
         }
         true
     }
 }
 
-fn write(logs: &mut Logs, sent: Vec<Addressed>) {
-    for Addressed { node, update, .. } in sent {
-        logs.write_update(node, update);
+impl Sent {
+    /// The partition to which it goes.
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Update(it) => Some(it.node.clone()),
+            Self::Command(_) => None,
+        }
+    }
+}
+
+fn write(logs: &mut Logs, now: u64, sent: Vec<Sent>) {
+    for it in sent {
+        match it {
+            Sent::Update(Addressed { node, update, .. }) => logs.write_update(node, update),
+            Sent::Command(command) => logs.ask(now, command),
+        }
     }
 }

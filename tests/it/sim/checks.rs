@@ -53,6 +53,7 @@ pub fn healed(world: &mut World) {
     let state = world.planner.planner.state();
     let left: Vec<_> = state.migrations.iter().map(|it| it.0).collect();
     assert_eq!(left, [], "every migration ends");
+    assert!(state.ranges.iter().all(|it| !it.is_due()), "all that was asked for is built again");
     assert_eq!(world.logs.letters, [""; 0], "nothing is unusable");
     assert!(!state.map.is_empty(), "somebody owns the keys");
     tiles(state);

@@ -44,7 +44,7 @@ impl World {
             }
             Fault::ChannelDies => {
                 let [one, heir] = [0; 2].map(|_| random.index(self.channels.len()));
-                self.channels.crash(one, heir, logs, random);
+                self.channels.crash(one, heir, now, logs, random);
                 self.count("channel died");
             }
             Fault::ChannelIsReplaced => {
@@ -64,11 +64,15 @@ impl World {
             }
             Fault::SomethingIsLate => self.be_late(),
             Fault::TableIsCompacted => {
+                let old = now.saturating_sub(self.options.compaction_lag_ms);
+                let mut unread = 0;
                 for partition in 0..PARTITIONS {
+                    // What is read may go as well: time is short here.
                     let until = logs.stored[partition as usize].map_or(0, |it| it.0);
-                    logs.compact(partition, until);
+                    unread += logs.compact(partition, until, old);
                 }
                 self.count("table was compacted");
+                self.count_many("rows compacted away unread", unread);
             }
             Fault::MapIsCompacted => {
                 // Nobody is as late as what goes is old.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
 use isotherm::assignment::map::Row;
+use isotherm::channel::committed::Committed;
 use isotherm::table::rows;
 use isotherm::worker::events::{Output, Record, Source};
 use schemas::index_update::{EntryUpdate, IndexUpdate};
@@ -15,7 +16,7 @@ use schemas::operator_command::OperatorCommand;
 use schemas::planner_progress::Progress;
 use schemas::range_segment::{Entry, Kind};
 use schemas::table::RowChanged;
-use schemas::{Generation, Key, Millis, NodeId};
+use schemas::{Key, MigrationId, Millis, NodeId};
 
 use super::options::Random;
 
@@ -38,6 +39,7 @@ pub fn key(byte: u8) -> Key {
 pub struct TableRow {
     pub primary: Key,
     pub row: Option<RowChanged>,
+    pub written: u64,
     pub is_compacted: bool,
 }
 
@@ -60,7 +62,9 @@ pub struct Logs {
     /// What a worker could not use.
     pub letters: Vec<String>,
     /// What the group of channels has stored, by partition.
-    pub stored: Vec<Option<(u64, Generation)>>,
+    pub stored: Vec<Option<(u64, Committed)>>,
+    /// When a range was given from the table.
+    pub given: BTreeMap<MigrationId, Millis>,
     /// What was written how often, of what tells that something rare has happened.
     pub written: BTreeMap<&'static str, u64>,
     /// Updates of channels that were written once: to whom, index key, version.
@@ -74,7 +78,7 @@ impl Logs {
     }
 
     /// Writes that a row is elsewhere in the index now, or nowhere.
-    pub fn write_row(&mut self, primary: u8, after: Option<Key>) {
+    pub fn write_row(&mut self, primary: u8, after: Option<Key>, written: u64) {
         let log = &mut self.table[(u32::from(primary) % PARTITIONS) as usize];
         let versions = self.versions.entry(primary).or_default();
         let before = versions.last().and_then(|it| it.1.clone());
@@ -82,13 +86,13 @@ impl Logs {
         versions.push((offset, after.clone()));
         let payload = after.is_some().then(|| offset.to_le_bytes().to_vec());
         let row = Some(RowChanged { before, after, payload });
-        log.push(TableRow { primary: key(primary), row, is_compacted: false });
+        log.push(TableRow { primary: key(primary), row, written, is_compacted: false });
     }
 
     /// Writes that there is nothing more to say of a row that was deleted.
-    pub fn write_tombstone(&mut self, primary: u8) {
+    pub fn write_tombstone(&mut self, primary: u8, written: u64) {
         let log = &mut self.table[(u32::from(primary) % PARTITIONS) as usize];
-        log.push(TableRow { primary: key(primary), row: None, is_compacted: false });
+        log.push(TableRow { primary: key(primary), row: None, written, is_compacted: false });
     }
 
     pub fn table_len(&self, partition: u32) -> u64 {
@@ -103,14 +107,20 @@ impl Logs {
         (!row.is_compacted).then(|| (row.primary.clone(), entries))
     }
 
-    /// Lets rows go that later ones supersede, before an offset.
-    pub fn compact(&mut self, partition: u32, until: u64) {
+    /// Lets rows go that later ones supersede, before an offset, or before a time. Returns how many of
+    /// them were not before the offset.
+    pub fn compact(&mut self, partition: u32, until: u64, old: u64) -> u64 {
         let log = &mut self.table[partition as usize];
-        let mut later = BTreeSet::new();
+        let (mut later, mut unread) = (BTreeSet::new(), 0);
         for (offset, row) in log.iter_mut().enumerate().rev() {
             let is_last = later.insert(row.primary.clone());
-            row.is_compacted |= !is_last && (offset as u64) < until;
+            let is_read = (offset as u64) < until;
+            if !is_last && !row.is_compacted && (is_read || row.written < old) {
+                row.is_compacted = true;
+                unread += u64::from(!is_read);
+            }
         }
+        unread
     }
 
     /// Lets rows of `assignment` go that later ones of their key supersede, all before a position.
@@ -158,6 +168,13 @@ impl Logs {
             }
         }
         self.send(node, Source::Update, Record::Update(update));
+    }
+
+    /// Writes what a channel asks of the planner.
+    pub fn ask(&mut self, now: u64, command: OperatorCommand) {
+        let is_known = self.asked.iter().any(|it| it.1.id == command.id);
+        self.count(if is_known { "rebuilds asked for again" } else { "rebuilds asked for" });
+        self.asked.push((Millis(now), command));
     }
 
     /// Writes what a worker says.

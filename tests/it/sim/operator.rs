@@ -64,6 +64,7 @@ impl Operator {
             range_end: None,
             plan: None,
             digest: None,
+            built_before: None,
         };
         logs.asked.push((Millis(now), command));
     }

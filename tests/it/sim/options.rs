@@ -118,6 +118,8 @@ pub struct Options {
     pub backlog_bytes_max: usize,
     pub cursor_max: usize,
     pub records_max: usize,
+    /// So long a row of the table is left alone, unless all channels have it behind them.
+    pub compaction_lag_ms: u64,
     weights: Vec<(Step, u64)>,
 }
 
@@ -146,6 +148,7 @@ impl Options {
             backlog_bytes_max: random.pick(&[100, 300, 100_000]),
             cursor_max: random.pick(&[1, 2, 20]),
             records_max: random.pick(&[2, 8, 8]),
+            compaction_lag_ms: random.pick(&[1_500, 4_000, 60_000]),
             weights,
         }
     }

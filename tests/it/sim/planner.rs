@@ -16,6 +16,7 @@ use isotherm::planner::progress::Reader;
 use isotherm::planner::settings::{Mode, Settings};
 use isotherm::tick::machine::Origin;
 use isotherm::tick::tick_box::{Offset, Span, TickBox};
+use schemas::assignment::Source;
 use schemas::migrate_range::Command;
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::node_capacity::NodeCapacity;
@@ -137,7 +138,12 @@ impl PlannerProcess {
         }
         self.planner = match map.is_empty() {
             true => Planner::new(settings),
-            false => Planner::adopted(settings, Millis(now), map, &logs.commands, &logs.statuses),
+            false => {
+                let (commands, statuses) = (&logs.commands, &logs.statuses);
+                let mut res = Planner::adopted(settings, Millis(now), map, commands, statuses);
+                res.adopt_rebuilds(&logs.given, &logs.asked);
+                res
+            }
         };
     }
 
@@ -229,7 +235,10 @@ fn record(logs: &Logs, at: TopicPartition, offset: u64) -> Record {
 
 /// All that a tick leads to is there at once.
 fn commit(logs: &mut Logs, outputs: &TickOutputs) {
+    let end = Millis((outputs.done.tick + 1) * TICK_MS);
     for (start, assignment) in &outputs.assignments {
+        let row = assignment.as_ref().filter(|it| it.source == Source::Table);
+        logs.given.extend(row.and_then(|it| it.migration).map(|it| (it, end)));
         let (start, assignment) = (start.clone(), assignment.clone());
         logs.assignment.push(isotherm::assignment::map::Row { start, assignment });
     }

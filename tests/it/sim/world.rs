@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use isotherm::worker::events::Source;
 use schemas::migrate_range::Command;
+use schemas::plan::CommandAnswered;
 use schemas::{MigrationId, NodeId};
 
 use super::channels::Channels;
@@ -46,10 +47,10 @@ impl World {
         let (mut rows, mut tombstones) = (0, 0);
         while rows < options.rows_before {
             rows += 1;
-            tombstones += write_row(&mut logs, &mut random);
+            tombstones += write_row(&mut logs, 0, &mut random);
         }
         if options.rows_before > 12 {
-            (0..PARTITIONS).for_each(|it| logs.compact(it, logs.table_len(it)));
+            (0..PARTITIONS).for_each(|it| _ = logs.compact(it, logs.table_len(it), 0));
         }
         let now = 10_000;
         let workers = (0..options.nodes).map(|number| {
@@ -60,7 +61,7 @@ impl World {
         let mut res = Self {
             now,
             planner: PlannerProcess::new(&options, now),
-            channels: Channels::new(&logs),
+            channels: Channels::new(options.compaction_lag_ms, &logs),
             workers,
             routers: (0..ROUTERS).map(|it| RouterProcess::new(it, &logs)).collect(),
             requests: Vec::new(),
@@ -101,7 +102,7 @@ impl World {
                 self.pass(ms);
             }
             Step::RowIsWritten => {
-                let tombstones = write_row(logs, random);
+                let tombstones = write_row(logs, now, random);
                 self.count("rows");
                 self.count_many("tombstones of the table", tombstones);
             }
@@ -203,7 +204,10 @@ impl World {
                 self.count_many("moves by heat", by_heat.count() as u64);
                 let begun = plan.commands.iter().filter(|it| it.migration.is_some()).count();
                 self.count_many("moves that somebody asked for", begun as u64);
-                self.count_many("moves refused", (plan.commands.len() - begun) as u64);
+                let is_refused = |it: &&CommandAnswered| it.refused.is_some() && it.verb == "MOVE";
+                let refused = plan.commands.iter().filter(is_refused).count();
+                self.count_many("moves refused", refused as u64);
+                self.count_many("ranges built again", plan.rebuilds.len() as u64);
             }
             checks::tiles(self.planner.planner.state());
         }
@@ -264,13 +268,13 @@ impl World {
 }
 
 /// Writes a change of some row; returns how many tombstones it wrote.
-pub fn write_row(logs: &mut Logs, random: &mut Random) -> u64 {
+pub fn write_row(logs: &mut Logs, now: u64, random: &mut Random) -> u64 {
     let primary = random.below(PRIMARIES.into()) as u8;
     let after = (!random.one_in(4)).then(|| key(random.pick(&KEYS)));
     let is_gone = after.is_none();
-    logs.write_row(primary, after);
+    logs.write_row(primary, after, now);
     if is_gone && random.one_in(2) {
-        logs.write_tombstone(primary);
+        logs.write_tombstone(primary, now);
         return 1;
     }
     0

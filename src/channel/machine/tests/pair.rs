@@ -57,7 +57,7 @@ struct Instance {
 impl World {
     fn new(seed: u64) -> Self {
         let instance = |_| Instance {
-            channel: Channel::new(Settings { round_ms: 0 }),
+            channel: Channel::new(Settings { round_ms: 0, ..SETTINGS }),
             map: 0,
             next: None,
             paused: false,
@@ -119,12 +119,11 @@ impl World {
     fn take_over(&mut self, heir: usize) {
         self.taken += 1;
         self.owner = heir;
-        let (offset, generation) =
-            self.stored.map_or((0, None), |it| (it.0, Some(Generation(it.1))));
+        let (offset, committed) = self.stored.map_or((0, None), |it| (it.0, committed(it.1)));
         self.channels[heir].next = Some(offset);
         self.channels[heir].paused = false;
         self.channels[heir].term += 1;
-        self.tell(heir, Event::Assigned { partition: 0, offset, generation });
+        self.tell(heir, Event::Assigned { partition: 0, offset, committed });
     }
 
     fn read_map(&mut self, one: usize) {
@@ -153,6 +152,7 @@ impl World {
         let Some((term, action)) = it.todo.pop_front() else { return };
         match action {
             Action::LetGo(_) => (),
+            Action::LookAtEnds | Action::AskRebuild(_) => panic!("nothing is compacted"),
             Action::Pause(_) => it.paused = true,
             Action::Resume(_) => it.paused = false,
             Action::Send(sent) => it.buffer.push(sent),
@@ -160,7 +160,7 @@ impl World {
                 self.write(one);
                 self.tell(one, Event::Flushed);
             }
-            Action::Commit { offsets, generation } => {
+            Action::Commit { offsets, generation, .. } => {
                 let ours = one == self.owner && term == self.channels[one].term;
                 self.commit(one, ours, &offsets, generation);
             }

@@ -247,6 +247,7 @@ impl Audit {
                     assert_eq!(asked.range_start.as_ref(), Some(&chosen.range_start));
                     self.count("moved by hand");
                 }
+                (None, None) if it.verb == "REBUILD" => self.count("rebuild asked for"),
                 (Some(_), Some(_)) | (None, None) => panic!("neither refused nor begun: {it:?}"),
             }
         }
@@ -297,6 +298,11 @@ impl Audit {
                 }
                 Source::Table | Source::None => {
                     assert_eq!(touched.next().map(|it| *it.0), None, "{span} is in flight");
+                    if let (Source::Table, Some(old)) = (it.source, self.map.range(&span)) {
+                        assert!(!stale, "a stale tick begins nothing");
+                        assert_eq!((&it.node, it.epoch.0), (&old.node, old.epoch.0 + 1));
+                        *self.counts.entry("built again".to_owned()).or_default() += 1;
+                    }
                 }
                 Source::Unknown => panic!("no such source is written"),
             }

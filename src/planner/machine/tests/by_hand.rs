@@ -11,24 +11,24 @@ use crate::kafka::{Record, TopicPartition};
 use crate::planner::driver;
 use crate::planner::engine::Engine;
 use crate::planner::machine::{Planner, TickOutputs};
-use crate::planner::settings::Mode;
+use crate::planner::settings::{Mode, Settings};
 
 /// A planner that observes, with all of its ranges settled.
-struct Desk {
-    world: World,
-    planner: Planner,
-    engine: Engine,
+pub(super) struct Desk {
+    pub world: World,
+    pub planner: Planner,
+    pub engine: Engine,
     offset: u64,
 }
 
 impl Desk {
-    fn new() -> Self {
-        let mut world = World::new(1);
-        world.settings.mode = Mode::Observe;
-        world.silence();
-        let planner = Planner::new(world.settings.clone());
-        let engine = driver::start(&world.settings, 1).unwrap();
-        let mut res = Self { world, planner, engine, offset: 1_000_000 };
+    pub fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// The same under settings that are changed.
+    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut res = Self::begun(change);
         for _ in 0..60 {
             res.tick(false, vec![]);
             let state = res.planner.state();
@@ -39,8 +39,23 @@ impl Desk {
         panic!("the ranges are not settled");
     }
 
+    /// Before the first tick.
+    pub fn begun(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut world = World::new(1);
+        world.settings.mode = Mode::Observe;
+        change(&mut world.settings);
+        world.silence();
+        let planner = Planner::new(world.settings.clone());
+        let engine = driver::start(&world.settings, 1).unwrap();
+        Self { world, planner, engine, offset: 1_000_000 }
+    }
+
     /// Runs a tick with these records besides those of the world.
-    fn tick(&mut self, stale: bool, values: Vec<(&'static str, Millis, Vec<u8>)>) -> TickOutputs {
+    pub fn tick(
+        &mut self,
+        stale: bool,
+        values: Vec<(&'static str, Millis, Vec<u8>)>,
+    ) -> TickOutputs {
         let mut recorded = self.world.next_box();
         recorded.bounds.stale = stale;
         for (topic, stamp, value) in values {
@@ -56,12 +71,12 @@ impl Desk {
     }
 
     /// When the next tick is over.
-    fn end(&self) -> Millis {
+    pub fn end(&self) -> Millis {
         Millis((self.planner.state().tick + 2) * self.world.settings.tick_ms)
     }
 
     /// Gives commands in one tick; returns the answers, in their order.
-    fn ask(&mut self, stale: bool, commands: &[OperatorCommand]) -> Vec<CommandAnswered> {
+    pub fn ask(&mut self, stale: bool, commands: &[OperatorCommand]) -> Vec<CommandAnswered> {
         let stamp = Millis(self.end().0 - 1);
         let value = |it: &OperatorCommand| (OperatorCommand::TOPIC, stamp, encode(it));
         let outputs = self.tick(stale, commands.iter().map(value).collect());
@@ -69,7 +84,7 @@ impl Desk {
     }
 
     /// A move of the range of that number to a node that has not got it.
-    fn good(&self, id: &str, number: usize) -> OperatorCommand {
+    pub fn good(&self, id: &str, number: usize) -> OperatorCommand {
         let range = self.planner.state().map.iter().nth(number).expect("there are eight").clone();
         let elsewhere = (1..=4).map(node).find(|it| *it != range.node);
         command(id, &range, elsewhere)
@@ -87,6 +102,7 @@ fn command(id: &str, range: &Assignment, node: Option<NodeId>) -> OperatorComman
         range_end: Some(range.range_end.clone()),
         plan: None,
         digest: None,
+        built_before: None,
     }
 }
 

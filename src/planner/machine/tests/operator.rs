@@ -36,7 +36,8 @@ impl Operator {
     }
 
     fn command(&mut self) -> Vec<u8> {
-        const VERBS: [Command; 6] = [
+        const VERBS: [Command; 7] = [
+            Command::Rebuild,
             Command::Move,
             Command::Move,
             Command::Move,
@@ -63,6 +64,7 @@ impl Operator {
             range_end: rng.random_bool(0.8).then_some(span.end),
             plan: None,
             digest: None,
+            built_before: None,
         };
         if rng.random_bool(0.95) { encode(&command) } else { b"not avro".to_vec() }
     }
