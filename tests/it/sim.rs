@@ -36,12 +36,13 @@ use world::World;
 const SEEDS: u64 = 500;
 
 /// What must have happened over all seeds, or else they prove nothing.
-const HAPPENED: [&str; 47] = [
+const HAPPENED: [&str; 49] = [
     "ask_source",
     "cancels",
     "channel died",
     "channel was late in the map",
     "channel was replaced",
+    "channels were away",
     "complete",
     "connection_lost",
     "credit renewed",
@@ -63,6 +64,7 @@ const HAPPENED: [&str; 47] = [
     "reads",
     "reads answered",
     "rebuilds asked for",
+    "rebuilds asked for again",
     "router died",
     "router was late in the map",
     "rows",

@@ -223,3 +223,15 @@ fn random_generation(rng: &mut Pcg64, map: &Map, changes: &mut [usize; 3]) -> Ve
     }
     draft.finish()
 }
+
+#[test]
+fn r24_range_that_is_built_again_stays_where_it_is() {
+    let map = three();
+    let mut draft = Draft::new(&map);
+    let elsewhere = draft.rebuild(&span("f", "m"), &owner(1), MigrationId(4));
+    assert!(matches!(elsewhere, Err(Unfit::NotOneOwner(_))));
+    draft.rebuild(&span("f", "m"), &owner(0), MigrationId(4)).unwrap();
+    let twice = draft.rebuild(&span("f", "m"), &owner(0), MigrationId(5));
+    assert!(matches!(twice, Err(Unfit::ChangedAlready(_))));
+    assert_eq!(told(&draft.finish()), ["[f, m) n0 epoch 2 from Table 1 generation 2 last"]);
+}

@@ -4,7 +4,7 @@
 //!            EndsSeen: the end, at a time          all before that end is sent
 //!  caught up ────────────────────────────> behind ────────────────────────────> caught up, as of that time
 //!      ^                                                      │
-//!      └── the end is still the same, now                     └── later than compaction waits: AskRebuild
+//!      └── the end is still the same: as of now              └── later than compaction waits: AskRebuild
 //! ```
 //!
 //! A row is left alone for a while after it was written. What was written behind the last end is not older
@@ -66,7 +66,8 @@ impl Follow {
         self.position = self.position.max(position);
         if self.target.is_some() {
             // One that moves on is never reached.
-        } else if end == self.caught_up.offset {
+        } else if end <= self.caught_up.offset {
+            // Nothing was written since.
             self.caught_up.time = asked;
         } else {
             self.target = Some(CaughtUp { time: asked, offset: end });
@@ -125,7 +126,7 @@ impl Channel {
         let sent = if it.held.is_empty() { it.next.max(follow.position) } else { it.next };
         let Some((since, until)) = follow.reach(sent) else { return };
         let is_late = lag_ms < now.0.saturating_sub(since.time.0);
-        if is_late && since.offset < until.offset {
+        if is_late {
             let until = CaughtUp { time: now, ..until };
             self.actions.push_back(Action::AskRebuild(Away { partition, since, until, lag_ms }));
             self.begin_round(now);

@@ -16,6 +16,8 @@ const GROUP: &str = "channel";
 
 /// Two channels, and what the broker knows of their group.
 pub struct Channels {
+    /// Until then none of them does anything.
+    pub away_until: u64,
     settings: Settings,
     instances: Vec<Instance>,
     /// The consumer group's generation; a commit by an older one is not stored.
@@ -81,7 +83,7 @@ impl Channels {
     pub fn new(compaction_lag_ms: u64, logs: &Logs) -> Self {
         let settings = Settings { round_ms: 500, compaction_lag_ms: Some(compaction_lag_ms) };
         let instances = vec![Instance::new(settings, logs), Instance::new(settings, logs)];
-        Self { settings, instances, term: 1, owners: vec![(0, 1), (1, 1)] }
+        Self { away_until: 0, settings, instances, term: 1, owners: vec![(0, 1), (1, 1)] }
     }
 
     pub fn len(&self) -> usize {
@@ -136,8 +138,9 @@ impl Channels {
 
     /// Reads a row of the map, and what nodes report.
     pub fn read_map(&mut self, one: usize, now: u64, logs: &Logs) -> bool {
+        let is_away = self.is_away(now);
         let it = &mut self.instances[one];
-        if now < it.late_until || !it.actions.is_empty() {
+        if is_away || now < it.late_until || !it.actions.is_empty() {
             return false;
         }
         if let Some(report) = logs.reports.get(it.reports_read) {
@@ -162,8 +165,9 @@ impl Channels {
 
     /// Learns what has become of the group, and is told what to let go.
     pub fn learn(&mut self, one: usize, now: u64, logs: &Logs) -> bool {
+        let is_away = self.is_away(now);
         let it = &mut self.instances[one];
-        if !it.actions.is_empty() {
+        if is_away || !it.actions.is_empty() {
             return false;
         }
         let mut is_news = it.term != self.term;
@@ -193,8 +197,9 @@ impl Channels {
 
     /// Reads the next row of a partition.
     pub fn read_row(&mut self, one: usize, partition: u32, now: u64, logs: &Logs) -> bool {
+        let is_away = self.is_away(now);
         let it = &mut self.instances[one];
-        let is_busy = !it.actions.is_empty() || it.leaving.contains_key(&partition);
+        let is_busy = is_away || !it.actions.is_empty() || it.leaving.contains_key(&partition);
         let Some(reading) = it.partitions.get_mut(&partition).filter(|it| !it.is_paused) else {
             return false;
         };
@@ -209,7 +214,14 @@ impl Channels {
         true
     }
 
+    fn is_away(&self, now: u64) -> bool {
+        now < self.away_until
+    }
+
     pub fn tick(&mut self, now: u64) {
+        if self.is_away(now) {
+            return;
+        }
         for it in &mut self.instances {
             let is_due = it.channel.poll_deadline().is_some_and(|it| it.0 <= now);
             if is_due && it.actions.is_empty() {
@@ -220,6 +232,9 @@ impl Channels {
 
     /// Does what a channel wants next.
     pub fn act(&mut self, one: usize, now: u64, logs: &mut Logs, random: &mut Random) -> bool {
+        if self.is_away(now) {
+            return false;
+        }
         let (term, owners) = (self.term, &mut self.owners);
         let it = &mut self.instances[one];
         let Some(action) = it.actions.pop_front() else { return false };

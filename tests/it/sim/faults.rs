@@ -57,6 +57,10 @@ impl World {
                 self.channels.hand_over(partition, random.index(self.channels.len()));
                 self.count("partition was handed over");
             }
+            Fault::ChannelsAreAway => {
+                self.channels.away_until = now + random.below(8_000);
+                self.count("channels were away");
+            }
             Fault::RouterDies => {
                 let one = random.index(ROUTERS);
                 self.routers[one].restart(logs);

@@ -58,6 +58,7 @@ impl World {
             worker.late.clear();
             worker.come_back();
         }
+        self.channels.away_until = 0;
         for it in 0..self.channels.len() {
             self.channels.be_late(it, 0);
         }

@@ -61,6 +61,7 @@ pub enum Fault {
     ChannelDies,
     ChannelIsReplaced,
     PartitionGoesOver,
+    ChannelsAreAway,
     RouterDies,
     SomethingIsLate,
     TableIsCompacted,
@@ -85,7 +86,7 @@ const STEPS: [(Step, u64); 14] = [
     (Step::RequestIsCarried, 170),
 ];
 
-const FAULTS: [(Fault, u64); 12] = [
+const FAULTS: [(Fault, u64); 13] = [
     (Fault::PlannerDies, 2),
     (Fault::PlannerIsReplaced, 1),
     (Fault::WorkerDies, 4),
@@ -94,6 +95,7 @@ const FAULTS: [(Fault, u64); 12] = [
     (Fault::ChannelDies, 3),
     (Fault::ChannelIsReplaced, 5),
     (Fault::PartitionGoesOver, 5),
+    (Fault::ChannelsAreAway, 2),
     (Fault::RouterDies, 2),
     (Fault::SomethingIsLate, 10),
     (Fault::TableIsCompacted, 8),

@@ -167,6 +167,15 @@ fn r24_range_in_flight_is_built_again_where_it_has_gone() {
 }
 
 #[test]
+fn r24_request_of_a_clock_that_is_ahead_ends_too() {
+    let mut desk = Desk::new();
+    let ahead = Millis(desk.end().0 + 86_400_000);
+    ask(&mut desk, &OperatorCommand { built_before: Some(ahead), ..rebuild("c-1") });
+    rest(&mut desk);
+    assert!(epochs(&desk.planner).values().all(|it| it.1 == 2));
+}
+
+#[test]
 fn r24_split_and_join_hand_down_what_is_due() {
     let mut desk = Desk::new();
     let ranges = &mut desk.planner.state.ranges;
@@ -251,4 +260,29 @@ fn r24_what_is_due_outlives_a_restart() {
         let outputs = driver::tick(&mut planner, &mut engine, filled).unwrap();
         assert_same(&format!("box {i}"), &outputs.outputs, &told[i]);
     }
+}
+
+#[test]
+fn r24_what_was_asked_of_a_planner_before_is_not_forgotten_by_who_adopts() {
+    let mut desk = Desk::new();
+    ask(&mut desk, &rebuild("c-1"));
+    let half = given(&desk.tick(false, vec![]));
+    assert!(half.is_empty() && !is_at_rest(&desk.planner));
+    let (map, now) = (desk.planner.state().map.clone(), desk.end());
+    let settings = desk.world.settings.clone();
+    let mut planner = Planner::adopted(settings, now, map.clone(), &[], &[]);
+    assert!(planner.state().ranges.iter().all(|it| !it.is_due()), "as long as nothing is known");
+    // When those were given that have been, and the birth was.
+    let first = |it: &Assignment| if it.epoch.0 == 1 { 1 } else { now.0 };
+    let of = |it: &Assignment| Some((it.migration?, Millis(first(it))));
+    let given = map.iter().filter_map(of).collect();
+    let asked = [(Millis(now.0 - 1), rebuild("c-1"))];
+    planner.adopt_rebuilds(&given, &asked);
+    let due: Vec<_> = planner.state().ranges.iter().map(|it| it.is_due()).collect();
+    let expected: Vec<_> = map.iter().map(|it| it.epoch.0 == 1).collect();
+    assert_eq!(due, expected);
+    assert!(due.contains(&true) && due.contains(&false), "{due:?}");
+    // Of what nobody knows when it was given, it may be long ago.
+    planner.adopt_rebuilds(&BTreeMap::new(), &asked);
+    assert!(planner.state().ranges.iter().all(|it| it.is_due()));
 }

@@ -284,3 +284,57 @@ fn r22_what_is_aside_and_below_the_floor_of_the_scan_is_dropped() {
     assert_eq!(it.roles("a"), ["[-, -) Active"]);
     assert!(!has(&it, "a", "c", 0) && has(&it, "a", "d", 1));
 }
+
+#[test]
+fn r24_owner_that_gets_its_range_from_the_table_again_begins_with_nothing() {
+    let mut it = filled();
+    // As of a change that nobody has seen: no row says any more that it left this key.
+    it.update("a", 1, entry("k", 8, 90));
+    it.live(1);
+    assert!(has(&it, "a", "k", 90));
+    it.assign(&[("", "m", "a", From::Table)]);
+    it.deliver_map("a");
+    assert_eq!(it.roles("a"), ["[-, m) Rebuild"]);
+    assert!(!has(&it, "a", "k", 90) && !has(&it, "a", "c", 0));
+    assert_eq!(it.get("c", &it.map), None, "not yet");
+    // What comes meanwhile is kept aside, and is there in the end.
+    it.row(2, Some("f"));
+    it.send_rows(usize::MAX);
+    it.deliver("a", &ALL);
+    assert!(!has(&it, "a", "f", 2));
+    it.live(2);
+    assert_eq!(it.roles("a"), ["[-, m) Active"], "{}", it.told());
+    it.check();
+}
+
+#[test]
+fn r24_stream_out_of_a_range_that_is_built_again_is_broken() {
+    let mut it = filled();
+    it.hold("b", &[Source::Segment]);
+    it.start(span("", "m"), "b");
+    it.settle();
+    assert_ne!(it.segments("b"), [], "it is under way");
+    it.assign(&[("", "m", "a", From::Table)]);
+    it.let_read("b");
+    it.live(3);
+    assert_eq!(it.roles("b"), ["[m, -) Active"], "{}", it.told());
+    assert!(it.words().iter().any(|it| it == "b m-1 Failed"), "{:?}", it.words());
+    it.check();
+}
+
+#[test]
+fn r24_rebuild_of_an_owner_goes_on_after_a_crash() {
+    for keep in [0, 1, 3, usize::MAX] {
+        let mut it = filled();
+        it.update("a", 1, entry("k", 8, 90));
+        it.live(1);
+        it.assign(&[("", "m", "a", From::Table)]);
+        it.deliver_map("a");
+        it.read_rows(&node("a"));
+        it.run(&node("a"), None);
+        let keep = keep.min(it.unsynced(&node("a")));
+        it.crash(&node("a"), keep);
+        it.live(3);
+        it.check();
+    }
+}
