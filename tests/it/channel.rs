@@ -174,11 +174,15 @@ impl Watch for Looking {
 
 impl Running {
     fn start(connection: &Connection) -> Self {
+        Self::start_with(connection, Settings { round_ms: 50, compaction_lag_ms: None })
+    }
+
+    pub fn start_with(connection: &Connection, settings: Settings) -> Self {
         let options = Options {
             connection: connection.clone(),
             group: "channel".into(),
             member: None,
-            settings: Settings { round_ms: 50, compaction_lag_ms: None },
+            settings,
             rows: Rows::new(Form::RowChanged, &[], &[]).unwrap(),
             write_cost_us: 150,
         };
@@ -198,7 +202,7 @@ impl Running {
     }
 
     /// Ends it in order.
-    fn end(self) {
+    pub fn end(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.join().unwrap().unwrap();
     }

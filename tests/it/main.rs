@@ -14,6 +14,7 @@ mod killed;
 mod bad_input;
 mod moved;
 mod verified;
+mod away;
 mod channel;
 mod router;
 mod index;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 
+use isotherm::channel::committed::Committed;
 use isotherm::kafka::group::{Event, Group};
 
 use super::*;
@@ -76,8 +77,11 @@ fn channels_that_are_killed_leave_no_row_out_and_tell_of_none_too_early() {
     };
     let from: Vec<_> = claimed.iter().map(|it| it.from.0).collect();
     assert_eq!(from, table.ends());
-    let generations: BTreeSet<_> = claimed.iter().map(|it| it.metadata.as_deref()).collect();
-    assert_eq!(generations, BTreeSet::from([Some(KILLS.to_string().as_str())]));
+    let committed = claimed.iter().filter_map(|it| Committed::read(it.metadata.as_deref()?));
+    let committed: Vec<_> = committed.collect();
+    assert_eq!(committed.len() as u64, PARTITIONS);
+    assert!(committed.iter().all(|it| it.generation.0 == KILLS), "{committed:?}");
+    assert!(committed.iter().all(|it| it.caught_up.is_some()), "{committed:?}");
     say(&format!("channel-killed: {} rows, {} updates", table.written, world.updates.len()));
 }
 
