@@ -10,16 +10,22 @@ use std::time::Duration;
 use isotherm::channel::committed::{CaughtUp, Committed};
 use isotherm::channel::machine::Settings;
 use isotherm::cli::exit::Exit;
+use isotherm::kafka::Connection;
 use isotherm::kafka::group::{Claimed, Commit, Event, Group};
 use isotherm::tick::tick_box::Offset;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseRecord, Producer};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use schemas::Millis;
 use schemas::operator_command::{Command, OperatorCommand};
 use schemas::plan::Planned;
 
-use crate::channel::{App, Running};
+use crate::channel::{App, Running, range};
+use crate::kafka::real::transactional;
 use crate::killed::check_replay;
 use crate::moved::{check, ranges, run};
-use crate::world::{World, await_that, now_ms};
+use crate::world::{PATIENCE, World, await_that, now_ms};
 
 const NODES: [&str; 2] = ["n0", "n1"];
 
@@ -106,6 +112,56 @@ fn r24_channel_that_was_away_for_too_long_has_the_index_built_again() {
     planner.signal("-TERM");
     assert!(planner.ended().success());
     check_replay(&world, None);
+}
+
+#[test]
+fn r24_end_of_a_partition_is_reached_behind_markers_and_aborted_rows() {
+    let Some(world) = World::create("away-markers", &[]) else { return };
+    let app = App::new(&world.connection);
+    app.assign(&[range("", "", "a", 1)]);
+    let unsteady = transactional(&world.connection);
+    let topic = world.connection.topic("table");
+    let write = || {
+        unsteady.begin_transaction().unwrap();
+        let record = BaseRecord::to(&topic).key("p").payload("no row").partition(0);
+        unsteady.send(record).map_err(|it| it.0).unwrap();
+        unsteady.flush(PATIENCE).unwrap();
+    };
+    write();
+    unsteady.commit_transaction(PATIENCE).unwrap();
+    write();
+    unsteady.abort_transaction(PATIENCE).unwrap();
+    let settings = Settings { round_ms: 100, compaction_lag_ms: Some(DAY_MS) };
+    let channel = Running::start_with(&world.connection, settings);
+    let caught_up = |offset| {
+        await_that(&format!("all is read before {offset}"), || {
+            let it = committed(&world)?.caught_up?;
+            (it.offset == offset && it.time.0 > 0).then_some(it)
+        })
+    };
+    // A row, a marker, an aborted row, a marker.
+    caught_up(4);
+    // What is open is not there yet.
+    write();
+    app.row(1, "q", Some((None, Some("fig"))));
+    caught_up(4);
+    unsteady.abort_transaction(PATIENCE).unwrap();
+    channel.end();
+    let channel = Running::start_with(&world.connection, settings);
+    caught_up(6);
+    channel.end();
+}
+
+/// What the channels have stored of the first partition.
+fn committed(world: &World) -> Option<Committed> {
+    let Connection { bootstrap_servers, prefix, .. } = &world.connection;
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", bootstrap_servers).set("group.id", format!("{prefix}channel"));
+    let consumer: BaseConsumer = client.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&world.connection.topic("table"), 0);
+    let stored = consumer.committed_offsets(list, PATIENCE).unwrap();
+    Committed::read(stored.elements()[0].metadata())
 }
 
 fn asked(world: &World) -> Vec<OperatorCommand> {
