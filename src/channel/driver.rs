@@ -24,8 +24,8 @@ use schemas::node_capacity::NodeCapacity;
 use schemas::operator_command::OperatorCommand;
 use schemas::query_log::{Op, QueryLogged};
 use schemas::wire::{Record as _, decode, encode};
-use schemas::{Generation, NodeId};
-use tracing::{debug, warn};
+use schemas::{Generation, Millis, NodeId};
+use tracing::{debug, info, warn};
 
 use super::committed::{CaughtUp, Committed};
 use super::machine::{Action, Addressed, Away, Channel, End, Event, Settings, Waiting};
@@ -325,7 +325,12 @@ impl Run<'_> {
 
     fn ask_rebuild(&mut self, away: &Away) -> anyhow::Result<()> {
         let command = request::rebuild(&self.options.group, away);
-        warn!(id = command.id, reason = command.reason, "asks for a rebuild of all ranges");
+        let (id, reason) = (&command.id, &command.reason);
+        match away.since.time {
+            // What was built lately is not built again.
+            Millis(0) => info!(id, reason, "asks whether ranges are to be rebuilt"),
+            _ => warn!(id, reason, "asks for a rebuild of all ranges"),
+        }
         self.count("rebuilds_asked");
         let output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));
         self.writer.send(&Output { key: None, ..output }).context("ask for a rebuild")

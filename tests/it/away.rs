@@ -104,7 +104,7 @@ fn r24_channel_that_was_away_for_too_long_has_the_index_built_again() {
     let channel = world.start("channel", &["channel"], None);
     app.row(PARTITION, "p", Some((Some("yam"), Some("bee"))));
     check(&world, &["verify", "--timeout", "100s"], Exit::Done, "0 missing, 0 extra");
-    assert!(channel.log().matches("asks for a rebuild").count() == first, "{}", channel.log());
+    assert!(!channel.log().contains("asks for a rebuild"), "{}", channel.log());
     assert_eq!(asked(&world).len(), all);
     assert_eq!(epochs(), [Some(2); 4]);
     check(&world, &["tail", "operator_command", "--no-follow"], Exit::Done, "REBUILD built before");

@@ -31,21 +31,19 @@ pub const PER_NODE_MAX: usize = 2;
 impl Planner {
     /// Takes down which ranges are to be built again; says so.
     pub(super) fn mark_due(&mut self, command: OperatorCommand) -> CommandAnswered {
-        let due = self.due_by(&command, self.turn.end);
-        let mut res = answer_to(command);
         if self.state.map.is_empty() {
-            res.refused = Some("no_assignment".to_owned());
-            res.detail = "nothing is assigned yet: all will be built from the table".to_owned();
-            return res;
+            let refused = Some("no_assignment".to_owned());
+            let detail = "nothing is assigned yet: all will be built from the table".to_owned();
+            return CommandAnswered { refused, detail, ..answer_to(command) };
         }
-        res.detail = match due {
+        let detail = match self.due_by(&command, self.turn.end) {
             0 => "all ranges were given from the table since: nothing to do".to_owned(),
             1 => "1 range is to be built again from the table".to_owned(),
-            _ => format!(
+            due => format!(
                 "{due} ranges are to be built again from the table, {PER_NODE_MAX} of a node at once"
             ),
         };
-        res
+        CommandAnswered { detail, ..answer_to(command) }
     }
 
     /// Lets ranges be due that were given before; what is given at that time is new. Returns how many are.
@@ -53,9 +51,12 @@ impl Planner {
         let bound = |key: &Option<Key>| key.clone().unwrap_or_default();
         let span = KeySpan { start: bound(&command.range_start), end: bound(&command.range_end) };
         let before = command.built_before.unwrap_or(now).min(now);
-        let asked = self.state.ranges.iter_mut().filter(|it| it.span.overlaps(&span));
-        asked.map(|it| it.due = it.due.max(before)).count();
-        self.state.ranges.iter().filter(|it| it.is_due() && it.span.overlaps(&span)).count()
+        let mut due = 0;
+        for range in self.state.ranges.iter_mut().filter(|it| it.span.overlaps(&span)) {
+            range.due = range.due.max(before);
+            due += usize::from(range.is_due());
+        }
+        due
     }
 
     /// Takes over what was asked of a planner before, which may not have come to an end with it, and when
