@@ -65,6 +65,8 @@ fn r24_channel_that_was_away_for_too_long_has_the_index_built_again() {
         (0 < asked && asked == answered(&world).len()).then_some(())
     });
     assert_eq!(epochs(), [Some(1); 4]);
+    // It goes by what the cluster says.
+    assert!(asked(&world).iter().all(|it| it.reason.contains("alone for 7 d")));
 
     channel.signal("-TERM");
     assert!(channel.ended().success());

@@ -88,11 +88,14 @@ fn text(topic: &str, value: Option<&[u8]>) -> String {
             }
         },
         Planned::TOPIC => {
-            let Planned { tick, moves, splits, joins, rejected, .. } = decode(value).unwrap();
+            let plan: Planned = decode(value).unwrap();
+            let Planned { tick, moves, splits, joins, rebuilds, rejected, .. } = plan;
             let splits: Vec<_> = splits.into_iter().map(|it| it.at).collect();
-            let [moves, joins, rejected] = [moves.len(), joins.len(), rejected.len()];
+            let [moves, joins, rebuilds, rejected] =
+                [moves.len(), joins.len(), rebuilds.len(), rejected.len()];
             format!(
-                "tick {tick}, {moves} moves, {joins} joins, {rejected} rejected, splits at {splits:?}"
+                "tick {tick}, {moves} moves, {joins} joins, {rebuilds} rebuilds, {rejected} rejected, \
+                 splits at {splits:?}"
             )
         }
         Assignment::TOPIC => format!("{:?}", decode::<Assignment>(value).unwrap()),

@@ -28,7 +28,7 @@ use super::{Channel, Settings};
 const LOOK_MS_MAX: u64 = 60_000;
 
 /// Of the time for which compaction waits, a commit is not older than one part in so many.
-const LOOKS_PER_LAG: u64 = 10;
+pub(super) const LOOKS_PER_LAG: u64 = 10;
 
 /// When ends are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
