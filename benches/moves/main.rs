@@ -21,11 +21,16 @@ use isotherm::kafka::source::Start;
 use isotherm::kafka::tail::scan;
 use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::wire::{Record as _, decode};
+use tikv_jemallocator::Jemalloc;
 
 use cluster::{Bandwidth, Cluster, key};
 use pipe::{Pipe, Took};
 use reads::{Client, quantile};
 use scale::or_smoke;
+
+/// As the program has: the bare pipe gains by it as well.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const PAYLOAD_BYTES: usize = 1 << 10;
 

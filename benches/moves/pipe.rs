@@ -17,7 +17,8 @@ use rdkafka::types::RDKafkaErrorCode;
 /// As large as a segment.
 const MESSAGE_BYTES: usize = 512 << 10;
 
-const MEMORY_BYTES: u64 = 256 << 20;
+/// What a worker's store has by default.
+const MEMORY_BYTES: u64 = 128 << 20;
 
 /// Seconds by the clock on the wall, and of CPU of all threads.
 #[derive(Clone, Copy, Debug)]
@@ -160,8 +161,8 @@ impl Pipe {
 
 fn open(path: &Path) -> fjall::Result<(Database, Keyspace)> {
     // As a worker's store shares out its memory.
-    let db = Database::builder(path).cache_size(MEMORY_BYTES / 4).worker_threads(2).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 20);
+    let db = Database::builder(path).cache_size(MEMORY_BYTES / 4).worker_threads(3).open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 16);
     let entries = db.keyspace("entries", options)?;
     Ok((db, entries))
 }

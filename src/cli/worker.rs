@@ -97,12 +97,14 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
 const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
 
 /// Of its memory, the store has one part in so many, of which it takes up to twice as much while it merges,
-/// and what sources may send ahead has one. The rest is for what is fetched and decoded of that, for
-/// answers, and for the process itself.
+/// what sources may send ahead has one, and what a scan of the table fetches. The rest is for what is fetched and
+/// decoded of that, for answers, and for the process itself.
 const STORE_PART: u64 = 4;
-const CREDIT_PART: u64 = 8;
+const CREDIT_PART: u64 = 16;
+const SCAN_PART: u64 = 16;
 
-/// And one step takes in one part in so many: it is decoded, staged and in a write buffer at once.
+/// And one step takes in one part in so many: it is decoded, staged and in a write buffer at once. No more than
+/// that waits for the end of a stream, either.
 const STEP_PART: u64 = 32;
 
 /// Returns how many bytes may be sent ahead, of one stream and of all of them.
@@ -135,7 +137,9 @@ pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
             cursor_max: 1_000,
             stream_credit_bytes: stream_credit,
             inbox_credit_bytes: inbox_credit,
-            backlog_bytes_max: worker.backlog_bytes_max,
+            backlog_bytes_max: worker
+                .backlog_bytes_max
+                .min((worker.memory_bytes / STEP_PART) as usize),
             backlogs_max: 3,
             repeat_ms: 1_000,
             grace_ms: worker.grace.as_millis() as u64,
@@ -157,6 +161,7 @@ pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
             reads_max: worker.batch_reads_max,
             deadline_max: worker.deadline,
         },
+        scan_bytes_max: worker.memory_bytes / SCAN_PART,
         connections_max: worker.connections_max,
         idle_max: IDLE_MAX + worker.deadline,
         endpoint: worker.endpoint.clone(),

@@ -37,6 +37,10 @@ const SERVE_EVERY: Duration = Duration::from_millis(100);
 /// More than this, the client does not take.
 const QUEUE_KBYTES_MOST: u64 = 2_097_151;
 
+/// So much of a partition the client fetches at a time by default, and no less than that.
+const FETCH_BYTES: u64 = 1 << 20;
+const FETCH_BYTES_MIN: u64 = 64 << 10;
+
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
@@ -76,6 +80,10 @@ impl Follower {
             "queued.max.messages.kbytes",
             (queue_bytes_max >> 10).min(QUEUE_KBYTES_MOST).to_string(),
         );
+        if queue_bytes_max < FETCH_BYTES {
+            // Else as much as that would come at once. A batch that is larger comes all the same.
+            client.set("fetch.message.max.bytes", queue_bytes_max.max(FETCH_BYTES_MIN).to_string());
+        }
         let consumer = create(&client, Report::new(&connection.bootstrap_servers), "reading")?;
         let queues = Queues::new(Arc::new(consumer), connection);
         let now = Instant::now();

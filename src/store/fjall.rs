@@ -15,13 +15,16 @@
 //!   no more writes until it is opened again.
 //! * **Made whole or not at all**: what a first start leaves behind that has failed, the next makes anew.
 
+mod buffers;
 mod making;
 mod merge;
 mod space;
 mod staging;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use rand::rngs::OsRng;
 use rand::{Rng, TryRngCore};
@@ -29,6 +32,7 @@ use schemas::range_segment::Entry;
 use schemas::{Inbox, KeySpan, NodeId};
 use serde::{Deserialize, Serialize};
 
+use self::buffers::Buffers;
 use self::making::Making;
 use self::space::Space;
 pub use self::space::{has_room, room};
@@ -38,9 +42,13 @@ use super::{
 };
 
 /// Of the budget, the block cache has one part in so many; the write buffers of entries one, each of up to
-/// five at a time: one that is written, four that go to disk; those of what is aside half as much.
+/// three at a time: one that is written, two that go to disk; those of what is aside, and of scans, half as much.
 const CACHE_PART: u64 = 4;
-const BUFFER_PART: u64 = 20;
+const BUFFER_PART: u64 = 16;
+
+/// Where tables are merged, the new one is kept in memory as long as it grows, up to its size, as its index
+/// holds the blocks that its keys come from. There may be two at a time.
+const TABLE_PART: u64 = 4;
 
 /// The write buffers of what is small.
 const SMALL_BUFFER_BYTES: u64 = 1 << 20;
@@ -84,6 +92,8 @@ struct Tables {
     rows: Keyspace,
     states: Keyspace,
     identity: Keyspace,
+    /// Of those that grow with the data.
+    buffers: [Buffers; 3],
 }
 
 /// Takes snapshots of a store from any thread.
@@ -178,20 +188,34 @@ impl Tables {
         let db = Database::builder(dir)
             .cache_size(memory_bytes_max / CACHE_PART)
             .max_cached_files(Some(FILES_MAX))
-            // One that writes buffers to disk, one that compacts.
-            .worker_threads(2)
+            // One that writes buffers to disk, two that compact: it passes on what they are asked, again
+            // and again as long as neither takes it, and with one of them that would be most of the time.
+            .worker_threads(3)
             .open()?;
+        let table = (memory_bytes_max / TABLE_PART).clamp(2 * SMALL_BUFFER_BYTES, 64 << 20);
+        let merging = Arc::new(Leveled::default().with_table_target_size(table));
         let keyspace = |name: &str, buffer: u64| {
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(buffer);
+            let options = || {
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(buffer)
+                    .compaction_strategy(merging.clone())
+            };
             db.keyspace(name, options)
         };
         let buffer = (memory_bytes_max / BUFFER_PART).clamp(SMALL_BUFFER_BYTES, 64 << 20);
+        let half = (buffer / 2).max(SMALL_BUFFER_BYTES);
+        let entries = keyspace("entries", buffer)?;
+        let aside = keyspace("aside", half)?;
+        let rows = keyspace("rows", half)?;
+        let buffers = [(&entries, buffer), (&aside, half), (&rows, half)]
+            .map(|(it, bytes_max)| Buffers { keyspace: it.clone(), bytes_max });
         Ok(Self {
-            entries: keyspace("entries", buffer)?,
-            aside: keyspace("aside", (buffer / 2).max(SMALL_BUFFER_BYTES))?,
-            rows: keyspace("rows", (buffer / 2).max(SMALL_BUFFER_BYTES))?,
+            entries,
+            aside,
+            rows,
             states: keyspace("states", SMALL_BUFFER_BYTES)?,
             identity: keyspace(IDENTITY, SMALL_BUFFER_BYTES)?,
+            buffers,
             db,
         })
     }
@@ -236,7 +260,8 @@ impl Store for FjallStore {
         let bytes = self.staged.add_to(&self.tables, &mut batch)
             + self.tables.add_states(&mut batch, states);
         self.space.check(bytes)?;
-        batch.commit().map_err(|err| failed(&err))?;
+        let room = self.tables.buffers.iter().try_for_each(Buffers::make_room);
+        room.and_then(|()| batch.commit()).map_err(|err| failed(&err))?;
         self.staged = Staged::default();
         Ok(())
     }

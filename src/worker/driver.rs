@@ -78,6 +78,8 @@ struct Run<'a> {
     updates_end: Option<BTreeMap<TopicPartition, Offset>>,
     world: Sending<'a>,
     scans: BTreeMap<Scan, Follower>,
+    /// Of a partition, so much is fetched ahead for a scan.
+    scan_queue_bytes_max: u64,
     /// At which ends of partitions scans were last said to stand.
     scans_ended: BTreeMap<(Scan, u32), Offset>,
     ends_asked: Instant,
@@ -238,7 +240,9 @@ impl Run<'_> {
                     if !self.scans.contains_key(&scan) {
                         let connection = &self.shared.options.connection;
                         let name = format!("scan-{}", self.who.node);
-                        self.scans.insert(scan, Follower::open(connection, &name)?);
+                        let bytes_max = self.scan_queue_bytes_max;
+                        let follower = Follower::open_holding(connection, &name, bytes_max)?;
+                        self.scans.insert(scan, follower);
                         info!(scan = scan.0.0, "scans the table");
                     }
                     let follower = self.scans.get_mut(&scan).expect("it was just opened");

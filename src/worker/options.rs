@@ -26,6 +26,8 @@ pub struct Options {
     pub rows: Rows,
     pub limits: Limits,
     pub back: back::Limits,
+    /// What a scan of the table may have fetched ahead.
+    pub scan_bytes_max: u64,
     pub connections_max: usize,
     pub idle_max: Duration,
     /// Where others find it; `None`: where it listens.

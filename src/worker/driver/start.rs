@@ -71,10 +71,11 @@ impl<'a> Run<'a> {
         if let Some(twin) = find_twin(shared, &who, shared.clock.now())? {
             return Err(twin.into());
         }
+        let partitions = map.partitions("table")?.len() as u32;
         let settings = events::Settings {
             node: node.clone(),
             inbox: who.inbox,
-            partitions: map.partitions("table")?.len() as u32,
+            partitions,
             scan_ms_max: deletions_kept_ms,
             ..shared.options.settings.clone()
         };
@@ -130,6 +131,7 @@ impl<'a> Run<'a> {
             updates_end: None,
             world,
             scans: BTreeMap::new(),
+            scan_queue_bytes_max: shared.options.scan_bytes_max / u64::from(partitions.max(1)),
             scans_ended: BTreeMap::new(),
             ends_asked: now - ENDS_EVERY,
             gauge: Gauge::new(store.dir.clone(), shared.options.io_bytes_per_s),
