@@ -61,6 +61,10 @@ enum Scan {
     Ended,
 }
 
+/// A page takes so many milliseconds of the bandwidth, if it is not less than that.
+const PAGE_MS: u64 = 2;
+const PAGE_BYTES_MIN: usize = 32 << 10;
+
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -175,7 +179,7 @@ impl Sender {
             Scan::At(after) => {
                 let after = after.clone();
                 let left = self.credit_bytes.saturating_sub(self.unacked_bytes);
-                let bytes = SEGMENT_BYTES_MAX.min(usize::try_from(left).unwrap_or(usize::MAX));
+                let bytes = self.page_bytes_max().min(usize::try_from(left).unwrap_or(usize::MAX));
                 return can_send.then(|| {
                     self.scan = Scan::Asked(after.clone());
                     Next::Scan { after, bytes }
@@ -199,6 +203,16 @@ impl Sender {
     pub fn poll_deadline(&self, now: Millis) -> Option<Millis> {
         let has_more = !self.waiting.is_empty() || matches!(self.scan, Scan::At(_));
         (has_more && self.unacked_bytes < self.credit_bytes && now < self.due).then_some(self.due)
+    }
+
+    /// A page is small where bandwidth is: who shares the processor with the copying waits for a part of it
+    /// at a time.
+    fn page_bytes_max(&self) -> usize {
+        let of_a_moment = self.bandwidth_bytes_per_s.saturating_mul(PAGE_MS) / 1000;
+        match self.bandwidth_bytes_per_s {
+            0 => SEGMENT_BYTES_MAX,
+            _ => (of_a_moment as usize).clamp(PAGE_BYTES_MIN, SEGMENT_BYTES_MAX),
+        }
     }
 
     fn first_waiting(&mut self) -> Vec<Entry> {

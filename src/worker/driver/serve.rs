@@ -156,7 +156,12 @@ impl Shared {
                 continue;
             }
             let begun = Instant::now();
-            let served = tokio::task::block_in_place(|| serving.read(read, limits, &mut budget));
+            let mut get = || serving.read(read, limits, &mut budget);
+            let served = match read.what {
+                // So short that to give the thread's other work away would take longer.
+                What::Key(_) => get(),
+                What::Range { .. } => tokio::task::block_in_place(get),
+            };
             let answer = match served {
                 Ok(served @ serving::Served::Found { .. }) => {
                     let took_us = begun.elapsed().as_micros() as u64;
