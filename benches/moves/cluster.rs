@@ -11,9 +11,10 @@ use isotherm::kafka::writer::Writer;
 use isotherm::kafka::{Connection, Output};
 use rand::{RngCore, SeedableRng};
 use rand_pcg::Pcg64;
-use schemas::Key;
+use schemas::operator_command::{self, OperatorCommand};
 use schemas::table::RowChanged;
 use schemas::wire::{Record as _, encode};
+use schemas::{Key, NodeId};
 use serde_json::Value;
 
 /// How long anything may take.
@@ -153,6 +154,26 @@ impl Cluster {
             let is_settled = ranges.iter().all(|it| it["migration"].is_null());
             (is_settled && entries == Some(rows)).then_some(())
         });
+    }
+
+    /// Has a range moved, as `isotherm move` does that does not wait.
+    pub fn ask_to_move(&self, start: &[u8], end: &[u8], to: &str) {
+        let command = OperatorCommand {
+            id: format!("bench-{}", now_ms()),
+            command: operator_command::Command::Move,
+            actor: "bench".to_owned(),
+            reason: "reads beside a move".to_owned(),
+            node: Some(NodeId(to.to_owned())),
+            range_start: Some(Key(start.to_vec())),
+            range_end: Some(Key(end.to_vec())),
+            plan: None,
+            digest: None,
+            built_before: None,
+        };
+        let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
+        let mut output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));
+        output.key = None;
+        writer.send(&output).and_then(|()| writer.flush()).expect("the broker takes it");
     }
 
     /// What `isotherm range list` tells.
