@@ -18,7 +18,7 @@
 //!   map, by whomever. So who takes a partition over waits for that generation first.
 //! * **A watermark is behind a commit (R17).** It names those partitions whose stored commit has exactly
 //!   its generation, and goes to every owner and every source that the map names.
-//! * **Who was away too long says so (R24)**, before a commit hides it: see [`away`].
+//! * **Who was away too long says so (R24)**, before a commit hides it: see `away`.
 //! * **Nothing is invented.** Without a map, or without an owner for a key, a row waits, and nothing of
 //!   it is committed.
 //!
