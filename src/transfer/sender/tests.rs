@@ -162,7 +162,21 @@ fn nothing_goes_out_faster_than_the_bandwidth() {
     assert!(!it.step());
     assert_eq!(it.sender.poll_deadline(Millis(0)), Some(Millis(BARE_BYTES)));
     let next = it.sender.poll(Millis(BARE_BYTES));
-    assert_eq!(next, Some(Next::Scan { after: None, bytes: SEGMENT_BYTES_MAX }));
+    assert_eq!(next, Some(Next::Scan { after: None, bytes: PAGE_BYTES_MIN }));
+}
+
+#[test]
+fn page_takes_a_moment_of_the_bandwidth() {
+    let page = |bandwidth| {
+        let mut sender = Sender::new(STREAM, Floors::new(), u64::MAX, bandwidth);
+        assert!(matches!(sender.poll(Millis(0)), Some(Next::Segment(_))));
+        match sender.poll(Millis(1_000_000)) {
+            Some(Next::Scan { bytes, .. }) => bytes,
+            other => panic!("{other:?}"),
+        }
+    };
+    let pages = [0, 1_000, 50_000_000, u64::MAX].map(page);
+    assert_eq!(pages, [SEGMENT_BYTES_MAX, PAGE_BYTES_MIN, 100_000, SEGMENT_BYTES_MAX]);
 }
 
 #[test]
