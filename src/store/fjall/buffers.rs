@@ -17,7 +17,7 @@ pub(super) const SEALED_MAX: usize = 2;
 
 /// Is waited for a buffer to be on disk, so many times. After that the commit goes on, or says why not.
 const WAIT: Duration = Duration::from_millis(1);
-const WAITS_MAX: usize = 30_000;
+const WAITS_MAX: usize = 5_000;
 
 /// The write buffers of a keyspace.
 #[derive(Clone)]
