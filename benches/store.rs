@@ -197,8 +197,8 @@ fn resident_bytes(name: &str) -> u64 {
 
 fn open_bare(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
     // As the store shares out its memory.
-    let db = Database::builder(dir).cache_size(MEMORY_BYTES / 4).worker_threads(2).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 20);
+    let db = Database::builder(dir).cache_size(MEMORY_BYTES / 4).worker_threads(3).open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 16);
     let entries = db.keyspace("entries", options)?;
     Ok((db, entries))
 }
