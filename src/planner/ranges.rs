@@ -47,25 +47,31 @@ pub struct Ranges {
     next_id: u64,
 }
 
+impl RangeState {
+    /// Rests until a tick, and has no id yet.
+    fn resting(span: KeySpan, node: Option<NodeId>, epoch: Epoch, until: Tick) -> Self {
+        Self {
+            id: RangeId(0),
+            span,
+            node,
+            epoch,
+            bytes: 0,
+            cool_until: until,
+            join_after: until,
+            pinned: false,
+            built: Millis(0),
+            due: Millis(0),
+        }
+    }
+}
+
 impl Ranges {
     /// Tiles the key space at the split points: the first range begins at the beginning, the last
     /// one is open-ended.
     pub fn tiled(split_points: &[Key]) -> Self {
         let mut res = Self::default();
         for span in birth::ranges(split_points) {
-            let (id, node, epoch, bytes) = (RangeId(0), None, Epoch(0), 0);
-            res.add(RangeState {
-                id,
-                span,
-                node,
-                epoch,
-                bytes,
-                cool_until: 0,
-                join_after: 0,
-                pinned: false,
-                built: Millis(0),
-                due: Millis(0),
-            });
+            res.add(RangeState::resting(span, None, Epoch(0), 0));
         }
         res
     }
@@ -74,20 +80,7 @@ impl Ranges {
     pub fn adopted(map: &Map, rests_until: Tick) -> Self {
         let mut res = Self::default();
         for it in map.iter() {
-            let (id, bytes, pinned) = (RangeId(0), 0, false);
-            let (span, node, epoch) = (span_of(it), Some(it.node.clone()), it.epoch);
-            res.add(RangeState {
-                id,
-                span,
-                node,
-                epoch,
-                bytes,
-                cool_until: rests_until,
-                join_after: rests_until,
-                pinned,
-                built: Millis(0),
-                due: Millis(0),
-            });
+            res.add(RangeState::resting(span_of(it), Some(it.node.clone()), it.epoch, rests_until));
         }
         res
     }

@@ -88,26 +88,22 @@ pub fn retention(
 
 /// Returns for how long `table` keeps a deletion for who is on the way to it, in milliseconds.
 pub fn deletions_kept_ms(actual: &BTreeMap<String, Actual>) -> u64 {
-    let setting = |key: &str| actual.get("table").and_then(|it| it.settings.get(key));
-    let compacts = |it: &String| parts(it).any(|it| it == "compact");
-    if !setting("cleanup.policy").is_some_and(compacts) {
-        return FOR_EVER;
-    }
-    let kept = setting("delete.retention.ms").and_then(|it| it.parse::<i64>().ok());
+    let Some(table) = compacted_table(actual) else { return FOR_EVER };
+    let kept = table.settings.get("delete.retention.ms").and_then(|it| it.parse::<i64>().ok());
     kept.map_or(FOR_EVER, |it| u64::try_from(it).unwrap_or(FOR_EVER))
 }
 
 /// Returns for how long compaction leaves a row of `table` alone, in milliseconds; `None`: nothing is
 /// compacted.
 pub fn changes_kept_ms(actual: &BTreeMap<String, Actual>) -> Option<u64> {
-    let setting = |key: &str| actual.get("table").and_then(|it| it.settings.get(key));
-    let compacts = |it: &String| parts(it).any(|it| it == "compact");
-    if !setting("cleanup.policy").is_some_and(compacts) {
-        return None;
-    }
-    let kept = setting("min.compaction.lag.ms").and_then(|it| it.parse::<u64>().ok());
+    let kept = compacted_table(actual)?.settings.get("min.compaction.lag.ms");
     // What cannot be read promises nothing.
-    Some(kept.unwrap_or(0))
+    Some(kept.and_then(|it| it.parse().ok()).unwrap_or(0))
+}
+
+fn compacted_table(actual: &BTreeMap<String, Actual>) -> Option<&Actual> {
+    let compacts = |it: &String| parts(it).any(|it| it == "compact");
+    actual.get("table").filter(|it| it.settings.get("cleanup.policy").is_some_and(compacts))
 }
 
 struct Check<'a> {

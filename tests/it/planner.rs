@@ -166,7 +166,7 @@ fn planner_whose_transaction_was_open_for_too_long_goes_on_as_nobody_has_its_tur
     let Some(world) = World::create("slow", &[]) else { return };
     let nodes = Nodes::start(&world.connection);
     // The broker allows ten seconds, and looks every ten.
-    let points = "sink-half-sent=30*off->1*sleep(25000)->off";
+    let points = "sink-half-sent=30*off->1*delay(25000)->off";
     let mut planner = world.planner("slow", Some(points));
     planner.await_log("starts again from the topics", 1);
     let tick = world.last_tick().unwrap();

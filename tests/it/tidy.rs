@@ -108,10 +108,7 @@ fn sleeps(path: &str, text: &str) -> Vec<String> {
     let tests = if is_test { text } else { text.split_once("#[cfg(test)]").unwrap_or_default().1 };
     // In two parts, or this file would be at fault.
     let sleeps = ["(", "_ms(", "_until("].map(|it| format!("{}{it}", concat!("sle", "ep")));
-    // What a fail point does to a process is a fault that is looked for.
-    let is_fault = |line: &str| line.contains(concat!("*sle", "ep("));
-    let asleep =
-        code(tests).find(|line| sleeps.iter().any(|it| line.contains(it)) && !is_fault(line));
+    let asleep = code(tests).find(|line| sleeps.iter().any(|it| line.contains(it)));
     let fault = |line: &str| format!("wait for what is to happen, not for a time: {}", line.trim());
     Vec::from_iter(asleep.map(fault))
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use fjall::{AbstractTree, Keyspace};
 
 /// So many wait to be written to disk.
-pub(super) const SEALED_MAX: usize = 2;
+const SEALED_MAX: usize = 2;
 
-/// Is waited for a buffer to be on disk, so many times. After that the commit goes on, or says why not.
+/// How long, and how often, a commit waits for a buffer to be on disk; then it goes on, or says why not.
 const WAIT: Duration = Duration::from_millis(1);
 const WAITS_MAX: usize = 5_000;
 
