@@ -44,6 +44,7 @@ use crate::tick::tick_box::Offset;
 use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
 use crate::web::listener::{self, Bounded};
+use crate::web::precedence;
 use crate::web::reads::{Answer, Reads};
 use crate::web::under_way::UnderWay;
 use crate::web::workers::{Unanswered, Workers};
@@ -91,6 +92,7 @@ impl Router {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("router")
+            .on_thread_start(precedence::take_short_turns)
             .build()
             .context("begin the runtime of the router")?;
         let listener = {

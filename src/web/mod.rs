@@ -18,6 +18,7 @@ pub mod clock;
 pub mod problem;
 pub mod listener;
 pub mod under_way;
+pub mod precedence;
 pub mod body;
 pub mod front;
 pub mod back;

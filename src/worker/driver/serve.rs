@@ -20,6 +20,7 @@ use crate::store::{EntryKey, Limit, Snapshot};
 use crate::web::clock::Clock;
 use crate::web::held::{Asked, Cursor, Held};
 use crate::web::listener::{self, Bounded};
+use crate::web::precedence;
 use crate::web::reads::{After, Answer, FoundEntry, Later, Read, What};
 use crate::web::under_way::UnderWay;
 use crate::web::{self, Health, back};
@@ -69,6 +70,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_name("reads")
+            .on_thread_start(precedence::take_short_turns)
             .build()
             .context("begin the runtime of the reads")?;
         let listener = {
@@ -119,6 +121,8 @@ impl Server {
     /// Runs until it is to end, or cannot go on. `table` keeps deletions for so long.
     pub fn run(self, deletions_kept_ms: u64, watch: &mut impl Watch) -> anyhow::Result<()> {
         let Self { shared, address, runtime, stop, serving, under_way, holding } = self;
+        // The threads of reads have begun; those of the store and of Kafka come now.
+        precedence::step_behind();
         let done =
             Run::open(&shared, (address, deletions_kept_ms), &holding, watch).and_then(|run| {
                 match run {
