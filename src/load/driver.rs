@@ -142,11 +142,7 @@ impl Clock {
 }
 
 /// Plays a schedule to its end, or until it is to stop; returns what came of it.
-pub fn run(
-    options: &Options,
-    schedule: Schedule,
-    watch: &mut impl Watch,
-) -> anyhow::Result<Tally> {
+pub fn run(options: &Options, schedule: Schedule, watch: &mut impl Watch) -> anyhow::Result<Tally> {
     let clock = Clock(Instant::now());
     let (told, parts) = sync_channel(PARTS_MAX);
     let (reads, due_reads) = mpsc::channel(options.in_flight_max);
@@ -155,7 +151,8 @@ pub fn run(
         begin_reads(options, clock, told.clone(), due_reads)?,
         begin_updates(options, clock, told, due_updates)?,
     ];
-    let mut play = Play { clock, parts, told: None, status: Status::default(), recent: VecDeque::new() };
+    let mut play =
+        Play { clock, parts, told: None, status: Status::default(), recent: VecDeque::new() };
     let mut broken = None;
     for operation in schedule {
         let operation = match operation {

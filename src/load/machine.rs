@@ -60,9 +60,18 @@ pub struct AskId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A read of a key is due, or was.
-    Due { key: u64, due: Micros },
-    Answered { ask: AskId, found: bool },
-    Unanswered { ask: AskId, reason: Reason },
+    Due {
+        key: u64,
+        due: Micros,
+    },
+    Answered {
+        ask: AskId,
+        found: bool,
+    },
+    Unanswered {
+        ask: AskId,
+        reason: Reason,
+    },
     /// Time has passed.
     Tick,
 }

@@ -102,8 +102,7 @@ impl Reading {
                 Action::Ask { ask, router, key, within_us } => {
                     let router = self.routers[router].clone();
                     let within = Duration::from_micros(within_us);
-                    let task =
-                        self.asks.spawn(async move { (ask, router.ask(key, within).await) });
+                    let task = self.asks.spawn(async move { (ask, router.ask(key, within).await) });
                     self.under_way.insert(ask, task);
                 }
                 Action::GiveUp(ask) => {

@@ -107,8 +107,7 @@ impl Router {
             true => Reason::Lost,
             false => Reason::Garbage,
         })?;
-        let found: Found =
-            serde_json::from_slice(&body.to_bytes()).map_err(|_| Reason::Garbage)?;
+        let found: Found = serde_json::from_slice(&body.to_bytes()).map_err(|_| Reason::Garbage)?;
         let is_of_key = found.entries.iter().all(|it| it.index_key.0 == key.to_be_bytes());
         if is_of_key { Ok(!found.entries.is_empty()) } else { Err(Reason::Garbage) }
     }

@@ -36,7 +36,9 @@ fn check(settings: Settings, events: &[(u64, Event)], expected: Expect) {
             let text = match action {
                 Action::Ask { ask, router, key, within_us } => {
                     let AskId { read, attempt } = ask;
-                    format!("ask router {router} for key {key} as {read}.{attempt} within {within_us}")
+                    format!(
+                        "ask router {router} for key {key} as {read}.{attempt} within {within_us}"
+                    )
                 }
                 Action::GiveUp(AskId { read, attempt }) => format!("give up {read}.{attempt}"),
                 Action::Repeat(reason) => format!("repeat {}", reason.name()),
@@ -199,14 +201,18 @@ fn read_fails_at_its_deadline_whether_it_is_asked_for_or_pauses() {
 fn read_that_finds_too_many_under_way_fails_at_once() {
     let mut events: Vec<_> = (0..4).map(|it| (it, due(it, it))).collect();
     events.extend([(5, answered(1, 0)), (6, due(9, 6))]);
-    check(SETTINGS, &events, expect![[r#"
+    check(
+        SETTINGS,
+        &events,
+        expect![[r#"
            0  ask router 0 for key 0 as 0.0 within 1000
            1  ask router 1 for key 1 as 1.0 within 1000
            2  ask router 0 for key 2 as 2.0 within 1000
            3  3: Failed(TooMany) after 0
            5  1: Answered { repeated: false, found: true } after 4
            6  ask router 1 for key 9 as 4.0 within 1000
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
