@@ -214,7 +214,7 @@ fn begin_updates(
 ) -> anyhow::Result<JoinHandle<Tally>> {
     let writer = Writer::open(&options.connection, "load")?;
     let rows = Rows::new(options.filled.clone(), options.payload_bytes, options.seed);
-    let updating = Updating { clock, writer, rows, told };
+    let updating = Updating::new(clock, writer, rows, told);
     let run = move || updating.run(&due);
     std::thread::Builder::new().name("load-updates".into()).spawn(run).context("begin a thread")
 }

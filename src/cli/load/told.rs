@@ -42,7 +42,7 @@ fn table(it: &Tally) -> String {
         row("reads failed", &it.failed, it.reads_failed()),
         row("updates", &it.updates, it.updates.count()),
     ];
-    let mut res = columns(["LATENCY", "COUNT", "P50", "P99", "P99.9", "MAX"], &rows);
+    let mut res = columns(["OUTCOME", "COUNT", "P50", "P99", "P99.9", "MAX"], &rows);
     let mut line = |text: String| res.push_str(&format!("{text}\n"));
     line(format!(
         "{} reads answered, {} failed{}; {} of rows that are not there",

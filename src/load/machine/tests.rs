@@ -92,13 +92,13 @@ fn read_that_is_not_answered_is_asked_of_the_other_at_once_and_then_after_pauses
                0  ask router 0 for key 7 as 0.0 within 1000
               10  repeat busy
               10  ask router 1 for key 7 as 0.1 within 990
-              20  repeat busy
+              30  repeat busy
               30  ask router 0 for key 7 as 0.2 within 970
-              40  repeat late
+              60  repeat late
               60  ask router 1 for key 7 as 0.3 within 940
-              70  repeat refused
+             110  repeat refused
              110  ask router 0 for key 7 as 0.4 within 890
-             120  repeat garbage
+             160  repeat garbage
              160  ask router 1 for key 7 as 0.5 within 840
              170  0: Answered { repeated: true, found: true } after 170
         "#]],
@@ -159,19 +159,17 @@ fn read_fails_at_its_deadline_whether_it_is_asked_for_or_pauses() {
              300  repeat silent
              300  ask router 0 for key 8 as 1.1 within 700
              600  give up 0.1
-             600  repeat silent
              600  give up 1.1
-             600  repeat silent
+             610  repeat silent
              610  ask router 0 for key 7 as 0.2 within 390
+             610  repeat silent
              610  ask router 1 for key 8 as 1.2 within 390
              910  give up 0.2
-             910  repeat silent
              910  give up 1.2
-             910  repeat silent
+             930  repeat silent
              930  ask router 1 for key 7 as 0.3 within 70
+             930  repeat silent
              930  ask router 0 for key 8 as 1.3 within 70
-             980  repeat busy
-             985  repeat busy
             1000  0: Failed(Busy) after 1000
             1000  1: Failed(Busy) after 1000
         "#]],
@@ -205,13 +203,13 @@ fn read_that_finds_too_many_under_way_fails_at_once() {
         SETTINGS,
         &events,
         expect![[r#"
-           0  ask router 0 for key 0 as 0.0 within 1000
-           1  ask router 1 for key 1 as 1.0 within 1000
-           2  ask router 0 for key 2 as 2.0 within 1000
-           3  3: Failed(TooMany) after 0
-           5  1: Answered { repeated: false, found: true } after 4
-           6  ask router 1 for key 9 as 4.0 within 1000
-    "#]],
+               0  ask router 0 for key 0 as 0.0 within 1000
+               1  ask router 1 for key 1 as 1.0 within 1000
+               2  ask router 0 for key 2 as 2.0 within 1000
+               3  3: Failed(TooMany) after 0
+               5  1: Answered { repeated: false, found: true } after 4
+               6  ask router 1 for key 9 as 4.0 within 1000
+        "#]],
     );
 }
 
@@ -228,10 +226,10 @@ fn one_router_is_asked_again_after_a_pause() {
         ],
         expect![[r#"
                0  ask router 0 for key 7 as 0.0 within 1000
-              10  repeat unreachable
+              20  repeat unreachable
               20  ask router 0 for key 7 as 0.1 within 980
-              30  repeat unreachable
               40  ask router 0 for key 8 as 1.0 within 1000
+              50  repeat unreachable
               50  ask router 0 for key 7 as 0.2 within 950
         "#]],
     );
