@@ -117,10 +117,10 @@ async fn read(
     loop {
         let changed = inner.changed.notified();
         let mood = *inner.mood.lock().unwrap();
-        match mood {
-            Mood::Hangs => changed.await,
-            mood => return answer(mood, key),
+        if mood != Mood::Hangs {
+            return answer(mood, key);
         }
+        changed.await;
     }
 }
 
