@@ -20,6 +20,7 @@ pub mod router;
 pub mod replay;
 pub mod load;
 pub mod verify;
+pub mod demo;
 pub mod config;
 pub mod telemetry;
 pub mod web;

@@ -12,6 +12,8 @@ const FILTER_VARIABLE: &str = "ISOTHERM_LOG";
 pub enum Verbosity {
     /// `-q`: errors.
     Quiet,
+    /// Where a view tells what goes on.
+    Warnings,
     Normal,
     /// `-v`: what is decided, and why.
     Verbose,
@@ -23,6 +25,7 @@ impl Verbosity {
     fn filter(self) -> &'static str {
         match self {
             Self::Quiet => "error",
+            Self::Warnings => "warn",
             Self::Normal => "info",
             Self::Verbose => "info,isotherm=debug,dataflows=debug",
             Self::All => "debug,isotherm=trace,dataflows=trace",
@@ -55,7 +58,14 @@ mod tests {
 
     #[test]
     fn every_filter_is_one() {
-        for it in [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose, Verbosity::All] {
+        let all = [
+            Verbosity::Quiet,
+            Verbosity::Warnings,
+            Verbosity::Normal,
+            Verbosity::Verbose,
+            Verbosity::All,
+        ];
+        for it in all {
             EnvFilter::try_new(it.filter()).unwrap();
         }
         assert!(!is_coloured(false));

@@ -70,21 +70,26 @@ pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
 
     health.waiting(ASSIGNMENT, "is being read");
     health.waiting(ROWS, "the assignment comes first");
-    let options = Options {
+    let options = options(config, rows, changes_kept_ms(&topics));
+    let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
+    driver::run(&options, &mut watching)?;
+    info!(counts = ?watching.told.counts, "has ended");
+    Ok(Exit::Done)
+}
+
+/// Returns what a channel is told at its start; `table` is compacted after so long, if at all.
+pub fn options(config: &Config, rows: Rows, compaction_lag_ms: Option<u64>) -> Options {
+    Options {
         connection: config.kafka.clone(),
         group: config.channel.group.clone(),
         member: Some(config.channel.member.clone()).filter(|it| !it.is_empty()),
         settings: Settings {
             round_ms: config.channel.watermark_every.as_millis() as u64,
-            compaction_lag_ms: changes_kept_ms(&topics),
+            compaction_lag_ms,
         },
         rows,
         write_cost_us: config.costs.write_us,
-    };
-    let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
-    driver::run(&options, &mut watching)?;
-    info!(counts = ?watching.told.counts, "has ended");
-    Ok(Exit::Done)
+    }
 }
 
 /// Returns what the records of the table are, with the schemas of their writers.

@@ -23,6 +23,7 @@ pub mod load;
 pub mod router;
 pub mod topics;
 pub mod replay;
+pub mod demo;
 pub mod tail;
 pub mod records;
 pub mod values;
@@ -78,6 +79,8 @@ pub struct Shared {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// See it all at work in one process: an index under load, balanced while it moves
+    Demo(Box<demo::DemoArgs>),
     /// Run the control plane: queries and capacities in, assignments and commands out
     Planner(planner::PlannerArgs),
     /// Run the table's channel: changes of rows in, index entries to the nodes that own them
@@ -127,7 +130,7 @@ pub enum Form {
 
 /// Runs a command, and tells a failure on standard error.
 pub fn main(cli: Cli) -> ExitCode {
-    telemetry::init(cli.shared.verbosity());
+    telemetry::init(cli.verbosity());
     match run(cli) {
         Ok(exit) => exit.into(),
         Err(fault) => {
@@ -141,6 +144,7 @@ pub fn main(cli: Cli) -> ExitCode {
 fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
     let Cli { shared, command } = cli;
     match command {
+        Command::Demo(args) => demo::run(&shared.settled(args.flags())?, &args),
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
         Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
         Command::Worker(args) => worker::run(&shared.settled(args.flags())?, &args),
@@ -156,6 +160,16 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Verify(args) => verify::run(&shared.settled(Vec::new())?, &args),
         Command::Config(command) => config::run(&shared.load(Vec::new())?, &command),
         Command::Completions(args) => completions::run(&args),
+    }
+}
+
+impl Cli {
+    fn verbosity(&self) -> Verbosity {
+        match (self.shared.verbosity(), &self.command) {
+            // It shows by itself what goes on.
+            (Verbosity::Normal, Command::Demo(_)) => Verbosity::Warnings,
+            (it, _) => it,
+        }
     }
 }
 

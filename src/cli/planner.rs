@@ -176,7 +176,8 @@ pub fn rules(config: &Config) -> Rules {
     }
 }
 
-fn options(config: &Config) -> Options {
+/// Returns what a planner is told at its start.
+pub fn options(config: &Config) -> Options {
     let rules = rules(config);
     let now = wall_clock().0;
     let input = Input {

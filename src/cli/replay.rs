@@ -10,10 +10,10 @@
 mod args;
 mod log;
 mod topic;
-mod nodes;
+pub mod nodes;
 mod keys;
 mod progress;
-mod out;
+pub mod out;
 
 use std::io::IsTerminal;
 
@@ -106,7 +106,7 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
         keys: axis,
         bytes: data.total(),
     };
-    let report = subject.report(&isotherm, &reactive);
+    let report = subject.report(&isotherm, Some(&reactive));
     if let Some(file) = report_file {
         let text = serde_json::to_string_pretty(&report).expect("a report is plain values");
         file.write(&(text + "\n"))?;

@@ -13,8 +13,9 @@ use super::{Form, print};
 use crate::config::Config;
 use crate::kafka::Connection;
 use crate::kafka::admin::{Admin, Topic};
+
 use crate::topics::comparison::{Change, Difference, compare};
-use crate::topics::definition::Process;
+use crate::topics::definition::{Definition, Process};
 use crate::topics::requirements::{Unmet, requirements};
 use crate::topics::{Actual, Cluster, definitions};
 
@@ -72,6 +73,23 @@ pub fn run(config: &Config, command: &TopicsCommand) -> Result<Exit, Box<Fault>>
             Ok(Exit::Done)
         }
     }
+}
+
+/// Creates topics that are not there, with as many copies as there are brokers, at most as declared.
+pub fn create_missing(
+    connection: &Connection,
+    definitions: impl Iterator<Item = Definition>,
+) -> anyhow::Result<()> {
+    let admin = Admin::await_cluster(connection)?;
+    let brokers = u32::try_from(admin.brokers()?).unwrap_or(u32::MAX);
+    let there = admin.topics()?;
+    let missing = definitions.filter(|it| !there.contains_key(it.name)).map(|it| {
+        let replication = u32::from(it.replication).min(brokers);
+        let topic = Topic { partitions: it.partitions, replication, settings: it.settings };
+        (it.name.to_owned(), topic)
+    });
+    admin.create(&missing.collect())?;
+    Ok(())
 }
 
 /// What became, or becomes, of a topic.

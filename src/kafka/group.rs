@@ -17,6 +17,7 @@
 //! while goes on until it learns that. The group is a classic one, as for [`super::standby`].
 
 mod member;
+mod begin;
 
 use std::collections::BTreeMap;
 use std::ptr::null_mut;
@@ -39,6 +40,7 @@ use super::gap::check_beginnings;
 use super::queues::{QUEUE_BYTES_MAX, Queues, Waker};
 use super::{Connection, REQUEST_MAX, Record, TopicPartition, passes};
 use crate::tick::tick_box::Offset;
+pub use begin::begin_at_end;
 use member::{Change, Member};
 
 /// The group must hear of its member at least this often.

@@ -28,7 +28,7 @@ pub struct Subject {
 impl Subject {
     /// Returns the numbers: as it was, with the first assignment kept, with the best static one, and
     /// reacting only.
-    pub fn report(&self, isotherm: &History, reactive: &History) -> Report {
+    pub fn report(&self, isotherm: &History, reactive: Option<&History>) -> Report {
         let capacities: Vec<u64> = self.nodes.values().copied().collect();
         let best = hindsight(&isotherm.tally, &capacities, self.tick_ms);
         let loads = isotherm.tally.by_owner(&self.first_owners(&isotherm.tally), capacities.len());
@@ -48,7 +48,7 @@ impl Subject {
             overload_node_seconds: Overload {
                 first,
                 hindsight: best.map(|it| it.overload_node_seconds),
-                reactive: Some(reactive.overload_node_seconds),
+                reactive: reactive.map(|it| it.overload_node_seconds),
                 isotherm: isotherm.overload_node_seconds,
             },
             moves: isotherm.moves,

@@ -62,14 +62,23 @@ fn from(args: &ReplayArgs) -> NodesFrom {
     }
 }
 
-/// As many nodes as the flags say, such that the load is 0.55 of them where it is not stated.
 fn stated(args: &ReplayArgs, mean_load: u64) -> Result<BTreeMap<NodeId, u64>, Box<Fault>> {
-    let n = args.nodes.map_or(4, |it| it as usize);
-    let capacities = args.capacity.clone().unwrap_or_else(|| match n {
+    shared_out(args.nodes, args.capacity.clone(), mean_load)
+}
+
+/// As many nodes as the flags say, such that the load is 0.55 of them where it is not stated; named n1 and
+/// so on, with capacities in microseconds a second.
+pub fn shared_out(
+    nodes: Option<u32>,
+    capacity: Option<Capacities>,
+    mean_load: u64,
+) -> Result<BTreeMap<NodeId, u64>, Box<Fault>> {
+    let n = nodes.map_or(4, |it| it as usize);
+    let capacities = capacity.unwrap_or_else(|| match n {
         4 => Capacities::Ratio(vec![1, 2, 3, 4]),
         n => Capacities::Ratio(vec![1; n]),
     });
-    if args.nodes.is_some() && capacities.len() != n {
+    if nodes.is_some() && capacities.len() != n {
         let what = format!("--nodes says {n}, and --capacity names {}", capacities.len());
         let remedy = "name as many capacities as nodes, or leave one of the two out";
         return Err(Box::new(

@@ -1,0 +1,485 @@
+//! Says what came of a run: numbers for programs, and the same for people.
+
+use std::collections::BTreeMap;
+
+use schemas::NodeId;
+use serde::{Deserialize, Serialize};
+
+use super::course::Moved;
+use super::leads::Lead;
+use crate::config::text_of_key;
+use crate::replay::report::{grouped, sized};
+
+/// All of it. Times are seconds where the name says `_s`, else milliseconds; ticks count from the first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// `embedded`, or the address of a cluster.
+    pub broker: String,
+    pub mode: String,
+    pub load: String,
+    pub seed: Option<u64>,
+    pub duration_s: f64,
+    pub tick_ms: u64,
+    pub ticks: u64,
+    /// From the start of the process to the first answer.
+    pub start_to_first_query_s: f64,
+    pub queries: Queries,
+    pub updates: Updates,
+    pub plans: u64,
+    pub migrations: Migrations,
+    pub splits: u64,
+    pub joins: u64,
+    pub ranges: u64,
+    pub latency_ms: Latency,
+    pub overload_node_seconds: Overload,
+    /// Mean part of the load that no split can help.
+    pub unsplittable_share: f64,
+    pub nodes: Vec<Node>,
+    pub moves: Vec<Move>,
+    pub lead: Leads,
+    pub delay_ms: Delays,
+    pub forecast: Forecast,
+    pub verify: Verify,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queries {
+    pub sent: u64,
+    pub answered: u64,
+    /// Without an answer at their deadline.
+    pub failed: u64,
+    /// Answered, but only when they were asked again, of another router.
+    pub repeated: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Updates {
+    pub sent: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrations {
+    pub complete: u64,
+    pub failed: u64,
+    /// Copied by those that are complete.
+    pub bytes: u64,
+}
+
+/// Of answered queries, from when they were due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+    pub max: f64,
+}
+
+/// Node-seconds above 0.8 of a capacity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overload {
+    pub measured: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    pub node: NodeId,
+    pub capacity_us_per_s: u64,
+    /// Load ÷ capacity.
+    pub load_mean: f64,
+    pub load_max: f64,
+    pub overload_node_seconds: f64,
+    pub bytes: u64,
+}
+
+/// One move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    pub migration: String,
+    /// As in a configuration; empty where there is no bound.
+    pub range_start: String,
+    pub range_end: String,
+    pub source: NodeId,
+    pub destination: NodeId,
+    pub reason: String,
+    /// `complete`, `failed`, or `open`.
+    pub outcome: String,
+    pub bytes: u64,
+    /// Tick of the decision, counted from the first of the run.
+    pub tick: u64,
+    /// From the end of the tick that decided it until the destination served.
+    pub active_after_ms: Option<u64>,
+    /// Ticks from then to the overload that it avoided; none or less: it came too late. `None`: there
+    /// was no overload to be avoided, or it cannot be told.
+    pub lead_ticks: Option<i64>,
+}
+
+/// How early moves were.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leads {
+    pub before: u64,
+    pub after: u64,
+    /// Without an onset within so long.
+    pub false_moves: u64,
+    pub unknown: u64,
+    pub median_ticks: Option<f64>,
+}
+
+/// Medians over all moves of what passes between a decision and its effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delays {
+    /// From the end of a tick to its commit: grace, dataflow, decision, transaction.
+    pub commit: Option<u64>,
+    /// From the commit of START to READY.
+    pub copy: Option<u64>,
+    /// From READY to ACTIVE: the rest of the tick, its commit, the cut-over.
+    pub cut_over: Option<u64>,
+    /// All of it.
+    pub whole: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Which rung has answered last.
+    pub rung: String,
+}
+
+/// What comparing the index with the table has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    pub entries: u64,
+    pub missing: u64,
+    pub extra: u64,
+    pub stale: u64,
+    pub foreign: u64,
+    pub gaps: u64,
+    pub overlaps: u64,
+    /// Why it was not compared, if it was not.
+    pub not_compared: Option<String>,
+}
+
+impl Verify {
+    pub fn is_clean(&self) -> bool {
+        let Self { missing, extra, stale, foreign, gaps, overlaps, .. } = *self;
+        missing + extra + stale + foreign + gaps + overlaps == 0 && self.not_compared.is_none()
+    }
+}
+
+impl Move {
+    pub fn new(migration: String, it: &Moved, first: u64, lead: Option<Lead>) -> Self {
+        use schemas::migration_status::Status;
+        Self {
+            migration,
+            range_start: text_of_key(&it.span.start),
+            range_end: text_of_key(&it.span.end),
+            source: it.source.clone(),
+            destination: it.destination.clone(),
+            reason: it.chosen.as_ref().map_or("by hand", |it| it.reason.as_str()).to_owned(),
+            outcome: match it.ended {
+                Some((_, Status::Complete)) => "complete",
+                Some(_) => "failed",
+                None => "open",
+            }
+            .to_owned(),
+            bytes: it.bytes,
+            tick: it.tick.saturating_sub(first),
+            active_after_ms: it.active.map(|active| active.0.saturating_sub(it.due.0)),
+            lead_ticks: match lead {
+                Some(Lead::Ticks(ticks)) => Some(ticks),
+                Some(Lead::NoOnset | Lead::Unknown) | None => None,
+            },
+        }
+    }
+}
+
+impl Leads {
+    pub fn of(leads: &[Lead]) -> Self {
+        let mut ticks: Vec<i64> = Vec::new();
+        let mut res = Self::default();
+        for it in leads {
+            match it {
+                Lead::Ticks(it) => {
+                    ticks.push(*it);
+                    *(if 0 < *it { &mut res.before } else { &mut res.after }) += 1;
+                }
+                Lead::NoOnset => res.false_moves += 1,
+                Lead::Unknown => res.unknown += 1,
+            }
+        }
+        ticks.sort_unstable();
+        res.median_ticks = middle(&ticks).map(|it| it as f64);
+        res
+    }
+}
+
+impl Delays {
+    pub fn of<'a>(moves: impl Iterator<Item = &'a Moved> + Clone) -> Self {
+        let median = |of: &dyn Fn(&Moved) -> Option<u64>| {
+            let mut all: Vec<_> = moves.clone().filter_map(of).collect();
+            all.sort_unstable();
+            middle(&all)
+        };
+        Self {
+            commit: median(&|it| Some(it.begun.0.saturating_sub(it.due.0))),
+            copy: median(&|it| Some(it.ready?.0.saturating_sub(it.begun.0))),
+            cut_over: median(&|it| Some(it.active?.0.saturating_sub(it.ready?.0))),
+            whole: median(&|it| Some(it.active?.0.saturating_sub(it.due.0))),
+        }
+    }
+}
+
+fn middle<T: Copy>(sorted: &[T]) -> Option<T> {
+    sorted.get(sorted.len() / 2).copied()
+}
+
+impl Report {
+    /// Tells whether nothing failed and nothing differs. A node that is overloaded because nothing is
+    /// planned may fail queries.
+    pub fn is_good(&self) -> bool {
+        let is_served = self.queries.failed == 0 || self.mode == "observe";
+        is_served && self.migrations.failed == 0 && self.verify.is_clean()
+    }
+
+    /// The end of a run as a person reads it; `again` is the command that shows it without moves.
+    pub fn told(&self, again: &str) -> String {
+        let mut res = String::new();
+        let mut line = |name: &str, text: String| res.push_str(&format!("{name:<20} {text}\n"));
+        for it in &self.nodes {
+            let share = |it: f64| format!("{it:.2}").trim_start_matches('0').to_owned();
+            let text = format!(
+                "load ÷ capacity {} in the mean, {} at most; overload {:.1} node-s; {}",
+                share(it.load_mean),
+                share(it.load_max),
+                it.overload_node_seconds,
+                sized(it.bytes),
+            );
+            line(&it.node.0, text);
+        }
+        let compare = match self.mode.as_str() {
+            "observe" => "the same with moves: ",
+            _ => "to compare: ",
+        };
+        let area = self.overload_node_seconds.measured;
+        line("overload area", format!("{area:.1} node-seconds        ({compare}{again})"));
+        let Latency { p50, p99, p999, max } = self.latency_ms;
+        line("latency", format!("p50 {p50:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.0} ms"));
+        let Queries { answered, failed, repeated, .. } = self.queries;
+        let (answered, repeated) = (grouped(answered), grouped(repeated));
+        let updates = grouped(self.updates.sent);
+        let failed = grouped(failed);
+        line(
+            "queries",
+            format!(
+                "{answered} answered, {repeated} of them asked again, {failed} failed; {updates} updates"
+            ),
+        );
+        let Migrations { complete, failed, bytes } = self.migrations;
+        let Leads { before, after, false_moves, unknown, median_ticks } = self.lead;
+        let median =
+            median_ticks.map_or_else(String::new, |it| format!(" (median lead {it} ticks)"));
+        line("moves", format!("{complete} complete, {failed} failed, {}", sized(bytes)));
+        if 0 < complete {
+            line(
+                "",
+                format!(
+                    "{before} before the overload, {after} after it{median}; {false_moves} without one, \
+                     {unknown} not to be told"
+                ),
+            );
+        }
+        let ms = |it: Option<u64>| it.map_or_else(|| "–".to_owned(), |it| format!("{it} ms"));
+        let Delays { commit, copy, cut_over, whole } = self.delay_ms;
+        if whole.is_some() {
+            line(
+                "decision to effect",
+                format!(
+                    "{} in the median: commit {}, copy {}, cut-over {}",
+                    ms(whole),
+                    ms(commit),
+                    ms(copy),
+                    ms(cut_over)
+                ),
+            );
+        }
+        let (splits, joins, ranges) = (self.splits, self.joins, self.ranges);
+        let share = self.unsplittable_share * 100.0;
+        line(
+            "splits, joins",
+            format!("{splits}, {joins}; {ranges} ranges; unsplittable {share:.1} % of the load"),
+        );
+        line("forecast", self.forecast.rung.clone());
+        line("verify", self.verified());
+        res
+    }
+
+    fn verified(&self) -> String {
+        let Verify { entries, missing, extra, stale, foreign, gaps, overlaps, not_compared } =
+            &self.verify;
+        match not_compared {
+            Some(reason) => format!("not compared: {reason}"),
+            None => format!(
+                "{} entries: {missing} missing, {extra} extra, {stale} stale, {foreign} foreign; \
+                 {gaps} gaps, {overlaps} overlaps",
+                grouped(*entries)
+            ),
+        }
+    }
+
+    /// What each node had to do, from the loads of its ticks in microseconds a second.
+    pub fn of_nodes(
+        nodes: &BTreeMap<NodeId, u64>,
+        bytes: &BTreeMap<NodeId, u64>,
+        ticks: &[BTreeMap<NodeId, u64>],
+        tick_ms: u64,
+    ) -> Vec<Node> {
+        let one = |(node, capacity): (&NodeId, &u64)| {
+            let parts: Vec<f64> = ticks
+                .iter()
+                .map(|it| it.get(node).copied().unwrap_or_default() as f64 / *capacity as f64)
+                .collect();
+            let over: f64 = parts.iter().map(|it| (it - 0.8).max(0.0)).sum();
+            Node {
+                node: node.clone(),
+                capacity_us_per_s: *capacity,
+                load_mean: parts.iter().sum::<f64>() / parts.len().max(1) as f64,
+                load_max: parts.iter().copied().fold(0.0, f64::max),
+                overload_node_seconds: over * tick_ms as f64 / 1e3,
+                bytes: bytes.get(node).copied().unwrap_or_default(),
+            }
+        };
+        nodes.iter().map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn report() -> Report {
+        let n = |name: &str| NodeId(name.into());
+        let nodes = [(n("n1"), 1_000), (n("n2"), 2_000)].into();
+        let loads = [[(n("n1"), 900), (n("n2"), 1_000)].into(), [(n("n1"), 300)].into()];
+        let bytes = [(n("n1"), 5_000_000)].into();
+        Report {
+            broker: "embedded".into(),
+            mode: "auto".into(),
+            seed: Some(7),
+            queries: Queries { sent: 181_202, answered: 181_202, failed: 0, repeated: 3 },
+            updates: Updates { sent: 18_020 },
+            migrations: Migrations { complete: 41, failed: 0, bytes: 412_000_000 },
+            splits: 19,
+            joins: 6,
+            ranges: 45,
+            latency_ms: Latency { p50: 1.1, p99: 7.3, p999: 21.0, max: 40.4 },
+            overload_node_seconds: Overload { measured: 3.1 },
+            nodes: Report::of_nodes(&nodes, &bytes, &loads, 1_000),
+            lead: Leads::of(&[
+                Lead::Ticks(9),
+                Lead::Ticks(0),
+                Lead::NoOnset,
+                Lead::Ticks(12),
+                Lead::Unknown,
+            ]),
+            delay_ms: Delays {
+                commit: Some(160),
+                copy: Some(210),
+                cut_over: None,
+                whole: Some(1_300),
+            },
+            forecast: Forecast { rung: "ewma".into() },
+            verify: Verify { entries: 100_000, ..Verify::default() },
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn end_of_a_run_is_told() {
+        expect![[r#"
+            n1                   load ÷ capacity .60 in the mean, .90 at most; overload 0.1 node-s; 5.0 MB
+            n2                   load ÷ capacity .25 in the mean, .50 at most; overload 0.0 node-s; 0 B
+            overload area        3.1 node-seconds        (to compare: isotherm demo --mode observe)
+            latency              p50 1.1  p99 7.3  p99.9 21.0  max 40 ms
+            queries              181,202 answered, 3 of them asked again, 0 failed; 18,020 updates
+            moves                41 complete, 0 failed, 412 MB
+                                 2 before the overload, 1 after it (median lead 9 ticks); 1 without one, 1 not to be told
+            decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
+            splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
+            forecast             ewma
+            verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
+        "#]].assert_eq(&report().told("isotherm demo --mode observe"));
+    }
+
+    #[test]
+    fn run_is_good_if_nothing_failed_and_nothing_differs() {
+        assert!(report().is_good());
+        let check = |change: fn(&mut Report), expected: bool| {
+            let mut report = report();
+            change(&mut report);
+            assert_eq!(report.is_good(), expected, "{report:?}");
+        };
+        check(|it| it.queries.failed = 1, false);
+        check(|it| (it.queries.failed, it.mode) = (1, "observe".into()), true);
+        check(|it| it.migrations.failed = 1, false);
+        let faults: [fn(&mut Verify) -> &mut u64; 6] = [
+            |it| &mut it.missing,
+            |it| &mut it.extra,
+            |it| &mut it.stale,
+            |it| &mut it.foreign,
+            |it| &mut it.gaps,
+            |it| &mut it.overlaps,
+        ];
+        for fault in faults {
+            for mode in ["auto", "observe"] {
+                let mut report = Report { mode: mode.into(), ..report() };
+                *fault(&mut report.verify) = 1;
+                assert!(!report.is_good(), "{:?}", report.verify);
+            }
+        }
+        check(|it| it.verify.not_compared = Some("time is up".into()), false);
+    }
+
+    #[test]
+    fn json_has_the_keys_that_programs_read() {
+        let json = serde_json::to_value(report()).unwrap();
+        for key in [
+            "/broker",
+            "/mode",
+            "/seed",
+            "/duration_s",
+            "/ticks",
+            "/queries/sent",
+            "/queries/answered",
+            "/queries/failed",
+            "/updates/sent",
+            "/plans",
+            "/migrations/complete",
+            "/migrations/failed",
+            "/migrations/bytes",
+            "/splits",
+            "/latency_ms/p50",
+            "/latency_ms/p99",
+            "/latency_ms/p999",
+            "/overload_node_seconds/measured",
+            "/unsplittable_share",
+            "/verify/entries",
+            "/verify/missing",
+            "/verify/extra",
+            "/verify/stale",
+            "/verify/foreign",
+            "/verify/gaps",
+            "/verify/overlaps",
+        ] {
+            assert!(json.pointer(key).is_some_and(|it| !it.is_null()), "{key} in {json}");
+        }
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report());
+    }
+
+    #[test]
+    fn node_is_overloaded_above_four_fifths() {
+        let [one, two] = &report().nodes[..] else { panic!("there are two nodes") };
+        assert_eq!((one.load_mean, one.load_max, one.bytes), (0.6, 0.9, 5_000_000));
+        assert!((one.overload_node_seconds - 0.1).abs() < 1e-9, "{one:?}");
+        assert_eq!((two.load_mean, two.load_max, two.overload_node_seconds), (0.25, 0.5, 0.0));
+    }
+}

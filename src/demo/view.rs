@@ -1,0 +1,562 @@
+//! Draws a run as it is now: heat over the key space, owners, nodes against their capacity, moves.
+//!
+//! ```text
+//!  Course, Figures ──> Line, Line, …   each a list of (Tone, text): a terminal colours them
+//! ```
+
+use std::collections::BTreeMap;
+
+use schemas::heatmap::RangeHeated;
+use schemas::migration_status::Status;
+use schemas::{Key, KeySpan, Millis, NodeId};
+
+use super::course::{Course, Moved};
+use crate::config::text_of_key;
+use crate::replay::plot::KeyAxis;
+use crate::replay::report::{grouped, sized};
+
+/// What a piece of text says by its colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Faint,
+    /// A load that is in order, beyond the warm part of a capacity, and beyond all of it.
+    Cool,
+    Warm,
+    Hot,
+    /// Of a node, by its number.
+    Node(usize),
+}
+
+/// One line of the view.
+pub type Line = Vec<(Tone, String)>;
+
+/// What does not come from the topics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Such as `moving-hotspot · seed 7 · embedded broker · tick 1 s`.
+    pub title: String,
+    pub elapsed_s: u64,
+    pub duration_s: u64,
+    pub queries_per_s: f64,
+    pub updates_per_s: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub failed: u64,
+    pub now: Millis,
+}
+
+/// Columns of the key space.
+const COLUMNS: usize = 64;
+/// Columns of a bar, and how much load ÷ capacity all of it is.
+const BAR: usize = 32;
+const BAR_PERMILLE: u64 = 1_200;
+const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+/// So many moves are shown at once.
+const MOVES_MAX: usize = 4;
+
+/// All lines; no more than 24 with six nodes.
+pub fn lines(course: &Course, axis: &KeyAxis, figures: &Figures) -> Vec<Line> {
+    let mut res = head(course, figures);
+    res.push(Line::new());
+    res.extend(key_space(course, axis));
+    res.push(Line::new());
+    res.extend(nodes(course));
+    res.push(Line::new());
+    res.extend(moves(course, figures.now));
+    res
+}
+
+/// One line of it all, for who reads a log.
+pub fn summary(course: &Course, figures: &Figures) -> String {
+    let Figures { elapsed_s, queries_per_s, updates_per_s, p50_ms, p99_ms, failed, .. } = figures;
+    let loads = loads(course);
+    let nodes = course.nodes.iter().map(|(node, capacity)| {
+        let load = loads.get(node).copied().unwrap_or_default();
+        format!("{node} {}", part(load, *capacity))
+    });
+    let nodes = nodes.collect::<Vec<_>>().join("  ");
+    let moving = course.moves.values().filter(|it| it.ended.is_none()).count();
+    let (complete, _, bytes) = course.migrations();
+    format!(
+        "{}  queries {}/s  p50 {p50_ms:.1}  p99 {p99_ms:.1} ms  failed {failed}  updates {}/s  load {nodes}  \
+         moving {moving}  moved {complete}, {}",
+        clock(*elapsed_s),
+        grouped(*queries_per_s as u64),
+        grouped(*updates_per_s as u64),
+        sized(bytes)
+    )
+}
+
+fn head(course: &Course, it: &Figures) -> Vec<Line> {
+    let title = format!("isotherm demo · {}", it.title);
+    let time = format!("{} of {}", clock(it.elapsed_s), clock(it.duration_s));
+    let gap = 96_usize.saturating_sub(title.chars().count() + time.chars().count()).max(2);
+    let failed = format!("failed {}", grouped(it.failed));
+    let tone = if it.failed == 0 { Tone::Plain } else { Tone::Hot };
+    vec![
+        vec![(Tone::Plain, title), (Tone::Faint, format!("{}{time}", " ".repeat(gap)))],
+        vec![
+            (
+                Tone::Plain,
+                format!(
+                    "queries {}/s  p50 {:.1} ms  p99 {:.1} ms  ",
+                    grouped(it.queries_per_s as u64),
+                    it.p50_ms,
+                    it.p99_ms
+                ),
+            ),
+            (tone, failed),
+            (
+                Tone::Plain,
+                format!(
+                    "        updates {}/s        forecast: {}",
+                    grouped(it.updates_per_s as u64),
+                    if course.rung.is_empty() { "none yet" } else { &course.rung }
+                ),
+            ),
+        ],
+    ]
+}
+
+fn key_space(course: &Course, axis: &KeyAxis) -> Vec<Line> {
+    let mut now = vec![0.0; COLUMNS];
+    let tally = &course.recount.history.tally;
+    if let Some(sums) = tally.ticks().last() {
+        let starts = std::iter::once(0.0).chain(tally.boundaries().iter().map(|it| axis.place(it)));
+        let starts: Vec<f64> = starts.collect();
+        for (i, sum) in sums.iter().enumerate() {
+            let end = starts.get(i + 1).copied().unwrap_or(1.0);
+            spread(&mut now, starts[i], end, *sum as f64);
+        }
+    }
+    let mut ahead = vec![0.0; COLUMNS];
+    for it in course.heats.values() {
+        let (start, end) = place(axis, &it.range_start, &it.range_end);
+        spread(&mut ahead, start, end, median_h30(it) as f64);
+    }
+    let mut owners = vec![None; COLUMNS];
+    let numbers: BTreeMap<&NodeId, usize> =
+        course.nodes.keys().enumerate().map(|(i, it)| (it, i)).collect();
+    for (start, it) in &course.owned {
+        let (from, to) = place(axis, start, &it.range_end);
+        let number = numbers.get(&it.node).copied();
+        let columns = (from * COLUMNS as f64) as usize..(to * COLUMNS as f64).ceil() as usize;
+        for column in columns.start..columns.end.min(COLUMNS) {
+            owners[column] = number;
+        }
+    }
+    let owner = |it: &Option<usize>| match it {
+        Some(number) => {
+            let digit = char::from_digit((number + 1) as u32 % 36, 36).unwrap_or('+');
+            (Tone::Node(*number), digit.to_string())
+        }
+        None => (Tone::Faint, "·".to_owned()),
+    };
+    let mut third = vec![(Tone::Plain, "owner      ".to_owned())];
+    third.extend(owners.iter().map(owner));
+    vec![
+        strip("key space  ", &now, "   now"),
+        strip("           ", &ahead, "   in 30 ticks (median)"),
+        third,
+    ]
+}
+
+/// Adds what lies between two places to columns, evenly.
+fn spread(columns: &mut [f64], start: f64, end: f64, sum: f64) {
+    let n = columns.len() as f64;
+    let (from, to) = (start * n, (end * n).min(n));
+    if to <= from {
+        return;
+    }
+    let last = (to.ceil() as usize).min(columns.len());
+    for (i, column) in columns.iter_mut().enumerate().take(last).skip(from as usize) {
+        let within = (to.min(i as f64 + 1.0) - from.max(i as f64)).max(0.0);
+        *column += sum * within / (to - from);
+    }
+}
+
+fn strip(name: &str, columns: &[f64], says: &str) -> Line {
+    let most = columns.iter().copied().fold(0.0, f64::max);
+    let block = |it: &f64| match most {
+        0.0 => BLOCKS[0],
+        most => BLOCKS[(it / most * 8.0).ceil() as usize],
+    };
+    let blocks = columns.iter().map(block).collect();
+    vec![(Tone::Plain, name.to_owned()), (Tone::Warm, blocks), (Tone::Faint, says.to_owned())]
+}
+
+fn median_h30(it: &RangeHeated) -> u64 {
+    /// Of [`schemas::heatmap::LEVELS`].
+    const MEDIAN: usize = 3;
+    let median = |of: &schemas::heatmap::OpHeat| of.forecast.h30.get(MEDIAN).copied();
+    median(&it.reads).unwrap_or_default() + median(&it.writes).unwrap_or_default()
+}
+
+/// Load of each node in the last tick, in microseconds a second.
+fn loads(course: &Course) -> BTreeMap<NodeId, u64> {
+    course.recount.history.ticks.last().map(|it| it.loads.clone()).unwrap_or_default()
+}
+
+/// What a node is to expect in the mean of the next thirty ticks: its median and its .9 quantile, in
+/// microseconds a second, its ranges being independent of each other.
+fn expected(course: &Course, node: &NodeId) -> (u64, u64) {
+    const MEDIAN: usize = 3;
+    const HIGH: usize = 5;
+    let (mut median, mut squares) = (0_u64, 0_f64);
+    for it in course.heats.values().filter(|it| it.node == *node) {
+        for of in [&it.reads.forecast.mean30, &it.writes.forecast.mean30] {
+            let (Some(middle), Some(high)) = (of.get(MEDIAN), of.get(HIGH)) else { continue };
+            median += middle;
+            squares += (high.saturating_sub(*middle) as f64).powi(2);
+        }
+    }
+    (median, median + squares.sqrt() as u64)
+}
+
+fn nodes(course: &Course) -> Vec<Line> {
+    let mut res = vec![vec![(
+        Tone::Faint,
+        format!(
+            "{:<5} {:<BAR$} {:>6} {:>16} {:>8} {:>8}",
+            "node", "load ÷ capacity", "now", "30 ticks .5/.9", "ranges", "bytes"
+        ),
+    )]];
+    let loads = loads(course);
+    for (i, (node, capacity)) in course.nodes.iter().enumerate() {
+        let load = loads.get(node).copied().unwrap_or_default();
+        let (median, high) = expected(course, node);
+        let ranges = course.owned.values().filter(|it| it.node == *node).count();
+        let bytes = course.bytes.get(node).copied().unwrap_or_default();
+        let permille = load * 1_000 / (*capacity).max(1);
+        let tone = match permille {
+            0..=800 => Tone::Cool,
+            801..=1_000 => Tone::Warm,
+            _ => Tone::Hot,
+        };
+        let mark = BAR * 800 / BAR_PERMILLE as usize;
+        let full = (permille.min(BAR_PERMILLE) as usize * BAR).div_ceil(BAR_PERMILLE as usize);
+        let column = |at: usize| match (at < full, at == mark) {
+            (true, _) => '█',
+            (false, true) => '│',
+            (false, false) => '·',
+        };
+        res.push(vec![
+            (Tone::Node(i), format!("{:<5} ", node.0)),
+            (tone, (0..BAR).map(column).collect()),
+            (
+                Tone::Plain,
+                format!(
+                    " {:>6} {:>16} {ranges:>8} {:>8}",
+                    part(load, *capacity),
+                    format!("{} / {}", part(median, *capacity), part(high, *capacity)),
+                    sized(bytes)
+                ),
+            ),
+        ]);
+    }
+    res
+}
+
+fn moves(course: &Course, now: Millis) -> Vec<Line> {
+    let (mut res, mut under_way) = (Vec::new(), 0);
+    for (id, it) in course.moves.iter().filter(|it| it.1.ended.is_none()) {
+        under_way += 1;
+        if under_way <= MOVES_MAX {
+            res.push(vec![(
+                Tone::Plain,
+                format!(
+                    "{:<8}{}",
+                    if under_way == 1 { "moving" } else { "" },
+                    moving(&id.to_string(), it, now)
+                ),
+            )]);
+        }
+    }
+    if under_way > MOVES_MAX {
+        res.push(vec![(Tone::Faint, format!("{:<8}and {} more", "", under_way - MOVES_MAX))]);
+    }
+    let is_complete = |it: &&(_, &Moved)| matches!(it.1.ended, Some((_, Status::Complete)));
+    let all: Vec<_> = course.moves.iter().collect();
+    if let Some((id, it)) = all.iter().rev().find(is_complete) {
+        res.push(vec![(Tone::Faint, format!("{:<8}{}", "last", told(&id.to_string(), it)))]);
+    }
+    let (complete, failed, bytes) = course.migrations();
+    let history = &course.recount.history;
+    let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    res.push(vec![(
+        Tone::Faint,
+        format!(
+            "{:<8}{complete} moves{failed}, {}; {} splits, {} joins; {} ranges; overload {:.1} node-s",
+            "so far",
+            sized(bytes),
+            history.splits,
+            history.joins,
+            course.owned.len(),
+            history.overload_node_seconds
+        ),
+    )]);
+    res
+}
+
+fn moving(id: &str, it: &Moved, now: Millis) -> String {
+    let phase = match (it.copying, it.ready, it.active) {
+        (_, _, Some(_)) => "draining",
+        (_, Some(_), None) => "ready",
+        (Some(_), None, None) => "copying",
+        (None, None, None) => "asked for",
+    };
+    let part = match (it.ready, it.bytes_planned) {
+        (Some(_), _) => 100,
+        (None, 0) => 0,
+        (None, all) => (it.bytes * 100 / all).min(100),
+    };
+    let full = (part / 10) as usize;
+    let bar = "▓".repeat(full) + &"░".repeat(10 - full);
+    let since = now.0.saturating_sub(it.begun.0) as f64 / 1e3;
+    format!(
+        "{id}  {}  {} → {}  {phase:<9} {bar} {part:>3} %  {}  {since:.1} s",
+        span(&it.span),
+        it.source,
+        it.destination,
+        sized(it.bytes)
+    )
+}
+
+/// What became of a move, and what it was for.
+pub fn told(id: &str, it: &Moved) -> String {
+    let after = it.active.map_or_else(String::new, |active| {
+        format!(" active after {:.1} s", active.0.saturating_sub(it.due.0) as f64 / 1e3)
+    });
+    let why = it.why.as_ref().zip(it.chosen.as_ref()).map_or_else(String::new, |(why, chosen)| {
+        let when = match why.ticks_until {
+            Some(0) => "is too warm now".to_owned(),
+            Some(ticks) => format!("would be too warm in {ticks} ticks"),
+            None => "might be too warm".to_owned(),
+        };
+        format!(
+            " · {} {when}: {} (q.9) → {}",
+            it.source,
+            permille(chosen.source_before),
+            permille(chosen.source_after)
+        )
+    });
+    format!("{id}  {} → {}{after} · {}{why}", it.source, it.destination, sized(it.bytes))
+}
+
+fn span(span: &KeySpan) -> String {
+    let key = |it: &Key, none: &str| if it.0.is_empty() { none.into() } else { text_of_key(it) };
+    // Zeros in front of an integer say nothing.
+    let short = |it: String| match it.strip_prefix("0x") {
+        Some(digits) => format!("0x{}", digits.trim_start_matches('0')),
+        None => it,
+    };
+    format!("[{}, {})", short(key(&span.start, "begin")), short(key(&span.end, "end")))
+}
+
+fn place(axis: &KeyAxis, start: &Key, end: &Key) -> (f64, f64) {
+    let from = if start.0.is_empty() { 0.0 } else { axis.place(start) };
+    let to = if end.0.is_empty() { 1.0 } else { axis.place(end) };
+    (from, to)
+}
+
+/// A part of one, as `.63` or `1.20`.
+fn part(load: u64, capacity: u64) -> String {
+    permille(u32::try_from(load.saturating_mul(1_000) / capacity.max(1)).unwrap_or(u32::MAX))
+}
+
+fn permille(it: u32) -> String {
+    format!("{:.2}", f64::from(it) / 1e3).trim_start_matches('0').to_owned()
+}
+
+fn clock(seconds: u64) -> String {
+    format!("{:02}:{:02}", seconds / 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use dataflows::tally::Costs;
+    use expect_test::expect;
+    use schemas::assignment::{Assignment, Source};
+    use schemas::heatmap::{Forecast, OpHeat};
+    use schemas::plan::{MoveChosen, NodePressed};
+    use schemas::query_log::{Op, QueryLogged};
+    use schemas::{Epoch, Generation, Inbox, MigrationId};
+
+    use super::*;
+    use crate::replay::history::{Recount, TickTold};
+    use crate::replay::key;
+
+    fn node(name: &str) -> NodeId {
+        NodeId(name.into())
+    }
+
+    fn owned(start: Key, end: Key, name: &str) -> (Key, Assignment) {
+        let it = Assignment {
+            range_start: start.clone(),
+            range_end: end,
+            node: node(name),
+            inbox: Inbox(0),
+            epoch: Epoch(1),
+            generation: Generation(1),
+            last: true,
+            migration: None,
+            source: Source::None,
+            source_node: None,
+            source_epoch: Epoch(0),
+        };
+        (start, it)
+    }
+
+    fn heat(start: Key, end: Key, name: &str, median: u64, high: u64) -> (Key, RangeHeated) {
+        let quantiles = vec![0, 0, 0, median, median, high, high, high];
+        let forecast =
+            Forecast { h30: quantiles.clone(), mean30: quantiles, ..Forecast::default() };
+        let it = RangeHeated {
+            range_start: start.clone(),
+            range_end: end,
+            node: node(name),
+            tick: 41,
+            reads: OpHeat { now: Vec::new(), forecast },
+            writes: OpHeat::default(),
+            share_ppm: 0,
+            unsplittable_ppm: 0,
+            rung: "ewma".into(),
+        };
+        (start, it)
+    }
+
+    fn moved(end: Option<(Millis, Status)>) -> Moved {
+        let chosen = MoveChosen {
+            migration: None,
+            range_start: key(10),
+            range_end: key(20),
+            source: node("n1"),
+            destination: node("n2"),
+            bytes: 2_000_000,
+            share_ppm: 1,
+            benefit_ms: 2,
+            cost_ms: 1,
+            source_before: 930,
+            source_after: 790,
+            destination_before: 580,
+            destination_after: 660,
+            reason: "heat".into(),
+        };
+        let why = NodePressed {
+            node: node("n1"),
+            capacity_us_per_s: 1_000,
+            load_now: 710,
+            mean30_q50: 810,
+            mean30_q90: 930,
+            max30_q95: 990,
+            area_ms: 100,
+            ticks_until: Some(22),
+        };
+        Moved {
+            span: KeySpan { start: key(10), end: key(20) },
+            source: node("n1"),
+            destination: node("n2"),
+            tick: 41,
+            due: Millis(42_000),
+            begun: Millis(42_150),
+            copying: Some(Millis(42_300)),
+            ready: end.map(|_| Millis(42_900)),
+            active: end.map(|_| Millis(44_100)),
+            ended: end,
+            bytes: 1_200_000,
+            bytes_planned: 2_000_000,
+            chosen: Some(chosen),
+            why: Some(why),
+        }
+    }
+
+    fn course() -> Course {
+        let nodes: BTreeMap<_, _> = [(node("n1"), 1_000), (node("n2"), 2_000)].into();
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let grid = [25, 50, 75].map(key).to_vec();
+        let mut recount = Recount::new(grid, nodes.clone(), &[], costs, 1_000);
+        for (index, cost_us) in [(10, 200), (30, 900), (60, 100)] {
+            let (time, key, op, cost_us) = (Millis(0), key(index), Op::Read, Some(cost_us));
+            let query = QueryLogged { time, key, op, cost_us, bytes: 0, estimated: false };
+            recount.history.tally.add(41, &query);
+        }
+        recount.history.ticks.push(TickTold {
+            tick: 41,
+            loads: [(node("n1"), 1_100), (node("n2"), 100)].into(),
+            ranges: Vec::new(),
+            moves: Vec::new(),
+        });
+        recount.history.overload_node_seconds = 0.3;
+        let mut res = Course::new(recount, nodes);
+        res.owned =
+            [owned(Key::default(), key(50), "n1"), owned(key(50), Key::default(), "n2")].into();
+        res.heats = [
+            heat(Key::default(), key(50), "n1", 400, 500),
+            heat(key(50), Key::default(), "n2", 800, 1_000),
+        ]
+        .into();
+        res.rung = "ewma".into();
+        res.bytes = [(node("n1"), 4_000_000), (node("n2"), 9_500_000)].into();
+        let complete = moved(Some((Millis(44_800), Status::Complete)));
+        res.moves = [(MigrationId(7), complete), (MigrationId(8), moved(None))].into();
+        res
+    }
+
+    fn figures() -> Figures {
+        Figures {
+            title: "moving-hotspot · seed 7 · embedded broker · tick 1 s".into(),
+            elapsed_s: 41,
+            duration_s: 90,
+            queries_per_s: 2_013.4,
+            updates_per_s: 198.0,
+            p50_ms: 1.12,
+            p99_ms: 6.84,
+            failed: 0,
+            now: Millis(43_000),
+        }
+    }
+
+    #[test]
+    fn view_shows_load_owners_nodes_and_moves() {
+        let axis = KeyAxis::Integers(0, 100);
+        let lines = lines(&course(), &axis, &figures());
+        let text = |line: &Line| line.iter().map(|it| it.1.as_str()).collect::<String>();
+        let told: String = lines.iter().map(|it| text(it).trim_end().to_owned() + "\n").collect();
+        expect![[r#"
+            isotherm demo · moving-hotspot · seed 7 · embedded broker · tick 1 s              00:41 of 01:30
+            queries 2,013/s  p50 1.1 ms  p99 6.8 ms  failed 0        updates 198/s        forecast: ewma
+
+            key space  ▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂████████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁                   now
+                       ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄████████████████████████████████   in 30 ticks (median)
+            owner      1111111111111111111111111111111122222222222222222222222222222222
+
+            node  load ÷ capacity                     now   30 ticks .5/.9   ranges    bytes
+            n1    ██████████████████████████████··   1.10        .40 / .50        1   4.0 MB
+            n2    ██···················│··········    .05        .40 / .50        1   9.5 MB
+
+            moving  m-8  [0xa, 0x14)  n1 → n2  copying   ▓▓▓▓▓▓░░░░  60 %  1.2 MB  0.8 s
+            last    m-7  n1 → n2 active after 2.1 s · 1.2 MB · n1 would be too warm in 22 ticks: .93 (q.9) → .79
+            so far  1 moves, 1.2 MB; 0 splits, 0 joins; 2 ranges; overload 0.3 node-s
+        "#]].assert_eq(&told);
+        assert!(lines.len() <= 24 && lines.iter().all(|it| text(it).chars().count() <= 100));
+        // The node with more to do than it can is hot; the one with less is not.
+        let bars: Vec<Tone> = lines.iter().filter(|it| it.len() == 3).map(|it| it[1].0).collect();
+        assert!(bars.ends_with(&[Tone::Hot, Tone::Cool]), "{bars:?}");
+    }
+
+    #[test]
+    fn summary_is_one_line() {
+        expect!["00:41  queries 2,013/s  p50 1.1  p99 6.8 ms  failed 0  updates 198/s  load n1 1.10  n2 .05  moving 1  moved 1, 1.2 MB"].assert_eq(&summary(&course(), &figures()));
+    }
+
+    #[test]
+    fn what_lies_in_parts_of_columns_is_shared_out() {
+        let mut columns = vec![0.0; 4];
+        spread(&mut columns, 0.125, 0.625, 8.0);
+        assert_eq!(columns, [2.0, 4.0, 2.0, 0.0]);
+        spread(&mut columns, 0.9, 0.9, 5.0);
+        spread(&mut columns, 0.75, 1.5, 1.0);
+        assert_eq!(columns, [2.0, 4.0, 2.0, 1.0]);
+    }
+}
