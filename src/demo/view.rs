@@ -11,9 +11,8 @@ use schemas::migration_status::Status;
 use schemas::{Key, KeySpan, Millis, NodeId};
 
 use super::course::{Course, Moved};
-use crate::config::text_of_key;
 use crate::replay::plot::KeyAxis;
-use crate::replay::report::{grouped, sized};
+use crate::replay::report::{counted, grouped, sized};
 
 /// What a piece of text says by its colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub fn lines(course: &Course, axis: &KeyAxis, figures: &Figures) -> Vec<Line> {
     res.push(Line::new());
     res.extend(nodes(course));
     res.push(Line::new());
-    res.extend(moves(course, figures.now));
+    res.extend(moves(course, axis, figures.now));
     res
 }
 
@@ -258,7 +257,7 @@ fn nodes(course: &Course) -> Vec<Line> {
     res
 }
 
-fn moves(course: &Course, now: Millis) -> Vec<Line> {
+fn moves(course: &Course, axis: &KeyAxis, now: Millis) -> Vec<Line> {
     let (mut res, mut under_way) = (Vec::new(), 0);
     for (id, it) in course.moves.iter().filter(|it| it.1.ended.is_none()) {
         under_way += 1;
@@ -268,7 +267,7 @@ fn moves(course: &Course, now: Millis) -> Vec<Line> {
                 format!(
                     "{:<8}{}",
                     if under_way == 1 { "moving" } else { "" },
-                    moving(&id.to_string(), it, now)
+                    moving(&id.to_string(), axis, it, now)
                 ),
             )]);
         }
@@ -287,19 +286,20 @@ fn moves(course: &Course, now: Millis) -> Vec<Line> {
     res.push(vec![(
         Tone::Faint,
         format!(
-            "{:<8}{complete} moves{failed}, {}; {} splits, {} joins; {} ranges; overload {:.1} node-s",
+            "{:<8}{}{failed}, {}; {}, {}; {}; overload {:.1} node-s",
             "so far",
+            counted(complete, "move"),
             sized(bytes),
-            history.splits,
-            history.joins,
-            course.owned.len(),
+            counted(history.splits, "split"),
+            counted(history.joins, "join"),
+            counted(course.owned.len() as u64, "range"),
             history.overload_node_seconds
         ),
     )]);
     res
 }
 
-fn moving(id: &str, it: &Moved, now: Millis) -> String {
+fn moving(id: &str, axis: &KeyAxis, it: &Moved, now: Millis) -> String {
     let phase = match (it.copying, it.ready, it.active) {
         (_, _, Some(_)) => "draining",
         (_, Some(_), None) => "ready",
@@ -316,7 +316,7 @@ fn moving(id: &str, it: &Moved, now: Millis) -> String {
     let since = now.0.saturating_sub(it.begun.0) as f64 / 1e3;
     format!(
         "{id}  {}  {} → {}  {phase:<9} {bar} {part:>3} %  {}  {since:.1} s",
-        span(&it.span),
+        span(axis, &it.span),
         it.source,
         it.destination,
         sized(it.bytes)
@@ -344,14 +344,11 @@ pub fn told(id: &str, it: &Moved) -> String {
     format!("{id}  {} → {}{after} · {}{why}", it.source, it.destination, sized(it.bytes))
 }
 
-fn span(span: &KeySpan) -> String {
-    let key = |it: &Key, none: &str| if it.0.is_empty() { none.into() } else { text_of_key(it) };
-    // Zeros in front of an integer say nothing.
-    let short = |it: String| match it.strip_prefix("0x") {
-        Some(digits) => format!("0x{}", digits.trim_start_matches('0')),
-        None => it,
-    };
-    format!("[{}, {})", short(key(&span.start, "begin")), short(key(&span.end, "end")))
+/// A range as parts of the key space.
+fn span(axis: &KeyAxis, span: &KeySpan) -> String {
+    let (from, to) = place(axis, &span.start, &span.end);
+    let part = |it: f64| format!("{it:.4}").trim_start_matches('0').to_owned();
+    format!("[{}, {})", part(from), part(to))
 }
 
 fn place(axis: &KeyAxis, start: &Key, end: &Key) -> (f64, f64) {
@@ -535,9 +532,9 @@ mod tests {
             n1    ██████████████████████████████··   1.10        .40 / .50        1   4.0 MB
             n2    ██···················│··········    .05        .40 / .50        1   9.5 MB
 
-            moving  m-8  [0xa, 0x14)  n1 → n2  copying   ▓▓▓▓▓▓░░░░  60 %  1.2 MB  0.8 s
+            moving  m-8  [.1000, .2000)  n1 → n2  copying   ▓▓▓▓▓▓░░░░  60 %  1.2 MB  0.8 s
             last    m-7  n1 → n2 active after 2.1 s · 1.2 MB · n1 would be too warm in 22 ticks: .93 (q.9) → .79
-            so far  1 moves, 1.2 MB; 0 splits, 0 joins; 2 ranges; overload 0.3 node-s
+            so far  1 move, 1.2 MB; 0 splits, 0 joins; 2 ranges; overload 0.3 node-s
         "#]].assert_eq(&told);
         assert!(lines.len() <= 24 && lines.iter().all(|it| text(it).chars().count() <= 100));
         // The node with more to do than it can is hot; the one with less is not.

@@ -196,7 +196,8 @@ pub fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
-fn counted(n: u64, what: &str) -> String {
+/// A number with what it counts.
+pub fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

@@ -19,5 +19,6 @@ mod channel;
 mod router;
 mod load;
 mod index;
+mod demo;
 mod worker;
 mod sim;
