@@ -100,8 +100,6 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     let tally = played?;
     cluster.check()?;
     let verified = verified(&config, &signals)?;
-    cluster.end()?;
-
     let course = course.lock();
     let mut report = Report {
         broker: args.kafka.clone().unwrap_or_else(|| "embedded".to_owned()),
@@ -121,6 +119,14 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     }
     let other = if report.mode == "observe" { "auto" } else { "observe" };
     super::print(&report.told(&args.again(other)))?;
+    if args.stay {
+        eprintln!("{}\nends with Ctrl-C", where_to_look(&config, router));
+        while !signals.is_asked() {
+            cluster.check()?;
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+    cluster.end()?;
     Ok(if report.is_good() { Exit::Done } else { Exit::Failed })
 }
 
@@ -197,6 +203,19 @@ fn title(config: &Config, args: &DemoArgs, load: &Load) -> String {
         Mode::Auto | Mode::Recommend => "",
     };
     format!("{} · seed {} · {broker} · tick {tick}{mode}", load.name, args.seed)
+}
+
+/// Says how others can look at what stays.
+fn where_to_look(config: &Config, router: std::net::SocketAddr) -> String {
+    let prefix = match config.kafka.prefix.as_str() {
+        "" => String::new(),
+        prefix => format!(" --prefix {prefix}"),
+    };
+    let cluster = format!("--bootstrap-servers {}{prefix}", config.kafka.bootstrap_servers);
+    format!(
+        "stays: isotherm {cluster} range list; plan list; node list; tail heatmap …\n\
+         reads are answered on {router}, such as curl 'http://{router}/v1/range?start=0x00&limit=3'"
+    )
 }
 
 /// Compares all that workers hold with the table.

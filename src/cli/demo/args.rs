@@ -68,6 +68,9 @@ pub struct DemoArgs {
     /// Run on this cluster instead of the embedded broker, on topics of a prefix of its own
     #[arg(long, value_name = "HOST:PORT,…", help_heading = "Where")]
     pub kafka: Option<String>,
+    /// Go on until Ctrl-C behind the end of the load, to be looked at
+    #[arg(long, help_heading = "Results")]
+    pub stay: bool,
     /// Write the numbers
     #[arg(long, value_name = "FILE.json", help_heading = "Results")]
     pub report: Option<PathBuf>,
