@@ -1,12 +1,13 @@
 //! Measures what it costs to move a range from worker to worker over a real Kafka, what readers notice of
 //! it, and what memory it takes.
 //!
-//! `cargo bench --bench moves`, or one of `-- transfer`, `-- reads`, `-- memory`. Brings a broker up as
+//! `cargo bench --bench moves`, or one of `-- transfer`, `-- reads`, `-- queries`, `-- memory`. Brings a broker up as
 //! `docker/kafka` does, unless `ISOTHERM_TEST_KAFKA` names one. Linux only: it asks `/proc`.
 
 mod cluster;
 mod pipe;
 mod reads;
+mod queries;
 #[path = "../scale/mod.rs"]
 mod scale;
 
@@ -25,6 +26,7 @@ use tikv_jemallocator::Jemalloc;
 
 use cluster::{Bandwidth, Cluster, key};
 use pipe::{Pipe, Took};
+use queries::{Clients, Plain};
 use reads::{Client, quantile};
 use scale::or_smoke;
 
@@ -34,6 +36,10 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 const PAYLOAD_BYTES: usize = 1 << 10;
 
+/// What is in the index, and in the plain server's map, while point reads are asked.
+const QUERIED_ROWS: u64 = 20_000;
+const QUERIED_BYTES: usize = 100;
+
 /// All keys are before it.
 const ONE_RANGE: &str = r#""g""#;
 
@@ -41,17 +47,24 @@ fn main() {
     if !scale::is_asked() {
         return;
     }
+    if queries::serve_plain(QUERIED_ROWS, QUERIED_BYTES) {
+        return;
+    }
     let args: Vec<_> = std::env::args().collect();
     let kafka = Kafka::up();
     let is_wanted = |part: &str| {
-        let named = ["transfer", "reads", "memory"].map(|it| args.iter().any(|arg| arg == it));
-        named == [false; 3] || args.iter().any(|arg| arg == part)
+        let named = ["transfer", "reads", "queries", "memory"];
+        let named = named.map(|it| args.iter().any(|arg| arg == it));
+        named == [false; 4] || args.iter().any(|arg| arg == part)
     };
     if is_wanted("transfer") {
         transfer(&kafka.bootstrap_servers);
     }
     if is_wanted("reads") {
         reads(&kafka.bootstrap_servers);
+    }
+    if is_wanted("queries") {
+        queries(&kafka.bootstrap_servers);
     }
     if is_wanted("memory") {
         memory(&kafka.bootstrap_servers);
@@ -282,6 +295,37 @@ fn say(name: &str, took: &[f64]) {
     let ms = |permille| quantile(took, permille) * 1e3;
     let told = [500, 900, 990, 999].map(|it| format!("{:>8.2}", ms(it))).join(" ");
     println!("{name:>28} {told}");
+}
+
+/// Asks at growing rates: through the router, the worker directly, and a plain server.
+fn queries(bootstrap_servers: &str) {
+    let cluster = Cluster::start(bootstrap_servers, ONE_RANGE, &["n0"], &[], Bandwidth::Default);
+    cluster.write_rows(QUERIED_ROWS, QUERIED_BYTES);
+    cluster.rest("n0");
+    let ranges = cluster.ranges();
+    let epoch = ranges[0]["epoch"].as_u64();
+    let plain = Plain::begin();
+    let clients = [
+        ("router and worker", Clients::new(cluster.port("router"), None, QUERIED_ROWS)),
+        ("worker directly", Clients::new(cluster.port("n0"), epoch, QUERIED_ROWS)),
+        ("plain server", Clients::new(plain.port, None, QUERIED_ROWS)),
+    ];
+    println!("\npoint reads a second until p99 passes 10 ms, a read a request, in turns");
+    println!("{:>20} {:>10} {:>10}", "", "reads/s", "p50, ms");
+    let mut best = [0.0_f64; 3];
+    for _ in 0..or_smoke(3, 1) {
+        for ((name, clients), best) in clients.iter().zip(&mut best) {
+            let (rate, p50) = clients.rate();
+            println!("{name:>20} {rate:>10.0} {p50:>10.2}");
+            *best = best.max(rate);
+        }
+    }
+    let [routed, direct, plain] = best;
+    println!(
+        "router and worker ÷ worker directly {:.2}, worker directly ÷ plain server {:.2}",
+        routed / direct,
+        direct / plain
+    );
 }
 
 /// Moves a range of ten times the budget, and tells the peaks.
