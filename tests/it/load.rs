@@ -54,14 +54,14 @@ impl Run {
 
     fn play(
         &self,
-        queries: impl Iterator<Item = QueryLogged> + 'static,
+        queries: impl Iterator<Item = QueryLogged> + Send + 'static,
         looking: &mut Looking<'_>,
     ) -> Tally {
         run(&self.options, schedule(queries), looking).unwrap()
     }
 }
 
-fn schedule(queries: impl Iterator<Item = QueryLogged> + 'static) -> Schedule {
+fn schedule(queries: impl Iterator<Item = QueryLogged> + Send + 'static) -> Schedule {
     Schedule::trace(queries.map(Ok::<_, TraceError>), 1.0)
 }
 
