@@ -1,5 +1,6 @@
 //! `isotherm load` as people type it: what cannot be played, and a scenario on real processes of which one dies.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -151,8 +152,8 @@ fn trace_is_played_at_its_speed_and_load_that_is_told_to_stop_tells_what_there_w
     let trace = ["load", "--trace", path.to_str().unwrap(), "--speed", "20", "--router", &router];
     let said = check(&world, &trace, Exit::Done, "50 reads answered, 0 failed");
     assert!(said.contains("\n100 %  ") && said.contains("updates sent"), "{said}");
-    let asked: Vec<_> = a.requests().iter().map(|it| it.0).collect();
-    assert_eq!(asked, (0..100).step_by(2).collect::<Vec<_>>());
+    let asked: BTreeSet<_> = a.requests().iter().map(|it| it.0).collect();
+    assert_eq!((asked, a.requests().len()), ((0..100).step_by(2).collect(), 50));
 
     a.is(Mood::Refuses(503));
     let failing = [&trace[..], &["--deadline", "200ms"]].concat();
