@@ -118,7 +118,7 @@ fn reads_go_to_all_routers_and_updates_to_the_table() {
     let requests = [a.requests(), b.requests()].concat();
     assert!(requests.iter().all(|it| (1..=8_000).contains(&it.1)), "{requests:?}");
     let asked: BTreeSet<_> = requests.iter().map(|it| it.0).collect();
-    assert_eq!(asked, (0..60).filter(|it| !it.is_multiple_of(3)).collect());
+    assert_eq!(asked, (0..60).filter(|it: &u64| !it.is_multiple_of(3)).collect());
 
     let rows = rows(&run.broker.connection());
     assert_eq!(rows.len(), 20);
