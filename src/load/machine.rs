@@ -257,7 +257,7 @@ impl Reads {
     }
 
     fn deadline(&self, read: &Read) -> Micros {
-        Micros(read.due.0 + self.settings.deadline_us)
+        Micros(read.due.0.saturating_add(self.settings.deadline_us))
     }
 
     fn wait(&mut self, id: u64, moment: Micros, is_asking: bool) {

@@ -1,11 +1,14 @@
 //! `isotherm load` as people type it: what cannot be played, and a scenario on real processes of which one dies.
 
-use std::process::{Command, Output};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
 
 use isotherm::cli::exit::Exit;
 use serde_json::Value;
 
-use crate::moved::{isotherm, ranges};
+use super::standin::{Mood, Standin};
+use crate::moved::{check, isotherm, ranges};
 use crate::world::{Process, World, await_that};
 
 const KEYS: u64 = 5_000;
@@ -112,11 +115,7 @@ fn scenario_is_answered_though_a_router_dies_and_the_index_equals_its_table() {
         let entries = ranges(&world)?.iter().map(|it| it["entries"].as_u64()).sum::<Option<u64>>();
         entries.filter(|it| *it == KEYS)
     });
-    let playing = play("4s", &[])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let playing = play("4s", &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // It has asked both by then.
     let asked = |it: &Process| {
         let (_, body) = it.ask("/readyz?verbose")?;
@@ -137,4 +136,40 @@ fn scenario_is_answered_though_a_router_dies_and_the_index_equals_its_table() {
     let verified = isotherm(&world, &["verify", "--timeout", "100s"]).output().unwrap();
     let said = String::from_utf8(verified.stdout).unwrap();
     assert!(verified.status.success() && said.contains("0 missing, 0 extra"), "{said}");
+}
+
+/// Routers stand in: only the table is on Kafka.
+#[test]
+fn trace_is_played_at_its_speed_and_load_that_is_told_to_stop_tells_what_there_was() {
+    let Some(world) = World::create("load-trace", &[]) else { return };
+    let a = Standin::start();
+    let router = a.address.to_string();
+    let lines =
+        (0..100).map(|it| format!("{},{it},{}\n", 7_000_000 + it * 100, ["R", "W"][it % 2]));
+    let table = format!("time_ms,key,op\n{}", lines.collect::<String>());
+    let path = world.folder.path().join("trace.csv.zst");
+    std::fs::write(&path, zstd::encode_all(table.as_bytes(), 3).unwrap()).unwrap();
+    let trace = ["load", "--trace", path.to_str().unwrap(), "--speed", "20", "--router", &router];
+    let said = check(&world, &trace, Exit::Done, "50 reads answered, 0 failed");
+    assert!(said.contains("\n100 %  ") && said.contains("updates sent"), "{said}");
+    let asked: BTreeSet<_> = a.requests().iter().map(|it| it.0).collect();
+    assert_eq!((asked, a.requests().len()), ((0..100).step_by(2).collect(), 50));
+
+    a.is(Mood::Refuses(503));
+    let failing = [&trace[..], &["--deadline", "200ms"]].concat();
+    check(&world, &failing, Exit::Failed, "0 reads answered, 50 failed (50 busy)");
+
+    a.is(Mood::Serves);
+    let before = a.requests().len();
+    let endless = ["load", "--scenario", "uniform", "--duration", "100h", "--router", &router];
+    let mut child: Child =
+        isotherm(&world, &endless).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    await_that("reads", || (before + 100 < a.requests().len()).then_some(()));
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let said: Vec<_> = said.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(Exit::Done as i32), "{said:#?}");
+    let told = (a.requests().len() - before).to_string() + " reads answered, 0 failed";
+    assert!(said.iter().any(|it| it.starts_with(&told)), "{told} is not in {said:#?}");
 }
