@@ -315,9 +315,10 @@ fn picture(config: &Config, load: &Load, course: &Course) -> String {
         keys: load.axis.clone(),
         bytes: course.bytes.values().sum(),
     };
-    let history = &course.recount.history;
-    let report = subject.report(history, None);
-    subject.picture(history, &report).svg()
+    let mut history = course.recount.history.clone();
+    history.bytes_moved = course.migrations().2;
+    let report = subject.report(&history, None);
+    subject.picture(&history, &report).svg()
 }
 
 impl Load {
