@@ -178,3 +178,77 @@ impl Course {
 fn chosen(plan: &Planned, migration: MigrationId) -> Option<MoveChosen> {
     plan.moves.iter().find(|it| it.migration == Some(migration)).cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use dataflows::tally::Costs;
+    use schemas::Epoch;
+
+    use super::*;
+
+    fn course(moves: &[u64]) -> Course {
+        let nodes: BTreeMap<_, _> = [(NodeId("n1".into()), 1)].into();
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let recount = Recount::new(Vec::new(), nodes.clone(), &[], costs, 1_000);
+        let mut res = Course::new(recount, nodes);
+        let moved = Moved {
+            span: KeySpan::default(),
+            source: NodeId("n1".into()),
+            destination: NodeId("n2".into()),
+            tick: 1,
+            due: Millis(2_000),
+            begun: Millis(2_100),
+            copying: None,
+            ready: None,
+            active: None,
+            ended: None,
+            bytes: 0,
+            bytes_planned: 0,
+            chosen: None,
+            why: None,
+        };
+        res.moves = moves.iter().map(|it| (MigrationId(*it), moved.clone())).collect();
+        res
+    }
+
+    fn status(migration: u64, status: Status, phase: Option<Phase>, bytes: u64) -> MigrationStatus {
+        MigrationStatus {
+            migration: MigrationId(migration),
+            range_start: Key::default(),
+            range_end: Key::default(),
+            teller: NodeId("n2".into()),
+            status,
+            phase,
+            reason: None,
+            epoch: Epoch(1),
+            attempt: 1,
+            bytes,
+            digest: None,
+            partitions_left: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn move_is_where_its_statuses_say_and_the_first_of_each_counts() {
+        let mut course = course(&[7, 8]);
+        let mut tell = |ms, it| course.told(Millis(ms), &it);
+        tell(2_000, status(7, Status::Pending, None, 0));
+        tell(2_200, status(7, Status::InProgress, Some(Phase::Copying), 10));
+        tell(2_300, status(7, Status::InProgress, Some(Phase::Copying), 50));
+        tell(2_400, status(7, Status::InProgress, Some(Phase::Ready), 60));
+        tell(3_100, status(7, Status::InProgress, Some(Phase::Active), 60));
+        // Repeated after a restart.
+        tell(3_200, status(7, Status::InProgress, Some(Phase::Active), 0));
+        tell(3_300, status(9, Status::Complete, None, 60));
+        assert_eq!((course.is_moving(), course.migrations()), (true, (0, 0, 0)));
+        course.told(Millis(3_400), &status(7, Status::Complete, None, 60));
+        course.told(Millis(3_500), &status(7, Status::Failed, None, 0));
+        let it = &course.moves[&MigrationId(7)];
+        let stamps = [it.copying, it.ready, it.active].map(|it| it.map(|it| it.0));
+        assert_eq!(stamps, [Some(2_200), Some(2_400), Some(3_100)]);
+        assert_eq!(it.ended, Some((Millis(3_400), Status::Complete)));
+        assert_eq!((course.is_moving(), course.migrations()), (true, (1, 0, 60)));
+        course.told(Millis(3_600), &status(8, Status::Failed, None, 5));
+        assert_eq!((course.is_moving(), course.migrations()), (false, (1, 1, 60)));
+    }
+}
