@@ -192,7 +192,7 @@ mod tests {
         let recount = Recount::new(Vec::new(), nodes.clone(), &[], costs, 1_000);
         let mut res = Course::new(recount, nodes);
         let moved = Moved {
-            span: KeySpan::default(),
+            span: KeySpan { start: Key::default(), end: Key::default() },
             source: NodeId("n1".into()),
             destination: NodeId("n2".into()),
             tick: 1,
