@@ -15,6 +15,7 @@ pub mod channel;
 pub mod router;
 pub mod worker;
 pub mod table;
+pub mod query_log;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +39,8 @@ pub struct Config {
     pub router: router::Router,
     pub worker: worker::Worker,
     pub table: table::Table,
+    pub query_log: query_log::QueryLog,
+    pub schema_registry: query_log::SchemaRegistry,
     pub costs: Costs,
     pub policy: Policy,
 }
@@ -236,6 +239,7 @@ impl Config {
         res.extend(self.router.check());
         res.extend(self.worker.check());
         res.extend(self.table.check());
+        res.extend(self.query_log.check(&self.schema_registry));
         res
     }
 
