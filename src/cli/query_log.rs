@@ -123,3 +123,59 @@ impl Reader {
         self.translator.own(value, stamp)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::query_log::{QueryLog, SchemaRegistry};
+
+    fn config(format: Format, schema: &str, url: &str) -> Config {
+        let query_log = QueryLog { format, schema: schema.into(), ..QueryLog::default() };
+        let schema_registry = SchemaRegistry { url: url.into(), ..SchemaRegistry::default() };
+        Config { query_log, schema_registry, ..Config::default() }
+    }
+
+    #[test]
+    fn registry_is_asked_only_where_schemas_come_from_it() {
+        let url = "http://a:8081";
+        let asked = |format, schema, url| access(&config(format, schema, url)).is_some();
+        assert!(asked(Format::Avro, "", url) && asked(Format::Auto, "", url));
+        assert!(!asked(Format::Json, "", url) && !asked(Format::Isotherm, "", url));
+        assert!(!asked(Format::Avro, "x.avsc", url) && !asked(Format::Auto, "", ""));
+        assert_eq!(form(&config(Format::Auto, "", url)).unwrap().registry.as_deref(), Some(url));
+    }
+
+    /// What is told of a configuration that cannot be used.
+    fn check(config: &Config, what: &str, remedy: &str) {
+        let fault = form(config).unwrap_err();
+        assert_eq!(fault.exit, Exit::Usage);
+        assert!(fault.what.contains(what), "{}", fault.what);
+        assert!(fault.remedy.as_ref().is_some_and(|it| it.contains(remedy)), "{:?}", fault.remedy);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_its_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.avsc");
+        std::fs::write(&file, "{\"type\": \"thing\"}").unwrap();
+        let none = config(Format::Avro, "/not/there.avsc", "");
+        check(&none, "the schema /not/there.avsc cannot be read", "set query_log.schema");
+        let bad = config(Format::Avro, file.to_str().unwrap(), "");
+        check(&bad, "cannot be used: no Avro schema: ", "set query_log.schema");
+        let no_http = config(Format::Auto, "", "registry:8081");
+        check(&no_http, "schema_registry.url: `registry:8081` is no address", "http://");
+        let secret = config(Format::Auto, "", "http://key:hunter2@registry");
+        check(&secret, "has a user or a password in it", "schema_registry.password");
+        assert!(!form(&secret).unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn schema_on_the_command_line_lets_avro_be_read() {
+        let set = [
+            ("--schema", "query_log.schema", "x.avsc".to_owned()),
+            ("--schema", "query_log.format", "auto".to_owned()),
+        ];
+        assert_eq!(flags(Some("x.avsc")), set);
+        assert_eq!(flags(None), []);
+    }
+}

@@ -157,3 +157,47 @@ fn unit_of_time_is_that_of_the_schema_before_that_of_the_mapping() {
     assert_eq!(told(&form, &frame(7, datum())), BOTH);
     assert_eq!(told(&form, JSON), "7000 a Some(2500), 7000 b None");
 }
+
+/// What another implementation of Avro has written, by `tests/golden/golden.py`.
+#[test]
+fn records_of_another_implementation_are_read() {
+    let mapping = Mapping {
+        items: Some(path("reads")),
+        key: vec![path("hash")],
+        op: Some(path("verb")),
+        ops: [("GET", Op::Read), ("RANGE", Op::Scan), ("PUT", Op::Write)]
+            .map(|(symbol, op)| (symbol.to_owned(), op))
+            .into(),
+        time: Some(path("at")),
+        cost: Some(path("took_ms")),
+        bytes: Some(path("answer.size")),
+        ..Mapping::default()
+    };
+    let schema = include_str!("../../../tests/golden/foreign/served.avsc");
+    let by_id = [(7, Answer::Avro(schema.to_owned()))].into();
+    let form = Form { format: Format::Avro, mapping, by_id, ..Form::default() };
+    let read = |form: &Form, value: &[u8]| {
+        let own = Translator::new(form).own(value, STAMP).unwrap();
+        decode::<QueriesLogged>(&own).unwrap().queries
+    };
+    let query = |time, key: &[u8], op, cost_us, bytes| {
+        let (time, key) = (Millis(time), Key(key.to_vec()));
+        QueryLogged { time, key, op, cost_us, bytes, estimated: false }
+    };
+    let first = include_bytes!("../../../tests/golden/foreign/served.0.bin");
+    assert_eq!(
+        read(&form, first),
+        [
+            query(99, &[0, 1, 254, 255], Op::Read, Some(125), 17),
+            query(1_743_500_000_007, b"abcd", Op::Scan, None, 0),
+            query(99, b"abce", Op::Write, Some(1_234_500), 2_147_483_647),
+        ]
+    );
+    let second = include_bytes!("../../../tests/golden/foreign/served.1.bin");
+    assert_eq!(read(&form, second), []);
+    // The time of the whole batch is in microseconds.
+    let mapping = Mapping { time: Some(path("sent")), ..form.mapping };
+    let form = Form { mapping, ..form };
+    let times: Vec<_> = read(&form, first).iter().map(|it| it.time.0).collect();
+    assert_eq!(times, [1_743_500_000_123; 3]);
+}
