@@ -3,7 +3,7 @@
 //! On the embedded broker; what rests on transactions is in `real`.
 
 mod registry;
-mod real;
+pub mod real;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -33,7 +33,7 @@ use serde_json::json;
 use crate::kafka::broker;
 
 /// A batch of reads as somebody else writes it.
-const SCHEMA: &str = r#"{"type": "record", "name": "Batch", "fields": [
+pub const SCHEMA: &str = r#"{"type": "record", "name": "Batch", "fields": [
     {"name": "sent", "type": {"type": "long", "logicalType": "timestamp-micros"}},
     {"name": "reads", "type": {"type": "array", "items": {
         "type": "record", "name": "Read", "fields": [
@@ -61,7 +61,7 @@ fn query_log() -> QueryLog {
 }
 
 /// The same queries as Avro with the id of a schema.
-fn framed(id: u32, batch: &QueriesLogged) -> Vec<u8> {
+pub fn framed(id: u32, batch: &QueriesLogged) -> Vec<u8> {
     let mut value = [&[0][..], &id.to_be_bytes()].concat();
     long(&mut value, batch.queries[0].time.0 as i64 * 1_000);
     long(&mut value, batch.queries.len() as i64);

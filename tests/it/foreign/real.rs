@@ -16,7 +16,7 @@ use super::{SCHEMA, framed, in_json};
 use crate::killed::{check_replay, check_whole};
 use crate::world::{Nodes, Process, World, await_that, now_ms, say};
 
-const MAPPING: &str = r#"
+pub const MAPPING: &str = r#"
     [query_log]
     format = "auto"
     items = "reads"
