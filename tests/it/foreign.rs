@@ -343,6 +343,9 @@ fn heat_is_that_of_the_same_queries_in_our_own_form() {
     for (n, it) in bad.iter().enumerate() {
         foreign.insert(41 + n, (at, stamp, it.0.clone()));
     }
+    // What is not known is not asked for at every tick.
+    let last = foreign.last().unwrap().1;
+    foreign.push((3, last, framed(9, &whole)));
 
     // The registry is away when it is needed first, and answers once that has shown.
     let gone = Registry::start();
@@ -368,6 +371,7 @@ fn heat_is_that_of_the_same_queries_in_our_own_form() {
     dead.sort();
     let mut told: Vec<_> =
         bad.iter().map(|(value, reason)| (Some(value.clone()), (*reason).to_owned())).collect();
+    told.push(told[0].clone());
     told.sort();
     assert_eq!(dead, told);
     assert_eq!(found.queries, expected.queries);
@@ -383,4 +387,20 @@ fn heat_is_that_of_the_same_queries_in_our_own_form() {
     let mut asked = kept.borrow().as_ref().unwrap().asked();
     asked.sort_unstable();
     assert_eq!(asked, [7, 8, 9, 10, 11]);
+}
+
+#[test]
+fn records_of_random_bytes_do_not_ask_for_every_id_there_is() {
+    let registry = Registry::start();
+    registry.knows(7_000, SCHEMA);
+    let batch = batches().swap_remove(0).2;
+    let id = |n: u32| if n % 20 == 0 { 7_000 } else { 1 + n };
+    let log: Vec<_> =
+        (0..200).map(|n| (n % 4, Millis(FIRST_MS + u64::from(n)), framed(id(n), &batch))).collect();
+    let mut found = Made::default();
+    made(&log, config(&registry.url()), &mut found);
+    let asked = registry.asked();
+    // That of the most records first.
+    assert_eq!((asked.len(), asked[0]), (64, 7_000));
+    assert_eq!((found.queries, found.dead.len()), (10 * 25, 190));
 }
