@@ -126,6 +126,14 @@ fn what_does_not_fit_has_a_reason() {
 }
 
 #[test]
+fn field_that_an_avro_schema_has_not_is_a_misfit_and_in_json_it_is_null() {
+    let mapping = Mapping { bytes: Some(path("size")), ..form(Format::Auto).mapping };
+    let form = Form { mapping, ..form(Format::Auto) };
+    assert_eq!(told(&form, &frame(7, datum())), "no_field");
+    assert_eq!(told(&form, JSON), BOTH);
+}
+
+#[test]
 fn json_may_stand_behind_the_id_of_a_schema() {
     check(Format::Avro, &frame(8, JSON), BOTH);
     check(Format::Avro, &frame(8, b"?"), "malformed");
@@ -147,6 +155,7 @@ fn schema_that_is_given_counts_for_every_id_and_for_its_own_fingerprint() {
     let schema: Schema = SCHEMA.parse().unwrap();
     let single = [&SINGLE_OBJECT[..], schema.rabin_fingerprint(), datum()].concat();
     assert_eq!(told(&given, &single), BOTH);
+    assert_eq!(told(&given, &ours()), "5 k None");
     check(Format::Auto, &single, "left to the dataflow: unknown_schema");
 }
 
