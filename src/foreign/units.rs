@@ -37,22 +37,20 @@ fn steps(schema: &SchemaMut, from: Vec<SchemaKey>, path: &[String]) -> Vec<Schem
 }
 
 fn field(schema: &SchemaMut, key: SchemaKey, name: &str) -> Option<SchemaKey> {
-    match &schema.get(key)?.type_ {
-        RegularType::Record(record) => {
-            record.fields.iter().find(|it| it.name == name).map(|it| it.type_)
-        }
-        RegularType::Map(map) => Some(map.values),
-        _ => None,
+    let kind = &schema.get(key)?.type_;
+    if let RegularType::Map(map) = kind {
+        return Some(map.values);
     }
+    let RegularType::Record(record) = kind else { return None };
+    record.fields.iter().find(|it| it.name == name).map(|it| it.type_)
 }
 
 fn items_of(schema: &SchemaMut, key: SchemaKey) -> Vec<SchemaKey> {
-    let each = variants(schema, key).into_iter();
-    each.filter_map(|it| match &schema.get(it)?.type_ {
-        RegularType::Array(array) => Some(array.items),
-        _ => None,
-    })
-    .collect()
+    let items = |key| {
+        let RegularType::Array(array) = &schema.get(key)?.type_ else { return None };
+        Some(array.items)
+    };
+    variants(schema, key).into_iter().filter_map(items).collect()
 }
 
 /// What a union may be; of all else, itself.

@@ -394,7 +394,7 @@ fn records_of_random_bytes_do_not_ask_for_every_id_there_is() {
     let registry = Registry::start();
     registry.knows(7_000, SCHEMA);
     let batch = batches().swap_remove(0).2;
-    let id = |n: u32| if n % 20 == 0 { 7_000 } else { 1 + n };
+    let id = |n: u32| if n.is_multiple_of(20) { 7_000 } else { 1 + n };
     let log: Vec<_> =
         (0..200).map(|n| (n % 4, Millis(FIRST_MS + u64::from(n)), framed(id(n), &batch))).collect();
     let mut found = Made::default();
