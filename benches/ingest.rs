@@ -6,6 +6,8 @@
 //!  heat     the same, and ──> ranges ──> nodes
 //! ```
 //!
+//! and what the same queries cost to read that others wrote in another form (`foreign`).
+//!
 //! `cargo bench --bench ingest`. Each reads the same log from an embedded broker, in turns within one
 //! run. What is compared is CPU of the threads that do the work: the one that reads and the timely
 //! worker's. The Kafka client's own threads and the broker's are left out, on every side.
@@ -13,6 +15,7 @@
 //! Linux only: it asks `/proc` for the CPU of another thread.
 
 mod scale;
+mod foreign;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,6 +60,7 @@ fn main() {
     if !scale::is_asked() {
         return;
     }
+    compare_forms();
     for &ticks in or_smoke(&[10, 2][..], &[2]) {
         let log = Log::write(ticks);
         println!(
@@ -91,13 +95,46 @@ fn compare(log: &Log, cells: usize) {
     println!("{cells:>8} {bare:>6.0} {ingest:>7.0} {ratio:>6.2} {heat:>7.0} {whole:>6.2}  {all}");
 }
 
+/// Reads the same batch in several forms, from memory.
+fn compare_forms() {
+    let mut rng = Pcg64::seed_from_u64(1);
+    let zipf = Zipf::new(10_000_000.0, 0.99).expect("a distribution");
+    let batch = batch(&mut rng, zipf, Millis(1_743_500_000_000));
+    let turns: Vec<_> = (0..=PAIRS).map(|_| foreign::nanoseconds(&batch)).skip(1).collect();
+    println!(
+        "\nread from memory, {ENTRIES_A_RECORD} a record, CPU ns a query; ratios of {PAIRS} turns"
+    );
+    println!("{:>16} {:>6} {:>6}", "form", "ns", "ratio");
+    for (form, name) in ["own", "own, framed", "Avro", "JSON"].into_iter().enumerate() {
+        let ns = median(turns.iter().map(|it| it[form]).collect());
+        let ratio = median(turns.iter().map(|it| it[form] / it[0]).collect());
+        println!("{name:>16} {ns:>6.0} {ratio:>6.1}");
+    }
+}
+
+/// Keys of 24 bytes, Zipf over ten million, scattered.
+fn batch(rng: &mut Pcg64, zipf: Zipf<f64>, stamp: Millis) -> QueriesLogged {
+    let query = |_| {
+        let key = (rng.sample(zipf) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        QueryLogged {
+            time: stamp,
+            key: Key([b"user", &key.to_be_bytes()[..], &[b'k'; 12]].concat()),
+            op: if rng.random_bool(0.25) { Op::Write } else { Op::Read },
+            cost_us: Some(rng.random_range(50..150)),
+            bytes: 1024,
+            estimated: false,
+        }
+    };
+    QueriesLogged { queries: (0..ENTRIES_A_RECORD).map(query).collect() }
+}
+
 /// A query log on a broker of its own.
 struct Log {
     broker: Embedded,
 }
 
 impl Log {
-    /// Writes a log of so many ticks, which are over: keys of 24 bytes, Zipf over ten million, scattered.
+    /// Writes a log of so many ticks, which are over.
     fn write(ticks: usize) -> Self {
         let topics = [(QueriesLogged::TOPIC.to_owned(), PARTITIONS)];
         let broker = Embedded::start(&topics).expect("a broker can be started");
@@ -108,24 +145,12 @@ impl Log {
         let begin = (now.as_millis() as u64 - 600_000) / TICK_MS * TICK_MS;
         for record in 0..records_all() {
             let stamp = Millis(begin + (record * ticks / records_all()) as u64 * TICK_MS);
-            let query = |_| {
-                let key = (rng.sample(zipf) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                QueryLogged {
-                    time: stamp,
-                    key: Key([b"user", &key.to_be_bytes()[..], &[b'k'; 12]].concat()),
-                    op: if rng.random_bool(0.25) { Op::Write } else { Op::Read },
-                    cost_us: Some(rng.random_range(50..150)),
-                    bytes: 1024,
-                    estimated: false,
-                }
-            };
-            let queries = (0..ENTRIES_A_RECORD).map(query).collect();
             let output = Output {
                 topic: QueriesLogged::TOPIC,
                 partition: Some(record as u32 % PARTITIONS),
                 stamp: Some(stamp),
                 key: None,
-                value: Some(encode(&QueriesLogged { queries })),
+                value: Some(encode(&batch(&mut rng, zipf, stamp))),
                 headers: Vec::new(),
             };
             writer.send(&output).expect("the broker takes it");

@@ -16,6 +16,7 @@ pub mod router;
 pub mod worker;
 pub mod table;
 pub mod load;
+pub mod query_log;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -40,6 +41,8 @@ pub struct Config {
     pub worker: worker::Worker,
     pub table: table::Table,
     pub load: load::Load,
+    pub query_log: query_log::QueryLog,
+    pub schema_registry: query_log::SchemaRegistry,
     pub costs: Costs,
     pub policy: Policy,
 }
@@ -239,6 +242,7 @@ impl Config {
         res.extend(self.worker.check());
         res.extend(self.table.check());
         res.extend(self.load.check());
+        res.extend(self.query_log.check(&self.schema_registry));
         res
     }
 

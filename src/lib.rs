@@ -4,6 +4,7 @@
 pub mod topics;
 pub mod keys;
 pub mod table;
+pub mod foreign;
 pub mod counts;
 pub mod queries;
 pub mod tick;

@@ -50,8 +50,7 @@ impl Clients {
             .worker_threads(2)
             .build()
             .expect("threads can be begun");
-        let limits =
-            Limits { connections_max: 8, requests_max: 1_000, answer_bytes_max: 1 << 20 };
+        let limits = Limits { connections_max: 8, requests_max: 1_000, answer_bytes_max: 1 << 20 };
         let (workers, endpoint) = (Arc::new(Workers::new(limits)), format!("127.0.0.1:{port}"));
         Self { runtime, workers, endpoint, epoch: epoch.map(Epoch), rows }
     }

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use dataflows::tally;
 use schemas::Key;
 use tracing::info;
 
@@ -22,8 +23,8 @@ use super::replay::nodes::shared_out;
 use super::replay::out::ResultFile;
 use super::signals::Signals;
 use super::topics::create_missing;
-use super::{planner, verify};
-use crate::config::{Config, Mode};
+use super::verify;
+use crate::config::{Config, Costs, Mode};
 use crate::demo::course::Course;
 use crate::demo::leads::{Lead, Left, leads};
 use crate::demo::report::{
@@ -171,9 +172,11 @@ fn configure(config: &mut Config, load: &Load, nodes: &Nodes, dir: &Path) {
 }
 
 fn recount(config: &Config, load: &Load, nodes: &Nodes) -> Recount {
-    let settings = planner::settings(config);
-    let grid = load.split_points(GRID);
-    Recount::new(grid, nodes.clone(), &settings.split_points, settings.costs, settings.tick_ms)
+    let (grid, nodes) = (load.split_points(GRID), nodes.clone());
+    let Costs { read_us, scan_us, write_us } = config.costs;
+    let costs = tally::Costs { read_us, scan_us, write_us };
+    let tick_ms = config.planner.tick.as_millis() as u64;
+    Recount::new(grid, nodes, &config.planner.split_points, costs, tick_ms)
 }
 
 /// Waits until the router answers.

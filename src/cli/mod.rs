@@ -27,6 +27,7 @@ pub mod demo;
 pub mod tail;
 pub mod records;
 pub mod values;
+pub mod query_log;
 pub mod columns;
 pub mod plan;
 pub mod told;
@@ -152,7 +153,7 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Router(args) => router::run(&shared.settled(args.flags())?, &args),
         Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),
-        Command::Tail(args) => tail::run(&shared.settled(Vec::new())?, &args),
+        Command::Tail(args) => tail::run(&shared.settled(args.flags())?, &args),
         Command::Plan(command) => plan::run(&shared.settled(Vec::new())?, &command),
         Command::Range(command) => range::run(&shared.settled(Vec::new())?, &command),
         Command::Node(command) => node::run(&shared.settled(Vec::new())?, &command),

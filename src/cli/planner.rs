@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::Flag;
 use super::checks::check_topics;
 use super::exit::{Exit, Fault, need_cluster};
+use super::query_log;
 use crate::assignment::birth;
 use crate::config::{self, Config};
 use crate::forecast::Rung;
@@ -71,6 +72,7 @@ impl PlannerArgs {
 
 pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
+    let options = options(config)?;
     #[cfg(feature = "failpoints")]
     let _points = die_at_fail_points();
     let health = Arc::new(Health::new(&watch::CONDITIONS));
@@ -94,7 +96,6 @@ pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     info!(id, member, mode = config.planner.mode.as_str(), "its turn");
 
     health.waiting(PROGRESS, "reads what was committed before");
-    let options = options(config);
     let mut watching = Watching::new(&health, &stopping, &standby, config);
     let mut starts = 0;
     loop {
@@ -134,14 +135,14 @@ fn fault(id: &str, err: anyhow::Error) -> Box<Fault> {
 }
 
 /// Returns how a planner decides.
-pub fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config) -> Result<Settings, Box<Fault>> {
     let config::Costs { read_us, scan_us, write_us } = config.costs;
     let planner = &config.planner;
     let split_points = match planner.split_points.is_empty() {
         true => birth::cuts(&planner.key_first, &planner.key_last, planner.birth_ranges),
         false => planner.split_points.clone(),
     };
-    Settings {
+    Ok(Settings {
         tick_ms: planner.tick.as_millis() as u64,
         mode: match planner.mode {
             config::Mode::Observe => Mode::Observe,
@@ -160,7 +161,8 @@ pub fn settings(config: &Config) -> Settings {
         snapshot_ticks: planner.snapshot_ticks,
         silent_ticks: planner.silent_ticks,
         cancel_grace_ms: planner.cancel_grace.as_millis() as u64,
-    }
+        query_log: query_log::form(config)?,
+    })
 }
 
 /// Returns how a planner cuts time.
@@ -177,7 +179,7 @@ pub fn rules(config: &Config) -> Rules {
 }
 
 /// Returns what a planner is told at its start.
-pub fn options(config: &Config) -> Options {
+pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
     let rules = rules(config);
     let now = wall_clock().0;
     let input = Input {
@@ -188,15 +190,16 @@ pub fn options(config: &Config) -> Options {
         start: Start::Time(Millis(now.saturating_sub(rules.past_max_ms))),
         end: None,
     };
-    Options {
+    Ok(Options {
         planner_id: config.planner.id.clone(),
-        settings: settings(config),
+        settings: settings(config)?,
         rules,
         inputs: vec![input],
         outputs: config.kafka.clone(),
         stamps: Stamps::WallClock,
         timely_workers: config.planner.timely_workers,
-    }
+        registry: query_log::access(config),
+    })
 }
 
 /// The name of this machine; with the port that is listened on, no other planner has it.

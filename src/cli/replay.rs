@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 use indicatif::ProgressBar;
 
 use super::exit::{Exit, Fault, need_cluster};
-use super::planner;
+use super::{planner, query_log};
 use crate::config::Config;
 use crate::kafka::wall_clock;
 use crate::planner::machine::{TickOutputs, first_cells};
@@ -61,7 +61,7 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
         key_end,
         // The embedded broker dies with the process: nobody would read it.
         snapshot_ticks: 0,
-        ..planner::settings(config)
+        ..planner::settings(config)?
     };
     let first = extent.start.0 / rules.tick_ms;
     let ticks = extent.duration_ms.div_ceil(rules.tick_ms).max(1);
@@ -79,6 +79,7 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
         last: (!is_topic).then_some(first + ticks - 1),
         first: (!is_topic).then_some(first),
         timely_workers: config.planner.timely_workers,
+        registry: query_log::access(config),
     };
     // What cannot be written should show before the work is done.
     let report_file = args.report.as_deref().map(ResultFile::create).transpose()?;

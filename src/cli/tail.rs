@@ -8,19 +8,25 @@
 //! * **Nothing stops it.** A tombstone, and a value that is no record of its topic, are shown as such.
 //! * **A partition's records are in its order**; those of several partitions are as they come.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use clap::{Args, ValueEnum};
+use schemas::query_log::QueriesLogged;
+use schemas::wire::{DecodeError, Record as _};
 use schemas::{Key, dead_letter};
 use serde_json::json;
 
+use super::Flag;
 use super::args::{Moment, moment};
 use super::exit::{Exit, Fault, need_cluster};
 use super::keys::KeyFormat;
+use super::query_log::{self, Reader};
 use super::told::{self, bytes_told};
 use super::values::{self, As};
 use crate::config::Config;
+use crate::kafka::registry::Away;
 use crate::kafka::tail::{Start, follow, scan};
 use crate::kafka::{Record, wall_clock};
 use crate::topics::definitions;
@@ -42,9 +48,18 @@ pub struct TailArgs {
     /// The form of what is printed
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Lines,
+    /// The Avro schema of whoever wrote a query log, instead of `query_log.schema`
+    #[arg(long, value_name = "FILE.avsc")]
+    pub schema: Option<String>,
     /// How keys are written
     #[arg(long, value_enum, default_value_t)]
     pub key_format: KeyFormat,
+}
+
+impl TailArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        query_log::flags(self.schema.as_deref())
+    }
 }
 
 /// The form of a stream of records.
@@ -63,8 +78,15 @@ pub fn run(config: &Config, args: &TailArgs) -> Result<Exit, Box<Fault>> {
     let start = start(args.from);
     let mut left = args.count.unwrap_or(u64::MAX);
     let (mut out, mut failed) = (io::stdout().lock(), None);
+    let mut reader = Reader::open(config)?;
     let each = |record: Record| {
-        let line = told(&record, args.output, args.key_format);
+        let line = match own(&mut reader, &record) {
+            Ok(Some(own)) => {
+                told(&Record { value: Some(own), ..record }, args.output, args.key_format)
+            }
+            Ok(None) => told(&record, args.output, args.key_format),
+            Err(wrong) => told_wrong(&record, &wrong, args.output, args.key_format),
+        };
         if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
             failed = Some(error);
             return ControlFlow::Break(());
@@ -83,6 +105,34 @@ pub fn run(config: &Config, args: &TailArgs) -> Result<Exit, Box<Fault>> {
             Err(anyhow::Error::new(error).context("write to standard output").into())
         }
         Some(_) | None => Ok(Exit::Done),
+    }
+}
+
+/// Returns the value of a query log that is not in our own form, in that, or why it cannot be.
+fn own(reader: &mut Reader, record: &Record) -> Result<Option<Vec<u8>>, Wrong> {
+    let Some(value) = record.value.as_ref().filter(|_| record.at.topic == QueriesLogged::TOPIC)
+    else {
+        return Ok(None);
+    };
+    let away = |it: Away| Wrong { code: "registry_away", reason: it.to_string() };
+    reader.learn(value).map_err(away)?;
+    match reader.own(value, record.stamp) {
+        Ok(Cow::Borrowed(_)) => Ok(None),
+        Ok(Cow::Owned(own)) => Ok(Some(own)),
+        Err(why) => Err(Wrong { code: why.code(), reason: why.to_string() }),
+    }
+}
+
+/// Why a value is shown as bytes.
+#[derive(Debug)]
+struct Wrong {
+    code: &'static str,
+    reason: String,
+}
+
+impl From<DecodeError> for Wrong {
+    fn from(err: DecodeError) -> Self {
+        Self { code: err.code(), reason: err.to_string() }
     }
 }
 
@@ -114,22 +164,35 @@ fn known(name: &str, prefix: &str) -> Result<&'static str, Box<Fault>> {
 
 /// Returns a record as one line, without a newline.
 pub fn told(record: &Record, form: Lines, keys: KeyFormat) -> String {
+    let text = |form| {
+        let text = |value: &Vec<u8>| values::text(record.at.topic, value, form, keys);
+        record.value.as_ref().map(|value| text(value).map_err(Wrong::from))
+    };
     match form {
-        Lines::Table => line(record, keys),
-        Lines::Jsonl => object(record, keys),
+        Lines::Table => line(record, text(As::Line), keys),
+        Lines::Jsonl => object(record, text(As::Json), keys),
     }
 }
 
-fn line(record: &Record, keys: KeyFormat) -> String {
-    let value = match &record.value {
+fn told_wrong(record: &Record, wrong: &Wrong, form: Lines, keys: KeyFormat) -> String {
+    let Wrong { code, reason } = wrong;
+    let text = Some(Err(Wrong { code, reason: reason.clone() }));
+    match form {
+        Lines::Table => line(record, text, keys),
+        Lines::Jsonl => object(record, text, keys),
+    }
+}
+
+/// `text` is the value, unless there is none.
+fn line(record: &Record, text: Option<Result<String, Wrong>>, keys: KeyFormat) -> String {
+    let bytes = record.value.as_ref().map_or(0, Vec::len) as u64;
+    let value = match text {
         None => "deleted".to_owned(),
-        Some(value) => match values::text(record.at.topic, value, As::Line, keys) {
-            Ok(bytes) if record.at.topic == dead_letter::TOPIC => letter(record, &bytes),
-            Ok(line) => line,
-            Err(err) => {
-                format!("not readable, {}: {err}; {}", err.code(), bytes_told(value.len() as u64))
-            }
-        },
+        Some(Ok(bytes)) if record.at.topic == dead_letter::TOPIC => letter(record, &bytes),
+        Some(Ok(line)) => line,
+        Some(Err(Wrong { code, reason })) => {
+            format!("not readable, {code}: {reason}; {}", bytes_told(bytes))
+        }
     };
     let key = record.key.as_ref().map_or("-".into(), |it| keys.key(&Key(it.clone())));
     let (time, partition, offset) =
@@ -158,17 +221,15 @@ fn letter(record: &Record, bytes: &str) -> String {
 }
 
 /// The value comes last, as it is the longest; what is no record of its topic has `error` instead.
-fn object(record: &Record, keys: KeyFormat) -> String {
-    let value = match &record.value {
+fn object(record: &Record, text: Option<Result<String, Wrong>>, keys: KeyFormat) -> String {
+    let value = match text {
         None => "\"value\":null".to_owned(),
-        Some(value) => match values::text(record.at.topic, value, As::Json, keys) {
-            Ok(value) => format!("\"value\":{value}"),
-            Err(err) => {
-                let (code, reason, bytes) = (err.code(), err.to_string(), keys.bytes(value));
-                let error = json!({ "code": code, "reason": reason, "bytes": bytes });
-                format!("\"error\":{error}")
-            }
-        },
+        Some(Ok(value)) => format!("\"value\":{value}"),
+        Some(Err(Wrong { code, reason })) => {
+            let bytes = keys.bytes(record.value.as_deref().unwrap_or_default());
+            let error = json!({ "code": code, "reason": reason, "bytes": bytes });
+            format!("\"error\":{error}")
+        }
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let headers = record.headers.iter().map(|it| (it.0.clone(), text(&it.1).into()));

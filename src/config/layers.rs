@@ -83,7 +83,7 @@ impl Loaded {
         let env = |name: &str| std::env::var(name).ok();
         let file = |path: &str| std::fs::read_to_string(path).map_err(|it| it.to_string());
         let vault = Vault { env: &env, file: &file };
-        let filled = secrets::fill(&mut config.kafka, &vault);
+        let filled = secrets::fill(&mut config, &vault);
         filled.map_err(|(key, reason)| {
             let origin = origin_of(&self.settings, &key);
             let remedy =
@@ -330,7 +330,7 @@ fn flatten(key: &str, value: &Value, name: &dyn Fn(Tag) -> String, settings: &mu
         return;
     }
     let text = match value.as_str() {
-        Some(text) if key.starts_with("kafka.") => {
+        Some(text) if secrets::may_be_secret(key) => {
             text_of(&Value::from(secrets::masked(key, text)))
         }
         Some(_) | None => text_of(value),

@@ -3,7 +3,7 @@
 //! * **Nothing secret is printed**: a reference is shown as it stands, a literal behind a key that
 //!   sounds secret is masked.
 
-use crate::kafka::Connection;
+use super::Config;
 
 /// What is shown in place of a secret.
 const MASK: &str = "********";
@@ -17,8 +17,12 @@ pub(super) struct Vault<'a> {
     pub(super) file: &'a dyn Fn(&str) -> Result<String, String>,
 }
 
-/// Fills in the references of a connection, or tells (key, reason).
-pub(super) fn fill(kafka: &mut Connection, vault: &Vault<'_>) -> Result<(), (String, String)> {
+/// Sections that may hold secrets.
+const SECTIONS: [&str; 2] = ["kafka.", "schema_registry."];
+
+/// Fills in the references of a configuration, or tells (key, reason).
+pub(super) fn fill(config: &mut Config, vault: &Vault<'_>) -> Result<(), (String, String)> {
+    let Config { kafka, schema_registry: registry, .. } = config;
     let tables = [
         ("kafka.properties", &mut kafka.properties),
         ("kafka.producer.properties", &mut kafka.producer.properties),
@@ -30,10 +34,21 @@ pub(super) fn fill(kafka: &mut Connection, vault: &Vault<'_>) -> Result<(), (Str
                 resolved(value, vault).map_err(|reason| (format!("{table}.{name}"), reason))?;
         }
     }
-    let servers = &mut kafka.bootstrap_servers;
-    *servers = resolved(servers, vault)
-        .map_err(|reason| ("kafka.bootstrap_servers".to_owned(), reason))?;
+    let values = [
+        ("kafka.bootstrap_servers", &mut kafka.bootstrap_servers),
+        ("schema_registry.url", &mut registry.url),
+        ("schema_registry.user", &mut registry.user),
+        ("schema_registry.password", &mut registry.password),
+    ];
+    for (key, value) in values {
+        *value = resolved(value, vault).map_err(|reason| (key.to_owned(), reason))?;
+    }
     Ok(())
+}
+
+/// Tells whether a key is in a section that may hold secrets.
+pub(super) fn may_be_secret(key: &str) -> bool {
+    SECTIONS.iter().any(|it| key.starts_with(it))
 }
 
 /// Returns a value as it may be printed.

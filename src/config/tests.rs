@@ -120,6 +120,49 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
         "#]],
     );
     check(
+        "[query_log]\nschema = 'x.avsc'\nkey = ['a', 'b..c']\nops = ['GET']\nop = ''\n\
+         [schema_registry]\npassword = 'p'",
+        expect![[r#"
+            value query_log.schema (isotherm.toml): a schema is given, and query_log.format is not of Avro
+              set query_log.format to `avro` or `auto`, or take the schema out
+            value query_log.key_encoding (default): several fields make a key only as `table.key` does
+              set it to `index`, or query_log.key to one field
+            value query_log.key (isotherm.toml): a path of this section has a name that is empty
+              put one dot between two names, and none at the ends
+            value query_log.ops (isotherm.toml): each is what a log says, `=`, and READ, SCAN or WRITE
+              set it to `["GET=READ", "RANGE=SCAN", "PUT=WRITE"]`
+            value query_log.op_default (default): neither the field of the operation nor a default is known
+              set it to `READ`, or query_log.op to the path of that field
+            value schema_registry.user (default): a password is given, and no user
+              set it; of a token or an API key, the key is the user and its secret the password
+        "#]],
+    );
+    check(
+        "[query_log]\nformat = 'avro'\nkey = []\nop_default = 'GET'\ntime_unit = 'hours'",
+        expect![[r#"
+            type query_log.time_unit (isotherm.toml): unknown variant: found `hours`, expected `one of `nanos`, `micros`, `millis`, `seconds``
+              correct the value; `isotherm config show` prints the default
+        "#]],
+    );
+    check(
+        "[query_log]\nformat = 'avro'\nkey = []\nop_default = 'GET'\nitem = 'x'",
+        expect![[r#"
+            unknown_key query_log.item (isotherm.toml): there is no such key
+              did you mean `query_log.items`?
+        "#]],
+    );
+    check(
+        "[query_log]\nformat = 'avro'\nkey = []\nop_default = 'GET'",
+        expect![[r#"
+            value query_log.format (isotherm.toml): of Avro, the schema of the writer must be known
+              set schema_registry.url, or query_log.schema to a file
+            value query_log.key (isotherm.toml): the field that is the key must be known
+              set it to its path, such as `["key"]` or `["request.key"]`
+            value query_log.op_default (isotherm.toml): it is none of READ, SCAN and WRITE
+              set it to `READ`, or to an empty text if what query_log.ops does not name is not to count
+        "#]],
+    );
+    check(
         "[planner]\ntick = 'soon'",
         expect![[r#"
             type planner.tick (isotherm.toml): `soon` is no duration such as `5s` or `300ms`: expected number at 0
@@ -187,7 +230,9 @@ fn secrets_are_filled_in_and_never_shown() {
     std::fs::write(&file, "hunter2\n").unwrap();
     let text = format!(
         "[kafka.properties]\n'sasl.password' = '${{file:{}}}'\n'ssl.key.password' = 'literal'\n\
-         'sasl.username' = 'u-${{env:PATH}}'\n'sasl.jaas.config' = 'x ${{env:PATH}}'",
+         'sasl.username' = 'u-${{env:PATH}}'\n'sasl.jaas.config' = 'x ${{env:PATH}}'\n\
+         [schema_registry]\nuser = 'u-${{env:PATH}}'\npassword = '${{file:{}}}'",
+        file.display(),
         file.display()
     );
     let loaded = load(&text, &[], &[]).unwrap();
@@ -201,7 +246,14 @@ fn secrets_are_filled_in_and_never_shown() {
     assert_eq!(shown("kafka.properties.ssl.key.password"), "\"********\"");
     assert_eq!(shown("kafka.properties.sasl.jaas.config"), "\"********\"");
     assert_eq!(shown("kafka.properties.sasl.username"), "\"u-${env:PATH}\"");
-    let properties = loaded.into_config().unwrap().kafka.properties;
+    let literal = "[schema_registry]\nuser = 'u'\npassword = 'hunter2'";
+    let literal = load(literal, &[], &[]).unwrap().settings;
+    let literal = literal.iter().find(|it| it.key == "schema_registry.password").unwrap();
+    assert_eq!(literal.value, "\"********\"");
+    let config = loaded.into_config().unwrap();
+    assert_eq!(config.schema_registry.password, "hunter2");
+    assert_eq!(config.schema_registry.user, format!("u-{}", std::env::var("PATH").unwrap()));
+    let properties = config.kafka.properties;
     assert_eq!(properties["sasl.password"], "hunter2");
     assert_eq!(properties["sasl.username"], format!("u-{}", std::env::var("PATH").unwrap()));
 }

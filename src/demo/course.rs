@@ -17,6 +17,7 @@ use schemas::plan::{MoveChosen, NodePressed, Planned};
 use schemas::wire::{Record as _, decode};
 use schemas::{Key, KeySpan, MigrationId, Millis, NodeId};
 
+use crate::foreign::translator::Translator;
 use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
 use crate::replay::history::Recount;
@@ -77,8 +78,8 @@ impl Course {
     }
 
     /// A tick is about to be decided.
-    pub fn filled(&mut self, filled: &FilledBox) {
-        self.recount.filled(filled, &self.owned, &BTreeMap::new());
+    pub fn filled(&mut self, filled: &FilledBox, translator: &Translator) {
+        self.recount.filled(filled, translator, &self.owned, &BTreeMap::new());
     }
 
     /// What a tick led to is committed, as is known `now`; `end` is where the tick ended.

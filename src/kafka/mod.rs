@@ -29,6 +29,7 @@ pub mod group;
 pub mod admin;
 pub mod embedded;
 pub mod standby;
+pub mod registry;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

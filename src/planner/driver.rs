@@ -15,6 +15,10 @@
 //!
 //! * **Settings change between ticks.** What was decided by others is run again by those; a planner
 //!   and a dataflow that go by new ones take over where the old ones stand, as from a snapshot.
+//! * **Schemas come before the tick.** What a registry tells is part of the settings by which the
+//!   tick is decided, and is recorded with them; ticks that are run again ask no registry.
+
+mod learn;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -26,12 +30,15 @@ use fail::fail_point;
 use schemas::Millis;
 use tracing::info;
 
+use self::learn::Learner;
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
 use super::settings::Settings;
 use super::standing::{self, Rebuilds, Standing};
+use crate::foreign::translator::Translator;
 use crate::kafka::Connection;
+use crate::kafka::registry::{Access, Away};
 use crate::kafka::sink::Sink;
 use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
 use crate::table::rows::KEY_BYTES_MAX;
@@ -53,6 +60,8 @@ pub struct Options {
     pub outputs: Connection,
     pub timely_workers: usize,
     pub stamps: Stamps,
+    /// Who is asked for schemas of query logs, if the settings name a registry.
+    pub registry: Option<Access>,
 }
 
 /// What outputs are stamped with.
@@ -100,8 +109,16 @@ pub trait Watch {
         Ok(())
     }
 
-    /// It is about to decide on this.
-    fn filled(&mut self, _filled: &FilledBox) {}
+    /// It waits for the schema registry, and asks again. Says whether to go on.
+    fn waits(&mut self, _away: &Away) -> anyhow::Result<ControlFlow<()>> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// It knows so many schemas of the registry, all that the tick needs among them.
+    fn learned(&mut self, _schemas: usize) {}
+
+    /// It is about to decide on this; the translator reads its query logs.
+    fn filled(&mut self, _filled: &FilledBox, _translator: &Translator) {}
 
     /// It has decided, and what that leads to is not committed yet.
     fn decided(&mut self, _planner: &Planner, _origin: Origin) -> anyhow::Result<()> {
@@ -146,17 +163,28 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     }
     let mut run = Run::start(planner, options.timely_workers)?;
     let mut digests = VecDeque::from(digests);
+    let mut learner = options.registry.as_ref().map(Learner::new).transpose()?;
     while let Some(filled) = source.next_tick()? {
         if beginning.knows(&filled.bounds) {
             digests.pop_front();
             continue;
         }
-        watch.filled(&filled);
+        let settings = match (digests.pop_front(), &mut learner) {
+            (Some(digest), _) => policies.settings(&digest, Some(&options.settings))?,
+            (None, None) => options.settings.clone(),
+            (None, Some(learner)) => {
+                let mut settings = options.settings.clone();
+                let known = &run.planner.settings().query_log;
+                settings.query_log = settings.query_log.knowing(known);
+                match learner.learn(&mut settings.query_log, &filled.records, watch)? {
+                    ControlFlow::Continue(()) => settings,
+                    ControlFlow::Break(()) => break,
+                }
+            }
+        };
+        run = run.going_by(settings)?;
+        watch.filled(&filled, run.planner.translator());
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
-        run = run.going_by(match digests.pop_front() {
-            Some(digest) => policies.settings(&digest, Some(&options.settings))?,
-            None => options.settings.clone(),
-        })?;
         let mut outputs = run.tick(filled, &options.planner_id)?;
         watch.decided(&run.planner, origin)?;
         match options.stamps {
@@ -194,6 +222,12 @@ impl Run {
     /// Goes by these settings from the next tick on.
     pub fn going_by(mut self, settings: Settings) -> anyhow::Result<Self> {
         if *self.planner.settings() == settings {
+            return Ok(self);
+        }
+        let now = self.planner.settings();
+        if (Settings { query_log: now.query_log.clone(), ..settings.clone() }) == *now {
+            // The dataflow knows nothing of it.
+            self.planner.reads_by(settings.query_log);
             return Ok(self);
         }
         let slots = self.engine.slots(None)?;

@@ -52,6 +52,8 @@ use super::snapshot::{Outbox, Slot};
 use crate::assignment::birth;
 use crate::assignment::map::Map;
 use crate::forecast::{self, Born, Forecaster};
+use crate::foreign::form::Form;
+use crate::foreign::translator::Translator;
 use crate::kafka::Output;
 use crate::migration::table::{Ended, Migrations};
 use crate::tick::tick_box::TickBox;
@@ -165,6 +167,8 @@ pub struct Planner {
     changes: Changes,
     /// Text and digest of the settings.
     policy: (String, String),
+    /// Of query logs, by the settings.
+    translator: Translator,
     /// What the dataflow was told of the assignment, what more of the desired one, and what it said of
     /// the difference.
     current: BTreeMap<KeySpan, NodeId>,
@@ -279,6 +283,7 @@ impl Planner {
     fn with(state: State, slots: Vec<Slot>) -> Self {
         let mut res = Self {
             policy: state.settings.text(),
+            translator: Translator::new(&state.settings.query_log),
             state,
             outbox: Outbox::default(),
             changes: Changes::default(),
@@ -302,6 +307,17 @@ impl Planner {
 
     pub fn settings(&self) -> &Settings {
         &self.state.settings
+    }
+
+    pub fn translator(&self) -> &Translator {
+        &self.translator
+    }
+
+    /// Takes query logs to have another form from the next tick on, or to be of more schemas.
+    pub fn reads_by(&mut self, form: Form) {
+        self.translator = Translator::new(&form);
+        self.state.settings.query_log = form;
+        self.policy = self.state.settings.text();
     }
 
     /// The sums of all cells as they will be once what is divided or added up behind this tick is.

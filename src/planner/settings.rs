@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::snapshot::hex;
 use crate::forecast::Rung;
+use crate::foreign::form::Form;
 
 /// What the planner may do by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct Settings {
     pub silent_ticks: Tick,
     /// A destination that has not answered a CANCEL after so long is taken to have failed.
     pub cancel_grace_ms: u64,
+    /// What form query logs have, with what a registry told of their schemas.
+    #[serde(default)]
+    pub query_log: Form,
 }
 
 impl Settings {

@@ -41,7 +41,9 @@ use super::key;
 use super::scenario::Scenario;
 use super::trace::{Assumed, Trace, TraceError};
 use crate::forecast::Rung;
+use crate::foreign::translator::Translator;
 use crate::kafka::embedded::Embedded;
+use crate::kafka::registry::Access;
 use crate::kafka::source::{FilledBox, Input, Start};
 use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output};
@@ -87,6 +89,8 @@ pub struct Replay {
     pub last: Option<Tick>,
     pub first: Option<Tick>,
     pub timely_workers: usize,
+    /// Who is asked for schemas of the log.
+    pub registry: Option<Access>,
 }
 
 /// Runs the planner over the log, once as it is and once reacting only; returns what happened.
@@ -205,6 +209,7 @@ fn run_one(
         outputs,
         timely_workers: it.timely_workers,
         stamps: Stamps::EventTime,
+        registry: it.registry.clone(),
     };
     run(&options, &mut watch).with_context(|| format!("replay, {prefix}"))?;
     let mut history = watch.recount.history;
@@ -258,8 +263,8 @@ impl<F: FnMut(&TickBox, &TickOutputs) -> bool> Watch for Lockstep<F> {
         }
     }
 
-    fn filled(&mut self, filled: &FilledBox) {
-        self.recount.filled(filled, self.executor.owned(), &self.copy_us);
+    fn filled(&mut self, filled: &FilledBox, translator: &Translator) {
+        self.recount.filled(filled, translator, self.executor.owned(), &self.copy_us);
     }
 
     fn committed(

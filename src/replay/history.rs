@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::tally::{Tally, overload};
 use crate::assignment::birth;
+use crate::foreign::translator::Translator;
 use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
 use crate::planner::snapshot::hex;
@@ -105,6 +106,7 @@ impl Recount {
     pub fn filled(
         &mut self,
         filled: &FilledBox,
+        translator: &Translator,
         owned: &BTreeMap<Key, Assignment>,
         copy_us: &BTreeMap<NodeId, u64>,
     ) {
@@ -115,7 +117,8 @@ impl Recount {
             let Some(value) = &record.value else { continue };
             self.history.records += 1;
             let mut queries = Vec::new();
-            let read = query_log::read(value, |it| {
+            let Ok(own) = translator.own(value, record.stamp) else { continue };
+            let read = query_log::read(&own, |it| {
                 let (time, key) = (it.time, Key(it.key.to_vec()));
                 let (op, cost_us, bytes, estimated) = (it.op, it.cost_us, it.bytes, it.estimated);
                 queries.push(QueryLogged { time, key, op, cost_us, bytes, estimated });

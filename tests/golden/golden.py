@@ -7,10 +7,12 @@
                            ISOTHERM_GOLDEN_OUT=DIR cargo test -p schemas --test golden
 
 In x.json bytes are text of one character a byte, as in Avro's own JSON, and a union is its value.
+In foreign/ are records of others, with a schema of their own, in Confluent's framing with the id 7.
 Needs `pip install fastavro==1.13.1`.
 """
 
 import argparse
+import decimal
 import io
 import json
 import pathlib
@@ -39,6 +41,16 @@ def main():
                 check(schema, said, value, (HERE / name).read_bytes(), f"golden/{name}")
                 check(schema, said, value, (rust / name).read_bytes(), f"{rust}/{name}")
             count += 1
+    for path in sorted(HERE.glob("foreign/*.json")):
+        schema = json.loads(path.with_suffix(".avsc").read_text())
+        for number, said in enumerate(json.loads(path.read_text())):
+            name = path.with_suffix(f".{number}.bin")
+            value = b"\x00\x00\x00\x00\x07" + datum(schema, said)
+            if rust is None:
+                name.write_bytes(value)
+            elif value != name.read_bytes():
+                sys.exit(f"{name} is not what fastavro writes:\n{value.hex()}")
+            count += 1
     print(f"{count} records {'written' if rust is None else 'are equal'}")
 
 
@@ -55,9 +67,13 @@ def write(schema, said):
     """Returns the single-object encoding: c3 01, the fingerprint, the datum."""
     canonical = fastavro.schema.to_parsing_canonical_form(schema)
     fingerprint = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
-    datum = io.BytesIO()
-    fastavro.schemaless_writer(datum, schema, from_json(schema, said, {}), strict=True)
-    return b"\xc3\x01" + bytes.fromhex(fingerprint) + datum.getvalue()
+    return b"\xc3\x01" + bytes.fromhex(fingerprint) + datum(schema, said)
+
+
+def datum(schema, said):
+    to = io.BytesIO()
+    fastavro.schemaless_writer(to, schema, from_json(schema, said, {}), strict=True)
+    return to.getvalue()
 
 
 def from_json(schema, said, named):
@@ -79,6 +95,10 @@ def from_json(schema, said, named):
         return {it["name"]: from_json(it["type"], said[it["name"]], named) for it in fields}
     if kind == "array":
         return [from_json(schema["items"], it, named) for it in said]
+    if kind == "map":
+        return {key: from_json(schema["values"], it, named) for key, it in said.items()}
+    if schema.get("logicalType") == "decimal":
+        return decimal.Decimal(said)
     if kind in ("bytes", "fixed"):
         return said.encode("latin-1")
     return said

@@ -12,6 +12,7 @@ mod evidence;
 mod planner;
 mod killed;
 mod bad_input;
+mod foreign;
 mod moved;
 mod verified;
 mod away;

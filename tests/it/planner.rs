@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use isotherm::cli;
 use isotherm::config::Config;
+use isotherm::foreign::translator::Translator;
 use isotherm::kafka::source::{FilledBox, Input, Start};
 use isotherm::planner::driver::{Beginning, Options, Stamps, Watch, run};
 use isotherm::planner::machine::TickOutputs;
@@ -270,7 +271,7 @@ impl Watch for First {
         self.beginning = Some(beginning);
     }
 
-    fn filled(&mut self, filled: &FilledBox) {
+    fn filled(&mut self, filled: &FilledBox, _: &Translator) {
         self.bounds = Some(filled.bounds.clone());
         self.records = filled.records.len();
     }
@@ -294,7 +295,7 @@ fn r25_who_adopts_an_assignment_begins_at_the_ends_of_its_inputs() {
     let config = Config { kafka: connection.clone(), ..Config::default() };
     let options = Options {
         planner_id: "planner".into(),
-        settings: cli::planner::settings(&config),
+        settings: cli::planner::settings(&config).unwrap(),
         rules: cli::planner::rules(&config),
         inputs: vec![Input {
             connection: connection.clone(),
@@ -306,6 +307,7 @@ fn r25_who_adopts_an_assignment_begins_at_the_ends_of_its_inputs() {
         outputs: connection,
         timely_workers: 1,
         stamps: Stamps::WallClock,
+        registry: None,
     };
     let mut first = First::default();
     run(&options, &mut first).unwrap();

@@ -25,6 +25,7 @@ use crate::channel::committed::{CaughtUp, Committed};
 use crate::cli;
 use crate::config::Config;
 use crate::demo::course::Course;
+use crate::foreign::translator::Translator;
 use crate::kafka::embedded::Embedded;
 use crate::kafka::group::begin_at_end;
 use crate::kafka::source::{FilledBox, Start};
@@ -161,7 +162,7 @@ impl Cluster {
 
     /// Starts the control plane; what it decides goes into the course.
     pub fn start_planner(&mut self, config: &Config, course: &Shared) -> anyhow::Result<()> {
-        let mut options = cli::planner::options(config);
+        let mut options = cli::planner::options(config).map_err(|it| anyhow!("{it}"))?;
         for input in &mut options.inputs {
             // The embedded broker cannot look up a time, and there is nothing older than the run.
             input.start = Start::Beginning;
@@ -315,8 +316,8 @@ struct WatchedPlanner<'a> {
 }
 
 impl planner::driver::Watch for WatchedPlanner<'_> {
-    fn filled(&mut self, filled: &FilledBox) {
-        self.course.lock().filled(filled);
+    fn filled(&mut self, filled: &FilledBox, translator: &Translator) {
+        self.course.lock().filled(filled, translator);
     }
 
     fn committed(

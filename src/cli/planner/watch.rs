@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use super::super::told::answered;
 use super::Stopping;
 use crate::config::Config;
+use crate::kafka::registry::Away;
 use crate::kafka::source::Stop;
 use crate::kafka::standby::Standby;
 use crate::kafka::wall_clock;
@@ -30,9 +31,11 @@ pub const ASSIGNMENT: &str = "assignment";
 pub const FORECAST: &str = "forecast";
 pub const TICKS: &str = "ticks";
 pub const INPUT: &str = "input";
+pub const SCHEMAS: &str = "schemas";
 
 /// What must hold for a planner to be ready.
-pub const CONDITIONS: [&str; 7] = [TOPICS, TURN, PROGRESS, ASSIGNMENT, FORECAST, TICKS, INPUT];
+pub const CONDITIONS: [&str; 8] =
+    [TOPICS, TURN, PROGRESS, ASSIGNMENT, FORECAST, TICKS, INPUT, SCHEMAS];
 
 /// After so many ticks, a forecast rests on what was seen.
 const WARM_TICKS: u64 = 32;
@@ -58,6 +61,8 @@ pub struct Watching<'a> {
     told: BTreeSet<Warning>,
     counted: BTreeMap<&'static str, u64>,
     input: Input,
+    /// It waits for the schema registry.
+    is_away: bool,
     pub has_committed: bool,
 }
 
@@ -78,6 +83,7 @@ impl<'a> Watching<'a> {
             told: BTreeSet::new(),
             counted: BTreeMap::new(),
             input: Input::default(),
+            is_away: false,
             has_committed: false,
         }
     }
@@ -171,6 +177,7 @@ impl Watch for Watching<'_> {
         };
         info!("progress: {reason}");
         self.health.ready(PROGRESS, reason);
+        self.health.ready(SCHEMAS, "no registry was asked yet");
         self.beginning = Some(beginning);
         self.ticks = 0;
         self.counted.clear();
@@ -179,6 +186,29 @@ impl Watch for Watching<'_> {
 
     fn reading(&mut self, stop: Stop) {
         self.stopping.reading(stop);
+    }
+
+    fn waits(&mut self, away: &Away) -> anyhow::Result<ControlFlow<()>> {
+        if !std::mem::replace(&mut self.is_away, true) {
+            warn!("{away}; the tick waits for it");
+        }
+        self.health.waiting(SCHEMAS, format!("the tick waits: {away}"));
+        ensure!(
+            !self.standby.has_lost_turn(),
+            "the turn is lost: another planner has taken over, while this one waited for the schema \
+             registry"
+        );
+        Ok(match self.stopping.is_asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })
+    }
+
+    fn learned(&mut self, schemas: usize) {
+        if std::mem::take(&mut self.is_away) {
+            info!("the schema registry is back");
+        }
+        self.health.ready(SCHEMAS, format!("{schemas} of the registry are known"));
     }
 
     fn decided(&mut self, planner: &Planner, origin: Origin) -> anyhow::Result<()> {

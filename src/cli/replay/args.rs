@@ -8,6 +8,7 @@ use schemas::Millis;
 
 use crate::cli::Flag;
 use crate::cli::args::{Capacities, Moment, capacities, moment};
+use crate::cli::query_log;
 
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -27,6 +28,9 @@ pub struct ReplayArgs {
     /// Run the recorded ticks of a real planner again, and compare
     #[arg(long, conflicts_with_all = ["nodes", "capacity", "plot", "report", "out"], help_heading = "The log")]
     pub verify: bool,
+    /// The Avro schema of whoever wrote the topic, instead of `query_log.schema`
+    #[arg(long, value_name = "FILE.avsc", requires = "topic", help_heading = "The log")]
+    pub schema: Option<String>,
     /// Begin there: beginning, -15m, RFC 3339, Unix time
     #[arg(long, value_parser = moment, value_name = "WHEN", allow_hyphen_values = true,
           conflicts_with_all = ["trace", "scenario"], help_heading = "The log")]
@@ -113,7 +117,8 @@ impl ReplayArgs {
             ("--tick", "planner.tick", &self.tick),
             ("--forecast", "planner.forecast", &self.forecast),
         ];
-        given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?))).collect()
+        let given = given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?)));
+        given.chain(query_log::flags(self.schema.as_deref())).collect()
     }
 }
 

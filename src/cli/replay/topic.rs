@@ -17,8 +17,10 @@ use super::wall_clock;
 use crate::cli::args::Moment;
 use crate::cli::exit::{Exit, Fault, need_cluster};
 use crate::cli::planner;
-use crate::config::Config;
+use crate::cli::query_log::Reader;
+use crate::config::{self, Config};
 use crate::kafka::Record;
+use crate::kafka::registry::Away;
 use crate::kafka::tail::{Start, scan};
 use crate::replay::driver::Log;
 use crate::table::rows::KEY_BYTES_MAX;
@@ -45,13 +47,23 @@ pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fa
         }
     };
     let to = args.to.and_then(|it| it.stamp(now));
-    let mut survey = Survey::new(planner::settings(config).costs, planner::rules(config), now);
+    let mut survey = Survey::new(config, Reader::open(config)?, now);
+    let mut away = None;
     scan(&config.kafka, QueriesLogged::TOPIC, from, |record| {
-        if to.is_none_or(|to| record.stamp < to) {
-            survey.take(&record);
+        if to.is_none_or(|to| record.stamp < to)
+            && let Err(err) = survey.take(&record)
+        {
+            away = Some(err);
+            return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
     })?;
+    if let Some(away) = away {
+        let remedy = "wait until it answers, or give the schema of the log with --schema FILE.avsc";
+        let fault =
+            Fault::new(Exit::Failed, "isotherm::replay::registry", away.to_string()).remedy(remedy);
+        return Err(Box::new(fault));
+    }
     let Some((found, keys)) = survey.done() else {
         let what = format!("{} holds no queries in this span", config.kafka.topic(topic));
         let remedy = "`isotherm tail query_log --no-follow -n 1` shows where it begins";
@@ -73,6 +85,7 @@ pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fa
 
 /// Sums up what is read, record by record.
 struct Survey {
+    reader: Reader,
     costs: Costs,
     rules: Rules,
     opened: Millis,
@@ -96,13 +109,17 @@ struct Found {
 }
 
 impl Survey {
-    fn new(costs: Costs, rules: Rules, opened: Millis) -> Self {
+    fn new(config: &Config, reader: Reader, opened: Millis) -> Self {
         let (partitions, found, keys) = (BTreeMap::new(), None, None);
-        Self { costs, rules, opened, partitions, found, keys }
+        let config::Costs { read_us, scan_us, write_us } = config.costs;
+        let costs = Costs { read_us, scan_us, write_us };
+        Self { reader, costs, rules: planner::rules(config), opened, partitions, found, keys }
     }
 
-    fn take(&mut self, record: &Record) {
-        let asked = self.asked(record.value.as_deref().unwrap_or_default());
+    fn take(&mut self, record: &Record) -> Result<(), Away> {
+        let value = record.value.as_deref().unwrap_or_default();
+        self.reader.learn(value)?;
+        let asked = self.asked(value, record.stamp);
         let rules = self.rules;
         let ahead = self
             .partitions
@@ -112,6 +129,7 @@ impl Survey {
         if ahead.is_full() {
             count(&mut self.found, &mut self.keys, ahead);
         }
+        Ok(())
     }
 
     fn done(mut self) -> Option<(Found, Keys)> {
@@ -131,9 +149,10 @@ impl Survey {
     }
 
     /// What cannot be read asks nothing; it is counted in the replay itself.
-    fn asked(&self, value: &[u8]) -> Asked {
+    fn asked(&self, value: &[u8], stamp: Millis) -> Asked {
         let mut asked = Asked::default();
-        let read = query_log::read(value, |it: Query<'_>| {
+        let Ok(own) = self.reader.own(value, stamp) else { return asked };
+        let read = query_log::read(&own, |it: Query<'_>| {
             if KEY_BYTES_MAX < it.key.len() {
                 return;
             }

@@ -148,3 +148,51 @@ fn tail_begins_at_the_end_unless_it_is_to_end_there() {
     assert_eq!(from("isotherm tail plan --no-follow"), Moment::Beginning);
     assert_eq!(from("isotherm tail plan --no-follow --from -5s"), Moment::Ago { ms: 5_000 });
 }
+
+#[test]
+fn query_log_of_others_is_told_in_our_own_form_or_with_the_reason() {
+    use crate::config::query_log::QueryLog;
+    use crate::foreign::form::Format;
+    let query_log = QueryLog { format: Format::Json, ..QueryLog::default() };
+    let mut reader = Reader::open(&Config { query_log, ..Config::default() }).unwrap();
+    let mut check = |value: &[u8], line: Expect, object: Expect| {
+        let record = record(QueriesLogged::TOPIC, None, Some(value.to_vec()));
+        let told = [Lines::Table, Lines::Jsonl].map(|form| match own(&mut reader, &record) {
+            Ok(Some(own)) => {
+                told(&Record { value: Some(own), ..record.clone() }, form, KeyFormat::Auto)
+            }
+            Ok(None) => told(&record, form, KeyFormat::Auto),
+            Err(wrong) => told_wrong(&record, &wrong, form, KeyFormat::Auto),
+        });
+        line.assert_eq(&told[0]);
+        object.assert_eq(&told[1]);
+    };
+    let json = br#"{"key": "a", "op": "SCAN", "time": 1790000585000, "cost_us": 7}"#;
+    check(
+        json,
+        expect![
+            "2026-09-21 14:23:05  3:118  -  1 queries, 7 µs, the first SCAN a at 2026-09-21 14:23:05"
+        ],
+        expect![[
+            r#"{"topic":"query_log","partition":3,"offset":118,"stamp_ms":1790000585000,"key":null,"headers":{},"value":{"queries":[{"time":1790000585000,"key":"a","op":"SCAN","cost_us":7,"bytes":0,"estimated":false}]}}"#
+        ]],
+    );
+    check(
+        br#"{"key": "a"}"#,
+        expect![
+            "2026-09-21 14:23:05  3:118  -  not readable, unknown_op: field op: `null` is no operation that query_log.ops names; 12 B"
+        ],
+        expect![[
+            r#"{"topic":"query_log","partition":3,"offset":118,"stamp_ms":1790000585000,"key":null,"headers":{},"error":{"bytes":"{\"key\": \"a\"}","code":"unknown_op","reason":"field op: `null` is no operation that query_log.ops names"}}"#
+        ]],
+    );
+    check(
+        b"\xc3\x01oops",
+        expect![
+            "2026-09-21 14:23:05  3:118  -  not readable, malformed: the datum does not fit its schema: it ends within the fingerprint; 6 B"
+        ],
+        expect![[
+            r#"{"topic":"query_log","partition":3,"offset":118,"stamp_ms":1790000585000,"key":null,"headers":{},"error":{"bytes":"0xc3016f6f7073","code":"malformed","reason":"the datum does not fit its schema: it ends within the fingerprint"}}"#
+        ]],
+    );
+}

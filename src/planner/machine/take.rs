@@ -1,5 +1,6 @@
 //! Takes in what a tick brings: reports, statuses and commands, then what the dataflow made of the queries.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::balance::Node;
@@ -45,7 +46,7 @@ impl Planner {
         let mut payloads = Vec::new();
         for record in records {
             match record.at.topic {
-                QueriesLogged::TOPIC => payloads.extend(payload(record)),
+                QueriesLogged::TOPIC => payloads.extend(self.payload(record)),
                 NodeCapacity::TOPIC => self.take_report(record),
                 MigrationStatus::TOPIC => self.take_status(record),
                 OperatorCommand::TOPIC => self.take_command(record),
@@ -55,6 +56,23 @@ impl Planner {
         self.weigh();
         self.state.ledger.forget(tick, tick_ms);
         (payloads, std::mem::take(&mut self.changes))
+    }
+
+    /// Returns what the dataflow is to read of a query log: always our own form.
+    fn payload(&mut self, mut record: Record) -> Option<Payload> {
+        // Without a value it is a mark of time and nothing else.
+        let value = record.value.as_ref()?;
+        match self.translator.own(value, record.stamp) {
+            Ok(Cow::Borrowed(_)) => (),
+            Ok(Cow::Owned(own)) => record.value = Some(own),
+            Err(why) => {
+                let detail = format!("nothing of it counts: {why}");
+                self.turn.dead.push(dead(record, why.code(), &detail));
+                return None;
+            }
+        }
+        let Record { at, offset, stamp, value, .. } = record;
+        Some(Payload { partition: at.partition, offset, stamp, value: value? })
     }
 
     /// Takes the sizes of ranges from what their owners reported in this tick.
@@ -218,12 +236,6 @@ fn take_rows<K: Ord + Clone>(
         }
     }
     changed
-}
-
-fn payload(record: Record) -> Option<Payload> {
-    let Record { at, offset, stamp, value, .. } = record;
-    // Without a value it is a mark of time and nothing else.
-    Some(Payload { partition: at.partition, offset, stamp, value: value? })
 }
 
 /// Makes the dead letter of a record.

@@ -19,6 +19,7 @@ use schemas::{Inbox, Key, Millis, NodeId};
 use serde_json::Value;
 
 use super::{isotherm, replay, table, zstd};
+use crate::foreign;
 use crate::kafka::real::BROKER;
 use crate::world::{Nodes, World, await_that, now_ms, say};
 
@@ -51,6 +52,50 @@ fn historical_topic_gives_the_plans_of_the_same_trace() {
     }
     let topics = Admin::open(&connection).unwrap().topics().unwrap();
     assert_eq!(topics.len(), 1, "nothing was written to the cluster: {topics:?}");
+}
+
+#[test]
+fn log_of_others_gives_the_plans_of_the_same_log_in_our_own_form() {
+    let own = |batch: &QueriesLogged| encode(batch);
+    let avro = |batch: &QueriesLogged| foreign::framed(7, batch);
+    type Written<'a> = &'a dyn Fn(&QueriesLogged) -> Vec<u8>;
+    let forms: [(&str, Written); 2] = [("own", &own), ("avro", &avro)];
+    let dir = tempfile::tempdir().unwrap();
+    let (schema, mapping) = (dir.path().join("served.avsc"), dir.path().join("mapping.toml"));
+    fs::write(&schema, foreign::SCHEMA).unwrap();
+    fs::write(&mapping, foreign::real::MAPPING).unwrap();
+    let table = table();
+    let mut reports = Vec::new();
+    for (name, written) in forms {
+        let Some(connection) = connection(&format!("form-{name}")) else { return };
+        let _here = BROKER.read().unwrap_or_else(PoisonError::into_inner);
+        let writer = log_writer(&connection);
+        for mut it in batches(&table) {
+            // There is one time for a batch.
+            let time = it.queries.queries[0].time;
+            it.queries.queries.iter_mut().for_each(|it| it.time = time);
+            writer.log(it.partition, it.stamp, written(&it.queries));
+        }
+        writer.0.flush().unwrap();
+        let (schema, mapping) = (schema.to_str().unwrap(), mapping.to_str().unwrap());
+        let args = [
+            ["--topic", "query_log"],
+            ["--prefix", &connection.prefix],
+            ["--bootstrap-servers", &connection.bootstrap_servers],
+            ["--config", mapping],
+            ["--schema", schema],
+            ["--capacity", "20000,40000,60000,80000"],
+        ];
+        reports.push(replay(&dir.path().join(name), args.as_flattened()));
+    }
+    let [own, avro] = &reports[..] else { panic!("two forms") };
+    assert!(own["moves"].as_u64().unwrap() > 0, "{own}");
+    // Load is recounted from the records alone.
+    let names = ["records", "queries", "late", "moves", "splits", "bytes_moved", "plan_digest"];
+    for name in names.into_iter().chain(["dead", "overload_node_seconds"]) {
+        assert!(!own[name].is_null(), "{name}: {own}");
+        assert_eq!(avro[name], own[name], "{name}: {avro} {own}");
+    }
 }
 
 #[test]

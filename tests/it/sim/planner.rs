@@ -69,6 +69,7 @@ fn settings(options: &Options) -> Settings {
         snapshot_ticks: 7,
         silent_ticks: 24,
         cancel_grace_ms: 3_000,
+        query_log: Default::default(),
     }
 }
 

@@ -136,6 +136,7 @@ pub fn settings(tick_ms: u64, snapshot_ticks: Tick) -> Settings {
         snapshot_ticks,
         silent_ticks: 5,
         cancel_grace_ms: 2 * tick_ms,
+        query_log: Default::default(),
     }
 }
 
