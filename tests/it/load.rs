@@ -229,7 +229,7 @@ fn reads_that_find_too_many_under_way_fail_at_once_and_are_counted() {
     let mut looking = Looking { stops: Some(&stops), ..Looking::default() };
     let reads = (0..40).map(|it| query(it, it, Op::Read));
     // Which it does not wait for.
-    let reads = reads.chain([query(3_600_000, 9, Op::Read)]);
+    let reads = reads.chain([query(60_000, 9, Op::Read)]);
     let tally = run.play(reads, &mut looking);
     assert_eq!((tally.reads, tally.reads_answered(), tally.not_sent), (40, 10, 30), "{tally:?}");
     assert_eq!(tally.failed_for, BTreeMap::from([(Reason::TooMany, 30)]));
