@@ -112,7 +112,7 @@ impl Status {
 
 /// Looks on while load is played.
 pub trait Watch {
-    /// About five times a second.
+    /// About five times a second, and at the end.
     fn told(&mut self, status: &Status);
 
     /// Tells whether nothing more is to be begun.
@@ -171,7 +171,7 @@ pub fn run(options: &Options, schedule: Schedule, watch: &mut impl Watch) -> any
         let tally = thread.join().map_err(failed)?;
         play.take(Part { tally, under_way: None });
     }
-    play.take_parts();
+    play.end(watch);
     broken.map_or(Ok(play.status.all), |err| Err(err.into()))
 }
 
@@ -242,6 +242,13 @@ impl Play {
         self.status.recent = Tally::default();
         self.recent.iter().for_each(|it| self.status.recent += &it.1);
         watch.told(&self.status);
+    }
+
+    /// Tells how it has come out.
+    fn end(&mut self, watch: &mut impl Watch) {
+        self.take_parts();
+        (self.status.under_way, self.told) = (0, None);
+        self.tell(watch);
     }
 
     fn take_parts(&mut self) {
