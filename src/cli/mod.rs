@@ -128,7 +128,9 @@ pub enum Form {
 /// Runs a command, and tells a failure on standard error.
 pub fn main(cli: Cli) -> ExitCode {
     telemetry::init(cli.shared.verbosity());
-    match run(cli) {
+    let ended = run(cli);
+    telemetry::end();
+    match ended {
         Ok(exit) => exit.into(),
         Err(fault) => {
             let exit = fault.exit;
@@ -140,6 +142,9 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
     let Cli { shared, command } = cli;
+    if let Some(process) = command.process() {
+        telemetry::begin(process)?;
+    }
     match command {
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
         Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
@@ -156,6 +161,29 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Verify(args) => verify::run(&shared.settled(Vec::new())?, &args),
         Command::Config(command) => config::run(&shared.load(Vec::new())?, &command),
         Command::Completions(args) => completions::run(&args),
+    }
+}
+
+impl Command {
+    /// Returns the kind of process that this is, if it runs until it is asked to end.
+    fn process(&self) -> Option<&'static str> {
+        match self {
+            Self::Planner(_) => Some("planner"),
+            Self::Channel(_) => Some("channel"),
+            Self::Worker(_) => Some("worker"),
+            Self::Router(_) => Some("router"),
+            Self::Load(_)
+            | Self::Topics(_)
+            | Self::Replay(_)
+            | Self::Tail(_)
+            | Self::Plan(_)
+            | Self::Range(_)
+            | Self::Node(_)
+            | Self::Move(_)
+            | Self::Verify(_)
+            | Self::Config(_)
+            | Self::Completions(_) => None,
+        }
     }
 }
 
