@@ -16,6 +16,8 @@
 //! * **Settings change between ticks.** What was decided by others is run again by those; a planner
 //!   and a dataflow that go by new ones take over where the old ones stand, as from a snapshot.
 
+mod traces;
+
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -26,6 +28,7 @@ use fail::fail_point;
 use schemas::Millis;
 use tracing::info;
 
+use self::traces::Traces;
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
@@ -146,12 +149,20 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     }
     let mut run = Run::start(planner, options.timely_workers)?;
     let mut digests = VecDeque::from(digests);
+    let mut traces = Traces::new(&options.outputs);
     while let Some(filled) = source.next_tick()? {
         if beginning.knows(&filled.bounds) {
             digests.pop_front();
             continue;
         }
         watch.filled(&filled);
+        let mut traced = match filled.origin {
+            Origin::Recorded => {
+                traces.recall(&filled.records);
+                None
+            }
+            Origin::Chosen => Some(traces.begin(&filled.records)),
+        };
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
         run = run.going_by(match digests.pop_front() {
             Some(digest) => policies.settings(&digest, Some(&options.settings))?,
@@ -166,9 +177,11 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
                 outputs.outputs.iter_mut().for_each(|it| it.stamp = Some(end));
             }
         }
-        match origin {
-            Origin::Recorded => (),
-            Origin::Chosen => commit(&sink, &outputs)?,
+        if let Some(tick) = &mut traced {
+            traces.write(tick, &mut outputs);
+            let committed = commit(&sink, &outputs);
+            traces.end(tick, &outputs, committed.as_ref().err());
+            committed?;
         }
         if watch.committed(&bounds, &outputs)?.is_break() {
             break;

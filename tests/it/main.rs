@@ -19,4 +19,5 @@ mod channel;
 mod router;
 mod index;
 mod worker;
+mod traced;
 mod sim;
