@@ -4,7 +4,13 @@
 //! puts a new map there every 10 ms: "follows" is made from the one before, of which eight ranges have moved,
 //! one was split and two have joined; "built" is put together from all of its ranges. The rate is by the
 //! CPU time of the thread that looks up.
+//!
+//! Then what a request costs of one read, from a client over HTTP/2 to an answer that is there already and
+//! back: with nothing set of telemetry, and with an exporter of spans and metrics, whose collector is away. By
+//! the CPU time of a process that does both.
 
+#[path = "router/requests.rs"]
+mod requests;
 mod scale;
 
 use std::hint::black_box;
@@ -34,6 +40,9 @@ fn ranges() -> u64 {
 fn main() {
     if !scale::is_asked() {
         return;
+    }
+    if let Ok(name) = std::env::var(requests::CHILD) {
+        return requests::measure(&name);
     }
     println!(
         "{} ranges on {NODES} nodes; a map is offered every {} ms\n{:>24} {:>10} {:>24} {:>10}",
@@ -72,6 +81,7 @@ fn main() {
             took_ms[took_ms.len() / 2]
         );
     }
+    requests::compare();
 }
 
 /// Looks keys up for a while, and tells how fast.

@@ -37,6 +37,7 @@ use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output, Record, TopicPartition, wall_clock};
 use crate::queries::Batch;
 use crate::table::rows::Rows;
+use crate::telemetry::metrics;
 use crate::tick::tick_box::Offset;
 
 /// The map is looked at this often, however many rows there are.
@@ -318,7 +319,9 @@ impl Run<'_> {
         let end = |(at, (end, position)): (TopicPartition, (Offset, Offset))| {
             (at.partition, End { end: end.0, position: position.0 })
         };
-        let ends = ends.into_iter().map(end).collect();
+        let ends: BTreeMap<_, End> = ends.into_iter().map(end).collect();
+        let lag = ends.values().map(|it| it.end.saturating_sub(it.position)).sum();
+        metrics::get().channel_lag.record(lag, &[]);
         self.handle(Event::EndsSeen { asked, ends });
         Ok(())
     }

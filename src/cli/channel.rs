@@ -21,6 +21,7 @@ use crate::channel::machine::{Settings, Waiting};
 use crate::config::Config;
 use crate::config::table::{Format, Table};
 use crate::table::rows::{Form, Rows};
+use crate::telemetry::metrics;
 use crate::topics::definition::Process;
 use crate::topics::requirements::changes_kept_ms;
 use crate::web::{self, Health};
@@ -150,6 +151,11 @@ impl Watch for Watching<'_> {
                 warn!(%node, "a source gets no watermarks: it has never reported where it reads");
             }
         }
+        let measured = metrics::get();
+        metrics::tell_events(&status.counts);
+        measured.generation.record(generation, &[]);
+        measured.ranges.record(ranges as u64, &[]);
+        measured.channel_partitions.record(status.partitions.len() as u64, &[]);
         self.told = status.clone();
     }
 

@@ -132,7 +132,9 @@ pub enum Form {
 /// Runs a command, and tells a failure on standard error.
 pub fn main(cli: Cli) -> ExitCode {
     telemetry::init(cli.verbosity());
-    match run(cli) {
+    let ended = run(cli);
+    telemetry::end();
+    match ended {
         Ok(exit) => exit.into(),
         Err(fault) => {
             let exit = fault.exit;
@@ -144,6 +146,9 @@ pub fn main(cli: Cli) -> ExitCode {
 
 fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
     let Cli { shared, command } = cli;
+    if let Some(process) = command.process() {
+        telemetry::begin(process)?;
+    }
     match command {
         Command::Demo(args) => demo::run(&shared.settled(args.flags())?, &args),
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
@@ -170,6 +175,30 @@ impl Cli {
             // It shows by itself what goes on.
             (Verbosity::Normal, Command::Demo(_)) => Verbosity::Warnings,
             (it, _) => it,
+        }
+    }
+}
+
+impl Command {
+    /// Returns the kind of process that this is, if it runs until it is asked to end.
+    fn process(&self) -> Option<&'static str> {
+        match self {
+            Self::Planner(_) => Some("planner"),
+            Self::Channel(_) => Some("channel"),
+            Self::Worker(_) => Some("worker"),
+            Self::Router(_) => Some("router"),
+            Self::Demo(_)
+            | Self::Load(_)
+            | Self::Topics(_)
+            | Self::Replay(_)
+            | Self::Tail(_)
+            | Self::Plan(_)
+            | Self::Range(_)
+            | Self::Node(_)
+            | Self::Move(_)
+            | Self::Verify(_)
+            | Self::Config(_)
+            | Self::Completions(_) => None,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use clap::Args;
 use dataflows::cells::CellRules;
 use dataflows::tally;
+use opentelemetry::KeyValue;
 use schemas::Millis;
 use tracing::{info, warn};
 
@@ -31,6 +32,7 @@ use crate::kafka::wall_clock;
 use crate::planner::driver::{self, Options, Stamps};
 use crate::planner::progress::INPUTS;
 use crate::planner::settings::{Mode, Settings};
+use crate::telemetry::metrics;
 use crate::tick::rules::{Reading, Rules};
 use crate::topics::definition::Process;
 use crate::topics::requirements::retention;
@@ -104,6 +106,10 @@ pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
             Ok(()) => return Ok(Exit::Done),
             Err(err) => err,
         };
+        if let Some(it) = err.downcast_ref::<CommitError>() {
+            let outcome = [KeyValue::new(metrics::OUTCOME, it.code())];
+            metrics::get().commits.add(1, &outcome);
+        }
         starts = if watching.has_committed { 1 } else { starts + 1 };
         if !passes(&err, &standby) || starts == STARTS_MAX || standby.has_lost_turn() {
             return Err(fault(id, err));

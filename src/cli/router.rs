@@ -22,6 +22,7 @@ use crate::router::driver::{Options, Router, Status, Watch};
 use crate::router::machine::Settings;
 use crate::router::reading;
 use crate::table::rows::KEY_BYTES_MAX;
+use crate::telemetry::metrics;
 use crate::topics::definition::Process;
 use crate::web::{Health, front, workers};
 
@@ -130,6 +131,12 @@ impl Watch for Watching<'_> {
         if self.told.endpoints != endpoints {
             info!(endpoints, "another number of nodes have said where they serve reads");
         }
+        let measured = metrics::get();
+        metrics::tell_events(&status.counts);
+        measured.generation.record(generation.0, &[]);
+        measured.ranges.record(ranges as u64, &[]);
+        measured.router_endpoints.record(endpoints as u64, &[]);
+        measured.router_waiting.record(status.waiting as u64, &[]);
         self.told = status.clone();
     }
 

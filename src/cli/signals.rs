@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use super::exit::Exit;
+use crate::telemetry;
 
 /// Whether the process is asked to end.
 #[derive(Clone, Debug, Default)]
@@ -71,5 +72,6 @@ fn give_up(stop_within: Duration) {
         "has not ended within {within}, and gives up: what Kafka has not got is sent again after the next \
          start; is Kafka away?"
     );
+    telemetry::end();
     std::process::exit(Exit::TimedOut as i32);
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::counts::told;
 use crate::store::fjall;
 use crate::table::rows::KEY_BYTES_MAX;
+use crate::telemetry::metrics;
 use crate::topics::definition::Process;
 use crate::topics::requirements::deletions_kept_ms;
 use crate::web::{Health, back};
@@ -215,6 +216,12 @@ impl Watch for Watching<'_> {
                 warn!(reason, count, "has failed for the first time");
             }
         }
+        let measured = metrics::get();
+        metrics::tell_events(&status.counts);
+        measured.generation.record(generation.0, &[]);
+        measured.ranges.record(*roles as u64, &[]);
+        measured.stored.record(status.bytes, &[]);
+        measured.stored_entries.record(status.entries, &[]);
         self.told = status.clone();
     }
 

@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use opentelemetry::KeyValue;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -43,6 +44,7 @@ use rdkafka::producer::BaseRecord;
 use schemas::{Millis, dead_letter};
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::metrics;
 pub use crate::tick::tick_box::TopicPartition;
 
 /// How long one request to Kafka may take, retries included.
@@ -244,6 +246,22 @@ impl Output {
         let (key, value) = (Some(key), Some(value));
         Self { topic, partition: None, stamp: None, key, value, headers: Vec::new() }
     }
+}
+
+/// Counts the output, if it is a dead letter, by the topic that it was on and the reason.
+fn count_letter(output: &Output) {
+    if output.topic != dead_letter::TOPIC {
+        return;
+    }
+    let header = |name| {
+        let found = output.headers.iter().find(|it| it.0 == name);
+        found.map_or_else(String::new, |it| String::from_utf8_lossy(&it.1).into_owned())
+    };
+    let attributes = [
+        KeyValue::new(metrics::TOPIC, header(dead_letter::HEADER_TOPIC)),
+        KeyValue::new(metrics::REASON, header(dead_letter::HEADER_REASON)),
+    ];
+    metrics::get().dead_letters.add(1, &attributes);
 }
 
 /// Tells whether the stamp of a record is by its writer's clock.

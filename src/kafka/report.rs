@@ -19,6 +19,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use opentelemetry::KeyValue;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -26,6 +27,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, info, warn};
+
+use crate::telemetry::metrics;
 
 /// The same line is said again after this long.
 const FOLD_FOR: Duration = Duration::from_secs(30);
@@ -215,6 +218,10 @@ impl ClientContext for Report {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code != Some(RDKafkaErrorCode::PartitionEOF) {
+            let reason = code.map_or_else(|| "unknown".to_owned(), |it| format!("{it:?}"));
+            metrics::get().kafka_errors.add(1, &[KeyValue::new(metrics::REASON, reason)]);
+        }
         match code {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.away(false),
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {

@@ -26,7 +26,7 @@ use thiserror::Error;
 use super::ask::Asker;
 use super::report::Report;
 use super::writer::enqueue;
-use super::{Connection, Output, REQUEST_MAX, create, to_send};
+use super::{Connection, Output, REQUEST_MAX, count_letter, create, to_send};
 
 /// How often a call is made that Kafka says may be made again.
 const CALLS_MAX: u32 = 5;
@@ -49,6 +49,18 @@ pub enum CommitError {
     /// Start again from the topics, with a new client.
     #[error("the producer is broken ({reason})")]
     Fatal { reason: String, source: Cause },
+}
+
+impl CommitError {
+    /// A stable code, for counters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Aborted { .. } => "aborted",
+            Self::Unsettled { .. } => "unsettled",
+            Self::Fenced { .. } => "fenced",
+            Self::Fatal { .. } => "fatal",
+        }
+    }
 }
 
 /// Writes to the topics of one planner.
@@ -117,6 +129,7 @@ impl Sink {
         fail_point!("sink-before-commit");
         again(|| self.producer.commit_transaction(REQUEST_MAX))?;
         self.producer.context().reached();
+        outputs.iter().for_each(count_letter);
         fail_point!("sink-after-commit");
         Ok(())
     }

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 
 use super::report::Report;
-use super::{Connection, Output, create, to_send};
+use super::{Connection, Output, count_letter, create, to_send};
 
 /// A broker may be away for so long before a record is given up.
 const DELIVERY_MAX: Duration = Duration::from_secs(120);
@@ -62,6 +62,7 @@ impl Writer {
         enqueue(&self.producer, to_send(&topic, output))
             .with_context(|| format!("write to {topic}"))?;
         self.sent.fetch_add(1, Ordering::Relaxed);
+        count_letter(output);
         self.check()
     }
 

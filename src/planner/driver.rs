@@ -20,6 +20,8 @@
 
 mod learn;
 
+mod traces;
+
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,6 +33,7 @@ use schemas::Millis;
 use tracing::info;
 
 use self::learn::Learner;
+use self::traces::Traces;
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
@@ -164,6 +167,7 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     let mut run = Run::start(planner, options.timely_workers)?;
     let mut digests = VecDeque::from(digests);
     let mut learner = options.registry.as_ref().map(Learner::new).transpose()?;
+    let mut traces = Traces::new(&options.outputs);
     while let Some(filled) = source.next_tick()? {
         if beginning.knows(&filled.bounds) {
             digests.pop_front();
@@ -184,6 +188,13 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         };
         run = run.going_by(settings)?;
         watch.filled(&filled, run.planner.translator());
+        let mut traced = match filled.origin {
+            Origin::Recorded => {
+                traces.recall(&filled.records);
+                None
+            }
+            Origin::Chosen => Some(traces.begin(&filled.records)),
+        };
         let (bounds, origin) = (filled.bounds.clone(), filled.origin);
         let mut outputs = run.tick(filled, &options.planner_id)?;
         watch.decided(&run.planner, origin)?;
@@ -194,9 +205,11 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
                 outputs.outputs.iter_mut().for_each(|it| it.stamp = Some(end));
             }
         }
-        match origin {
-            Origin::Recorded => (),
-            Origin::Chosen => commit(&sink, &outputs)?,
+        if let Some(tick) = &mut traced {
+            traces.write(tick, &mut outputs);
+            let committed = commit(&sink, &outputs);
+            traces.end(tick, &outputs, committed.as_ref().err());
+            committed?;
         }
         if watch.committed(&bounds, &outputs)?.is_break() {
             break;

@@ -13,13 +13,18 @@
 //! * **Kafka holds no read up.** What is to be logged and cannot be taken is counted, and dropped.
 //! * **Ends in order**: takes no more requests, answers those that it has, logs them.
 
+mod traced;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use opentelemetry::Context;
+use opentelemetry::context::FutureExt as _;
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
 use schemas::node_capacity::NodeCapacity;
 use schemas::query_log::QueryLogged;
 use schemas::wire::{DecodeError, decode};
@@ -30,6 +35,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::sleep_until;
 use tracing::warn;
 
+use self::traced::traced;
 use super::log::Means;
 use super::lookup::Lookup;
 use super::machine::{Action, Ask, AskId, Batch, Event, Failure};
@@ -40,6 +46,7 @@ use crate::counts::Counts;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::logger::{Logged, Logger};
 use crate::kafka::{Output, Record, TopicPartition};
+use crate::telemetry::spans;
 use crate::tick::tick_box::Offset;
 use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
@@ -323,10 +330,13 @@ impl Shared {
     async fn answer(self: Arc<Self>, asked: Asked) -> Result<Vec<Answer>, Busy> {
         let Asked { reads, arrived, deadline } = asked;
         let arrived = self.clock.at(arrived);
+        let trace = spans::is_on().then(Context::current);
         self.counts.add_many("reads", reads.len() as u64);
         let count = u32::try_from(reads.len()).unwrap_or(u32::MAX);
         let Ok(_waiting) = self.waiting.clone().try_acquire_many_owned(count) else {
-            self.log(|means| reads.into_iter().map(|it| means.refused(arrived, it)).collect());
+            self.log(trace, |means| {
+                reads.into_iter().map(|it| means.refused(arrived, it)).collect()
+            });
             return Err(Busy);
         };
         let mut map_changed = self.map_changed.subscribe();
@@ -340,7 +350,11 @@ impl Shared {
                 match action {
                     Action::Ask(ask) => {
                         let id = ask.id;
-                        let task = asks.spawn(self.clone().ask(ask, deadline.1));
+                        let asked = self.clone().ask(ask, deadline.1);
+                        let task = match &trace {
+                            Some(it) => asks.spawn(asked.with_context(it.clone())),
+                            None => asks.spawn(asked),
+                        };
                         under_way.insert(id, task);
                     }
                     Action::GiveUp(ask) => {
@@ -371,13 +385,14 @@ impl Shared {
                 }
             }
         }
-        self.log(|means| queries.into_iter().map(|it| means.logged(arrived, it)).collect());
+        self.log(trace, |means| queries.into_iter().map(|it| means.logged(arrived, it)).collect());
         Ok(batch.answers())
     }
 
-    fn log(&self, queries: impl FnOnce(&mut Means) -> Vec<QueryLogged>) {
+    fn log(&self, trace: Option<Context>, queries: impl FnOnce(&mut Means) -> Vec<QueryLogged>) {
         let queries = queries(&mut self.means.lock().unwrap_or_else(PoisonError::into_inner));
-        self.logged.queries(queries);
+        let sampled = trace.map(|it| it.span().span_context().clone());
+        self.logged.queries(queries, sampled.filter(SpanContext::is_sampled));
     }
 
     async fn ask(
@@ -396,7 +411,11 @@ impl Shared {
         let endpoint = self.endpoints.load().get(&node).cloned().ok_or(Failure::NoEndpoint)?;
         let left = deadline.saturating_duration_since(Instant::now());
         let reads = Reads { reads, deadline_ms: Some(left.as_millis() as u64) };
-        let asked = self.workers.ask(&endpoint, &reads, deadline.into()).await;
+        let asked = self.workers.ask(&endpoint, &reads, deadline.into());
+        let asked = match spans::is_on() {
+            true => traced(asked, &node, &endpoint, reads.reads.len()).await,
+            false => asked.await,
+        };
         asked.map(|it| it.answers).map_err(|it| match it {
             Unanswered::Unreachable => Failure::Unreachable,
             Unanswered::Lost => Failure::Lost,

@@ -26,7 +26,9 @@ pub use super::body::Limits;
 use super::held::{self, Held};
 use super::problem::Problem;
 use super::reads::{Answer, Answers, Read, Reads};
+use super::traced::traced;
 use crate::counts::Counts;
+use crate::telemetry::metrics;
 
 type Future<T> = Pin<Box<dyn std::future::Future<Output = T> + Send>>;
 
@@ -47,8 +49,7 @@ struct Back {
 /// Returns what is served of reads.
 pub fn routes(limits: Limits, answering: Answering, holding: Holding, counts: Counts) -> Router {
     let back = Back { limits, answering, holding, counts };
-    Router::new()
-        .route("/v1/reads", post(batch))
+    traced(Router::new().route("/v1/reads", post(batch)))
         .route(held::PATH, get(page).post(page_of))
         .fallback(async |State(it): State<Back>| it.problem(no_such_path()))
         .method_not_allowed_fallback(async |State(it): State<Back>| it.problem(no_such_method()))
@@ -63,6 +64,9 @@ async fn batch(State(back): State<Back>, body: Body) -> Response {
     };
     back.counts.add_many("reads", reads.len() as u64);
     let answers = (back.answering)(reads, arrived + back.limits.within(deadline_ms)).await;
+    let measured = metrics::get();
+    metrics::count_outcomes(&measured.worker_reads, answers.iter().map(Answer::outcome));
+    measured.worker_read_duration.record(arrived.elapsed().as_secs_f64(), &[]);
     Json(Answers { answers }).into_response()
 }
 
@@ -102,7 +106,7 @@ impl Back {
     }
 }
 
-const PATHS: &str = "POST /v1/reads, POST or GET /v1/held, GET /livez, GET /readyz";
+const PATHS: &str = "POST /v1/reads, POST or GET /v1/held, GET /livez, GET /readyz, GET /metrics";
 
 fn no_such_path() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, ("no_such_path", "there is nothing here"), PATHS)

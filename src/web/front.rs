@@ -21,14 +21,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use opentelemetry::KeyValue;
 use serde::Deserialize;
 
 use super::body;
 pub use super::body::Limits;
 use super::problem::Problem;
 use super::reads::{After, Answer, Answers, Asked as AskedAs, Reads, What};
+use super::traced::traced;
 use crate::config::key_of;
 use crate::counts::Counts;
+use crate::telemetry::metrics;
 
 /// Reads that came together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,10 +60,11 @@ struct Front {
 /// Returns what is served of reads.
 pub fn routes(limits: Limits, answering: Answering, counts: Counts) -> Router {
     let front = Front { limits, answering, counts };
-    Router::new()
+    let reads = Router::new()
         .route("/v1/reads", post(batch))
         .route("/v1/keys/{key}", get(one_key))
-        .route("/v1/range", get(one_range))
+        .route("/v1/range", get(one_range));
+    traced(reads)
         .fallback(async |State(it): State<Front>| it.problem(no_such_path()))
         .method_not_allowed_fallback(async |State(it): State<Front>| it.problem(no_such_method()))
         .with_state(front)
@@ -91,7 +95,7 @@ async fn batch(State(front): State<Front>, body: Body) -> Response {
     let asked =
         body::reads(body, &front.limits).await.and_then(|reads| front.asked(reads, arrived));
     let answers = match asked {
-        Ok(asked) => (front.answering)(asked).await.map_err(|Busy| busy()),
+        Ok(asked) => front.answers(asked).await.map_err(|Busy| busy()),
         Err(problem) => Err(problem),
     };
     match answers {
@@ -156,12 +160,29 @@ impl Front {
             Err(problem) => return self.problem(problem),
         };
         let deadline = arrived + self.limits.within(deadline_ms);
-        let answers = (self.answering)(Asked { reads: vec![what], arrived, deadline }).await;
+        let answers = self.answers(Asked { reads: vec![what], arrived, deadline }).await;
         match answers.map(|mut it| it.pop()) {
             Ok(Some(Answer::Found(found))) => Json(found).into_response(),
             Ok(answer) => self.problem(no_answer(answer)),
             Err(Busy) => self.problem(busy()),
         }
+    }
+
+    async fn answers(&self, asked: Asked) -> Result<Vec<Answer>, Busy> {
+        let (arrived, count) = (asked.arrived, asked.reads.len());
+        let answers = (self.answering)(asked).await;
+        let measured = metrics::get();
+        match &answers {
+            Ok(it) => {
+                metrics::count_outcomes(&measured.router_reads, it.iter().map(Answer::outcome));
+            }
+            Err(Busy) => {
+                let busy = [KeyValue::new(metrics::OUTCOME, "busy")];
+                measured.router_reads.add(count as u64, &busy);
+            }
+        }
+        measured.router_read_duration.record(arrived.elapsed().as_secs_f64(), &[]);
+        answers
     }
 
     fn problem(&self, problem: Problem) -> Response {
@@ -201,7 +222,7 @@ fn no_such_path() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         ("no_such_path", "there is nothing here"),
-        "POST /v1/reads, GET /v1/keys/KEY, GET /v1/range, /livez, /readyz",
+        "POST /v1/reads, GET /v1/keys/KEY, GET /v1/range, /livez, /readyz, /metrics",
     )
 }
 
@@ -209,6 +230,6 @@ fn no_such_method() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         ("no_such_method", "the path is not asked this way"),
-        "POST /v1/reads, GET /v1/keys/KEY, GET /v1/range, GET /livez, GET /readyz",
+        "POST /v1/reads, GET /v1/keys/KEY, GET /v1/range, GET /livez, GET /readyz, GET /metrics",
     )
 }

@@ -1,8 +1,9 @@
-//! Tells over HTTP whether the process lives, and whether it is ready, and if not, why.
+//! Tells over HTTP whether the process lives, and whether it is ready, and if not, why; and what it measures.
 //!
 //! ```text
 //!  driver ──> Health ──watch──> /readyz?verbose   200 or 503, a line a condition
 //!                               /livez            200 while the process runs
+//!  instruments ───────────────> /metrics          in Prometheus's words
 //! ```
 //!
 //! * **Alive is not ready.** `/livez` asks nothing of anything else, so a broker that is away kills
@@ -23,6 +24,7 @@ pub mod body;
 pub mod front;
 pub mod back;
 pub mod workers;
+pub mod traced;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,10 +33,13 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+
+use crate::telemetry::metrics;
 
 /// What must hold for the process to be ready; the driver keeps it up to date.
 #[derive(Debug)]
@@ -128,6 +133,7 @@ pub fn routes(health: &Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_page))
         .with_state(health.conditions.subscribe())
 }
 
@@ -150,6 +156,11 @@ async fn readyz(
     Query(query): Query<BTreeMap<String, String>>,
 ) -> (StatusCode, String) {
     answer(&conditions.borrow(), query.contains_key("verbose"))
+}
+
+/// As of Prometheus's text format.
+async fn metrics_page() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::page())
 }
 
 fn answer(conditions: &Conditions, verbose: bool) -> (StatusCode, String) {

@@ -115,6 +115,20 @@ pub enum Answer {
     Late,
 }
 
+impl Answer {
+    /// A stable code of how the read ended, for counters.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "found",
+            Self::Moved { .. } => "moved",
+            Self::AskSource { .. } => "ask_source",
+            Self::NotYet { .. } => "not_yet",
+            Self::Refused { .. } => "refused",
+            Self::Late => "late",
+        }
+    }
+}
+
 /// Why a read is to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

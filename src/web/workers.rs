@@ -20,6 +20,7 @@ use axum::http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use opentelemetry::Context;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinHandle;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
 
 use super::reads::{Answers, Reads};
+use crate::telemetry::{carried, spans};
 
 /// So long may it take to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -91,7 +93,7 @@ impl Workers {
         Self { limits, workers: RwLock::default() }
     }
 
-    /// Asks the worker at an endpoint; waits until the deadline, while it has as many requests as may be.
+    /// Asks the worker at an endpoint, in the trace of who asks; waits until the deadline, while it has as many requests as may be.
     pub async fn ask(
         &self,
         endpoint: &str,
@@ -135,13 +137,16 @@ impl Worker {
         let _one_of = self.requests.acquire().await.map_err(|_| Unanswered::Lost)?;
         let mut requests = self.connection().await?;
         let body = serde_json::to_vec(reads).map_err(|_| Unanswered::Refused)?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("http://{}/v1/reads", self.endpoint))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             // The endpoint is no host and port.
             .map_err(|_| Unanswered::Unreachable)?;
+        if spans::is_on() {
+            carried::put_to_request(&Context::current(), request.headers_mut());
+        }
         requests.ready().await.map_err(|_| Unanswered::Lost)?;
         let response = requests.send_request(request).await.map_err(|err| {
             debug!(endpoint = self.endpoint, %err, "a request was lost");

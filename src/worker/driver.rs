@@ -20,6 +20,8 @@
 mod serve;
 mod start;
 mod follow;
+mod moves;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,14 +34,14 @@ use schemas::node_capacity::{NodeCapacity, NodeState};
 use schemas::wire::{Record as _, encode};
 use tracing::{error, info, warn};
 
+use self::sending::Sending;
 use self::serve::{Holding, Shared};
-use super::events::{self, Event, Source};
+use super::events::{Event, Source};
 use super::gauge::Gauge;
 use super::records;
 use super::report::{Who, intervals, report};
-use super::step::{Halted, Runner, World};
+use super::step::{Halted, Runner};
 use crate::kafka::follow::{Follower, From};
-use crate::kafka::writer::Writer;
 use crate::kafka::{Output, Record, TopicPartition};
 use crate::store::fjall::{FjallStore, has_room};
 use crate::store::{Scan, Store, StoreError};
@@ -99,55 +101,6 @@ struct Run<'a> {
     letters: bool,
     /// Why writes have stopped.
     no_room: Option<String>,
-}
-
-/// What the machine wants of the world, until the step is over.
-struct Sending<'a> {
-    shared: &'a Shared,
-    who: Who,
-    writer: Writer,
-    /// Since time was taken for it.
-    copied_bytes: u64,
-    writes: u64,
-    maps_asked: u64,
-    scans: Vec<(Scan, u32, Option<u64>)>,
-}
-
-impl World for Sending<'_> {
-    type Error = anyhow::Error;
-
-    fn send(&mut self, output: events::Output) -> anyhow::Result<()> {
-        let record = records::output(&output, &self.who.node, self.who.inbox);
-        match output {
-            events::Output::Segment { .. } => {
-                self.copied_bytes += record.value.as_ref().map_or(0, Vec::len) as u64;
-                self.shared.counts.add("segments_sent");
-            }
-            events::Output::Update { .. } => self.shared.counts.add("updates_forwarded"),
-            events::Output::Ack { .. } => self.shared.counts.add("acks_sent"),
-            events::Output::Status(status) => {
-                info!(migration = %status.migration, status = ?status.status, phase = ?status.phase, "says");
-            }
-            events::Output::Dead { .. } => self.shared.counts.add("no_such_generation"),
-        }
-        self.writer.send(&record)
-    }
-
-    fn flush(&mut self) -> anyhow::Result<()> {
-        self.writer.flush()
-    }
-
-    fn read_map(&mut self) {
-        self.maps_asked += 1;
-    }
-
-    fn scan_table(&mut self, scan: Scan, partition: u32, from: u64) {
-        self.scans.push((scan, partition, Some(from)));
-    }
-
-    fn end_table(&mut self, scan: Scan, partition: u32) {
-        self.scans.push((scan, partition, None));
-    }
 }
 
 impl Run<'_> {
@@ -384,7 +337,11 @@ impl Run<'_> {
         let worker = self.runner.worker();
         let mut counts = self.shared.counts.all();
         counts.extend(worker.ignored().iter().map(|(it, n)| (it.code(), *n)));
+        let sizes = worker.active().map(|(_, _, size)| size);
+        let (entries, bytes) = sizes.fold((0, 0), |sum, it| (sum.0 + it.entries, sum.1 + it.bytes));
         watch.told(&Status {
+            entries,
+            bytes,
             generation: worker.generation(),
             is_started: worker.is_started(),
             roles: worker.remembered().roles.len(),

@@ -49,6 +49,9 @@ pub struct Status {
     pub is_started: bool,
     /// Intervals in which it has a role.
     pub roles: usize,
+    /// Live entries of what is active, and their bytes, about.
+    pub entries: u64,
+    pub bytes: u64,
     /// Scans of the table that are under way.
     pub scans: usize,
     /// Why writes have stopped.

@@ -22,4 +22,5 @@ mod load;
 mod index;
 mod demo;
 mod worker;
+mod traced;
 mod sim;

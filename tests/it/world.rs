@@ -43,8 +43,9 @@ pub struct World {
     /// Of `[planner]`, and sections behind it; and of `[policy]`.
     pub more: &'static str,
     pub policy: &'static str,
-    /// What processes log that are started from now on.
+    /// What processes log that are started from now on, and more of their environment.
     pub log: &'static str,
+    pub environment: Vec<(&'static str, String)>,
     _here: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -76,8 +77,8 @@ impl World {
         Admin::open(&connection).unwrap().create(&topics).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (mode, birth_nodes, more, policy) = ("auto", nodes::NODES, "", "");
-        let (log, _here) = ("info", Some(here));
-        Some(Self { connection, folder, mode, birth_nodes, more, policy, log, _here })
+        let (log, environment, _here) = ("info", Vec::new(), Some(here));
+        Some(Self { connection, folder, mode, birth_nodes, more, policy, log, environment, _here })
     }
 
     /// Lets go of the broker, so that this test may stop it.
@@ -112,6 +113,7 @@ impl World {
         command.args(args).args(["--listen", &listen, "--config"]).arg(configuration);
         command.current_dir(&self.folder);
         command.env("NO_COLOR", "1").env("ISOTHERM_LOG", self.log).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(it) = fail_points {
             command.env("FAILPOINTS", it);
         }

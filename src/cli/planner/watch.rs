@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use anyhow::ensure;
+use opentelemetry::KeyValue;
 use schemas::migrate_range::Command;
 use schemas::plan::Planned;
 use tracing::{debug, info, warn};
@@ -11,8 +13,9 @@ use tracing::{debug, info, warn};
 use super::super::told::answered;
 use super::Stopping;
 use crate::config::Config;
+use crate::foreign::translator::Translator;
 use crate::kafka::registry::Away;
-use crate::kafka::source::Stop;
+use crate::kafka::source::{FilledBox, Stop};
 use crate::kafka::standby::Standby;
 use crate::kafka::wall_clock;
 use crate::migration::machine::Ignored;
@@ -20,6 +23,7 @@ use crate::migration::table::Outcome;
 use crate::planner::driver::{Beginning, Watch};
 use crate::planner::fleet::Warning;
 use crate::planner::machine::{Planner, TickOutputs};
+use crate::telemetry::metrics;
 use crate::tick::machine::Origin;
 use crate::tick::tick_box::TickBox;
 use crate::web::Health;
@@ -63,6 +67,8 @@ pub struct Watching<'a> {
     input: Input,
     /// It waits for the schema registry.
     is_away: bool,
+    /// When the tick that is being decided began; `None`, if it was decided before the start.
+    filled: Option<Instant>,
     pub has_committed: bool,
 }
 
@@ -84,6 +90,7 @@ impl<'a> Watching<'a> {
             counted: BTreeMap::new(),
             input: Input::default(),
             is_away: false,
+            filled: None,
             has_committed: false,
         }
     }
@@ -106,6 +113,8 @@ impl<'a> Watching<'a> {
                 ),
             ),
         }
+        metrics::get().generation.record(state.map.generation().0, &[]);
+        metrics::get().ranges.record(state.map.iter().count() as u64, &[]);
         let warnings = state.fleet.warnings(state.tick);
         for it in warnings.iter().filter(|it| !self.told.iter().any(|told| is_same(told, it))) {
             warn!("{it}");
@@ -128,6 +137,7 @@ impl<'a> Watching<'a> {
                 warn!(times = n - before, "ignored, {code}{why}");
             }
         }
+        metrics::tell_events(&self.counted);
     }
 
     /// Bad input stops nothing, so it makes nothing unready: it is told with its counts.
@@ -137,11 +147,41 @@ impl<'a> Watching<'a> {
             *self.input.dead.entry(reason).or_default() += n;
         }
         let Input { late, dead, ignored } = &self.input;
+        metrics::tell_events(&BTreeMap::from([("queries_late", *late)]));
         let dead = dead.iter().map(|(reason, n)| format!("{n} {reason}"));
         let ignored = ignored.iter().map(|(reason, n)| format!("{n} {reason}"));
         let told = dead.chain(ignored).collect::<Vec<_>>().join(", ");
         let told = if told.is_empty() { "nothing" } else { &told };
         self.health.ready(INPUT, format!("not used so far: {told}; {late} queries came late"));
+    }
+
+    /// What was decided before the start was counted then.
+    fn measure(&self, outputs: &TickOutputs, late_ms: u64) {
+        let Some(filled) = self.filled else { return };
+        let measured = metrics::get();
+        measured.tick_duration.record(filled.elapsed().as_secs_f64(), &[]);
+        measured.tick_lag.record(late_ms as f64 / 1000.0, &[]);
+        measured.queries.add(outputs.done.queries, &[]);
+        measured.commits.add(1, &[KeyValue::new(metrics::OUTCOME, "committed")]);
+        if let Some(plan) = &outputs.plan {
+            measured.plans.add(1, &[]);
+            let chosen = plan.moves.iter().map(|it| ("chosen", &it.reason));
+            let rejected = plan.rejected.iter().map(|it| ("rejected", &it.reason));
+            for (outcome, reason) in chosen.chain(rejected) {
+                let attributes = [
+                    KeyValue::new(metrics::OUTCOME, outcome),
+                    KeyValue::new(metrics::REASON, reason.clone()),
+                ];
+                measured.moves.add(1, &attributes);
+            }
+        }
+        for it in &outputs.ended {
+            let outcome = match it.outcome {
+                Outcome::Complete => "complete",
+                Outcome::Failed => "failed",
+            };
+            measured.migrations_ended.add(1, &[KeyValue::new(metrics::OUTCOME, outcome)]);
+        }
     }
 
     fn look_at_forecast(&self) {
@@ -233,6 +273,13 @@ impl Watch for Watching<'_> {
         Ok(())
     }
 
+    fn filled(&mut self, filled: &FilledBox, _translator: &Translator) {
+        self.filled = match filled.origin {
+            Origin::Recorded => None,
+            Origin::Chosen => Some(Instant::now()),
+        };
+    }
+
     fn committed(
         &mut self,
         bounds: &TickBox,
@@ -250,6 +297,7 @@ impl Watch for Watching<'_> {
             false => self.health.ready(TICKS, format!("tick {tick}, {queries} queries")),
         }
         self.look_at_input(outputs);
+        self.measure(outputs, late_ms);
         debug!(tick, queries, stale, late_ms, dead = outputs.done.dead, "tick");
         if let Some(plan) = &outputs.plan {
             tell(plan);

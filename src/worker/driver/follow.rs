@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use opentelemetry::KeyValue;
 
 use super::{ENDS_EVERY, RECORD_WAIT, Run};
 use crate::assignment::map::Row;
 use crate::kafka::{Record, TopicPartition};
 use crate::store::Scan;
+use crate::telemetry::metrics;
 use crate::tick::tick_box::Offset;
 use crate::worker::events::{self, Event, Source};
 use crate::worker::records;
@@ -16,7 +18,14 @@ impl Run<'_> {
     pub(super) fn read_map(&mut self) -> anyhow::Result<()> {
         while let Some(record) = self.map.poll(Duration::ZERO)? {
             match Row::read(record.key.as_deref(), record.value.as_deref()) {
-                Ok(row) => self.handle(Event::MapRead(row)),
+                Ok(row) => {
+                    if let Some(it) = &row.assignment
+                        && self.runner.worker().is_started()
+                    {
+                        self.world.moves.read_row(it, &record);
+                    }
+                    self.handle(Event::MapRead(row));
+                }
                 Err(err) => self.dead(&record, err.code(), &err.to_string())?,
             }
         }
@@ -50,15 +59,24 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Counts what taking it in costs, by the stated capacity.
+    /// Counts what taking it in costs, by the stated capacity, and traces moves.
     fn take_in(&mut self, event: &Event, record: &Record) {
         let Event::Record { record: taken, .. } = event else { return };
         match taken {
-            events::Record::Update(it) => self.world.writes += u64::from(it.entry.is_some()),
-            events::Record::Segment(_) => {
-                self.world.copied_bytes += record.value.as_ref().map_or(0, Vec::len) as u64;
+            events::Record::Update(it) => {
+                let entries = u64::from(it.entry.is_some());
+                self.world.writes += entries;
+                metrics::get().updates.add(entries, &[]);
             }
-            events::Record::Status(_) | events::Record::Command(_) | events::Record::Ack(_) => (),
+            events::Record::Segment(it) => {
+                let bytes = record.value.as_ref().map_or(0, Vec::len) as u64;
+                self.world.copied_bytes += bytes;
+                metrics::get().segment_bytes.add(bytes, &[KeyValue::new(metrics::DIRECTION, "in")]);
+                self.world.moves.read_segment(it, record);
+            }
+            events::Record::Command(it) => self.world.moves.read_command(it, record),
+            events::Record::Ack(it) => self.world.moves.read_ack(it, record),
+            events::Record::Status(it) => self.world.moves.read_status(it),
         }
     }
 

@@ -13,8 +13,10 @@ use schemas::{Inbox, Millis, NodeId};
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::moves::Moves;
+use super::sending::Sending;
 use super::serve::{Holding, Shared};
-use super::{ENDS_EVERY, Options, Run, Sending, TOLD_EVERY, Watch};
+use super::{ENDS_EVERY, Options, Run, TOLD_EVERY, Watch};
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::tail::{Start, scan};
 use crate::kafka::writer::Writer;
@@ -111,10 +113,15 @@ impl<'a> Run<'a> {
         }
         let now = Instant::now();
         let writer = Writer::open_patient(connection, &name)?;
+        let mut moves = Moves::new(node, connection);
+        if let Err(err) = moves.resume(runner.worker().remembered()) {
+            warn!("moves that were under way are not traced on: {err:#}");
+        }
         let world = Sending {
             shared,
             who: who.clone(),
             writer,
+            moves,
             copied_bytes: 0,
             writes: 0,
             maps_asked: 0,
