@@ -5,6 +5,7 @@ import dataclasses
 from functools import partial
 
 from course import Course
+from topics import Codec
 
 
 def broken(course, name):
@@ -13,6 +14,14 @@ def broken(course, name):
     res = Course(topics, copy.deepcopy(course.report), dict(course.held))
     BREAKS[name][1](course, res)
     return res
+
+
+def unreadable(course):
+    """Names, and bytes that are a record of the table but for one thing."""
+    value = Codec("table").encode(last_update(course).value)
+    yield "other-schema", value[:2] + bytes([value[2] ^ 1]) + value[3:]
+    yield "no-header", value[10:]
+    yield "bytes-behind", value + b"\0"
 
 
 def change(res, record, change):
@@ -67,6 +76,13 @@ def drop_entry(course, res):
     raise ValueError("nobody holds it")
 
 
+def drop_answer(course, res):
+    node, held = next((node, held) for node, held in course.held.items() if held.served)
+    served = dict(held.served)
+    served.popitem()
+    res.held[node] = dataclasses.replace(held, served=served)
+
+
 def change_payload(course, res):
     node, held = next((node, held) for node, held in course.held.items() if held.entries)
     entries = dict(held.entries)
@@ -97,7 +113,11 @@ def drop_queries(course, res):
     done = course.ticks[len(course.ticks) // 2].value["tick"]
     for span in done["spans"]:
         for it in course.topics["query_log"]:
-            if span["topic"] == "query_log" and it.partition == span["partition"] and span["from"] <= it.offset < span["to"]:
+            if (
+                span["topic"] == "query_log"
+                and it.partition == span["partition"]
+                and span["from"] <= it.offset < span["to"]
+            ):
                 change(res, it, None)
                 return
     raise ValueError("nothing was asked")
@@ -125,6 +145,15 @@ def start_elsewhere(course, res):
 
 def drop_commit(course, res):
     change(res, commit(course), None)
+
+
+def drop_ready(course, res):
+    those = course.statuses[commit(course).value["migration"]]
+    change(res, next(it for it in those if it.value["phase"] == "READY"), None)
+
+
+def drop_end(course, res):
+    change(res, course.ending(course.starts[-1].value["migration"]), None)
 
 
 def drop_plan(course, res):
@@ -161,7 +190,8 @@ def heat_after_plan(course, res):
     cite = next(it for it in plan.value["rests_on"] if it["range_start"] == start)
     heats = res.topics["heatmap"]
     at = next(
-        i for i, it in enumerate(heats)
+        i
+        for i, it in enumerate(heats)
         if it.key == cite["range_start"] and it.value and it.value["tick"] == cite["tick"]
     )
     after = course.done_stamps[course.committed_by(plan) + 1]
@@ -211,6 +241,7 @@ FIGURES = {
 BREAKS = {
     "drop-update": ("index", drop_update),
     "drop-entry": ("index", drop_entry),
+    "drop-answer": ("index", drop_answer),
     "change-payload": ("index", change_payload),
     "serve-twice": ("index", serve_twice),
     "drop-range": ("tiling", drop_range),
@@ -222,6 +253,8 @@ BREAKS = {
     "start-twice": ("moves", start_twice),
     "start-elsewhere": ("moves", start_elsewhere),
     "drop-commit": ("moves", drop_commit),
+    "drop-ready": ("moves", drop_ready),
+    "drop-end": ("moves", drop_end),
     "drop-plan": ("citations", drop_plan),
     "drop-citation": ("citations", drop_citation),
     "change-citation": ("citations", change_citation),

@@ -60,7 +60,12 @@ def boxes(course):
         first = {}
         for it in course.topics[name]:
             first.setdefault(it.partition, it.offset)
-        begun = {box["partition"]: box["from"] for it in course.ticks[:1] for box in it.value["tick"]["spans"] if box["topic"] == name}
+        begun = {
+            box["partition"]: box["from"]
+            for it in course.ticks[:1]
+            for box in it.value["tick"]["spans"]
+            if box["topic"] == name
+        }
         for partition, offset in first.items():
             if offset < begun.get(partition, 0):
                 faults.append(f"the first box begins behind {name} {partition}:{offset}")
@@ -69,56 +74,65 @@ def boxes(course):
 
 
 def moves(course):
-    """A migration is one START, of what stood; one commit, by READY; one end."""
-    faults, seen, ranges = [], set(), set()
-    starts = {}
+    """A migration is one START, of what stood; one commit, behind READY; one end."""
+    faults, starts, given = [], {}, set()
     for it in course.starts:
-        start = it.value
-        name = f"START {start['migration']}"
-        if start["migration"] in seen:
-            faults.append(f"{name} is there twice")
-        seen.add(start["migration"])
-        starts[start["migration"]] = start
-        index = course.committed_by(it)
-        generation = next((g for g in course.generations if g.number == start["generation"]), None)
-        held = generation and generation.ranges.get(start["range_start"])
-        wanted = (start["range_end"], start["source_node"], start["source_epoch"])
-        if held is None or generation.tick > index:
-            faults.append(f"{name}: no range begins at {text(start['range_start'])} in generation {start['generation']}")
-        elif (held.value["range_end"], held.value["node"], held.value["epoch"]) != wanted:
-            faults.append(f"{name}: {span(start)} is not of {start['source_node']} at epoch {start['source_epoch']}")
-        if course.ending(start["migration"]) is None:
-            faults.append(f"{name} has come to no end")
+        if it.value["migration"] in starts:
+            faults.append(f"START {it.value['migration']} is there twice")
+        starts[it.value["migration"]] = it.value
+        faults += started(course, it)
     commits = {}
-    for it in course.topics["assignment"]:
-        if it.value is None:
-            continue
-        made = it.value
-        once = (made["range_start"], made["epoch"])
-        if once in ranges:
+    for it in filter(lambda it: it.value is not None, course.topics["assignment"]):
+        once = (it.value["range_start"], it.value["epoch"])
+        if once in given:
             faults.append(f"the range at {text(once[0])} is given twice at epoch {once[1]}")
-        ranges.add(once)
-        if made["source"] != "NODE":
-            continue
-        name = f"the commit of {made['migration']}"
-        if made["migration"] in commits:
-            faults.append(f"{name} is there twice")
-        commits[made["migration"]] = it
-        start = starts.get(made["migration"])
-        if start is None:
-            faults.append(f"{name} has no START")
-            continue
-        wanted = (start["range_start"], start["range_end"], start["destination_node"], start["source_node"], start["source_epoch"])
-        given = (made["range_start"], made["range_end"], made["node"], made["source_node"], made["source_epoch"])
-        if wanted != given or made["epoch"] != made["source_epoch"] + 1:
-            faults.append(f"{name} is not of what its START says")
-        if not any(s.value["phase"] == "READY" for s in course.statuses.get(made["migration"], [])):
-            faults.append(f"{name} was not asked for by READY")
+        given.add(once)
+        if it.value["source"] == "NODE":
+            migration = it.value["migration"]
+            if migration in commits:
+                faults.append(f"the commit of {migration} is there twice")
+            commits[migration] = it
+            faults += committed(course, it, starts.get(migration))
     for migration in starts:
-        ended = course.ending(migration)
-        if ended is not None and (ended.value["status"] == "COMPLETE") != (migration in commits):
-            faults.append(f"migration {migration} ended {ended.value['status']}, and it was committed: {migration in commits}")
+        ended, is_committed = course.ending(migration), migration in commits
+        if ended is None:
+            faults.append(f"migration {migration} has come to no end")
+        elif (ended.value["status"] == "COMPLETE") != is_committed:
+            how = "was" if is_committed else "was not"
+            faults.append(f"migration {migration} ended {ended.value['status']}, and {how} committed")
     return f"{len(starts)} migrations, {len(commits)} committed", faults
+
+
+def started(course, record):
+    """START names a range as it stood in the generation that it was decided on."""
+    start = record.value
+    name = f"START {start['migration']}"
+    generation = next((it for it in course.generations if it.number == start["generation"]), None)
+    held = generation and generation.ranges.get(start["range_start"])
+    if held is None or generation.tick > course.committed_by(record):
+        yield f"{name}: no range begins at {text(start['range_start'])} in generation {start['generation']}"
+        return
+    wanted = (start["range_end"], start["source_node"], start["source_epoch"])
+    if (held.value["range_end"], held.value["node"], held.value["epoch"]) != wanted:
+        yield f"{name}: {span(start)} is not of {start['source_node']} at epoch {start['source_epoch']}"
+
+
+def committed(course, record, start):
+    """A commit is of what START says, and its tick has read READY."""
+    made = record.value
+    name = f"the commit of {made['migration']}"
+    if start is None:
+        yield f"{name} has no START"
+        return
+    wanted = (start["range_start"], start["range_end"], start["destination_node"])
+    source = (start["source_node"], start["source_epoch"], start["source_epoch"] + 1)
+    is_same = (made["range_start"], made["range_end"], made["node"]) == wanted
+    if not is_same or (made["source_node"], made["source_epoch"], made["epoch"]) != source:
+        yield f"{name} is not of what its START says"
+    read = course.box_ends(course.committed_by(record), "migration_status")
+    statuses = course.statuses.get(made["migration"], [])
+    if not any(it.value["phase"] == "READY" and it.offset < read.get(it.partition, 0) for it in statuses):
+        yield f"{name} was not asked for by READY"
 
 
 def citations(course):
@@ -130,13 +144,16 @@ def citations(course):
     for it in course.topics["plan"]:
         plan, index = it.value, course.committed_by(it)
         if course.tick_number(index) != plan["tick"]:
-            faults.append(f"{plan['plan']} says tick {plan['tick']}, and was committed by {course.tick_number(index)}")
+            faults.append(
+                f"{plan['plan']} says tick {plan['tick']}, and was committed by {course.tick_number(index)}"
+            )
         for cite in plan["rests_on"]:
             cited += 1
             name = f"{plan['plan']} cites {text(cite['range_start'])} of tick {cite['tick']}"
             # What its own tick takes away, stood until then.
             stood = [
-                heat for at, heat in heats.get(cite["range_start"], [])
+                heat
+                for at, heat in heats.get(cite["range_start"], [])
                 if at < index or at == index and heat.value is not None
             ]
             last = stood[-1].value if stood else None
@@ -148,7 +165,9 @@ def citations(course):
                 faults.append(f"{name}, and what stood has other quantiles")
     for it in course.topics["heatmap"]:
         if it.value and it.value["tick"] != course.tick_number(course.committed_by(it)):
-            faults.append(f"{it} says tick {it.value['tick']}, and was committed by {course.tick_number(course.committed_by(it))}")
+            faults.append(
+                f"{it} says tick {it.value['tick']}, and was committed by {course.tick_number(course.committed_by(it))}"
+            )
     for it in course.starts:
         start = it.value
         name = f"START {start['migration']}"
@@ -168,30 +187,40 @@ def citations(course):
 
 
 def index(course):
-    """What active ranges hold is the table, folded, entry by entry; and they tile as the map says."""
+    """What active ranges hold and serve is the table, folded, entry by entry; and they are those of the map."""
     faults, compared = [], 0
     wanted = {}
     for key, it in course.rows.items():
         if it.value is not None and it.value["after"] is not None:
             wanted[it.value["after"], key] = (it.partition, it.offset, it.value["payload"] or b"")
     ranges = course.generations[-1].ranges.values() if course.generations else ()
-    owned = {(it.value["range_start"], it.value["range_end"], it.value["node"], it.value["epoch"]) for it in ranges}
+    owned = {
+        (it.value["range_start"], it.value["range_end"], it.value["node"], it.value["epoch"]) for it in ranges
+    }
     serve = {
         (start, end, node, epoch)
         for node, held in course.held.items()
         for start, end, role, epoch in held.intervals
         if role == "active"
     }
-    faults += [f"{node} is to serve the range at {text(s)} at epoch {epoch}, and does not" for s, _, node, epoch in sorted(owned - serve)]
-    faults += [f"{node} serves the range at {text(s)} at epoch {epoch}, and is not to" for s, _, node, epoch in sorted(serve - owned)]
+    faults += [
+        f"{node} is to serve the range at {text(s)} at epoch {epoch}, and does not"
+        for s, _, node, epoch in sorted(owned - serve)
+    ]
+    faults += [
+        f"{node} serves the range at {text(s)} at epoch {epoch}, and is not to"
+        for s, _, node, epoch in sorted(serve - owned)
+    ]
     for node, held in course.held.items():
         active = [(start, end) for start, end, role, _ in held.intervals if role == "active"]
+        inside = {}
         for (index_key, primary_key), (partition, offset, payload) in held.entries.items():
             name = f"row {text(primary_key)} at {text(index_key)}: {node} has {partition}:{offset}"
             if not any(start <= index_key and ends_after(end, index_key) for start, end in active):
                 faults.append(f"{name}, which it is not to have")
                 continue
             compared += 1
+            inside[index_key, primary_key] = (partition, offset, payload)
             said = wanted.pop((index_key, primary_key), None)
             if said is None:
                 faults.append(f"{name}, and the table nothing, or another node has it, too")
@@ -199,6 +228,13 @@ def index(course):
                 faults.append(f"{name}, the table {said[0]}:{said[1]}")
             elif said[2] != payload:
                 faults.append(f"{name} with another payload")
+        for name in sorted(inside.keys() | held.served.keys()):
+            if inside.get(name) != held.served.get(name):
+                faults.append(
+                    f"row {text(name[1])} at {text(name[0])}: {node} answers reads with something else than it holds"
+                )
     for (index_key, primary_key), said in wanted.items():
-        faults.append(f"row {text(primary_key)} at {text(index_key)}: the table has {said[0]}:{said[1]}, and no worker")
+        faults.append(
+            f"row {text(primary_key)} at {text(index_key)}: the table has {said[0]}:{said[1]}, and no worker"
+        )
     return f"{len(course.held)} workers, {compared} entries", faults

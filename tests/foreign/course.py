@@ -1,7 +1,7 @@
 """What happened in a run, derived from its records alone.
 
-    planner_progress ──> ticks ─────────────────────┐
-    assignment ──> generations ──> maps ── by stamp ┴──> who owned what in a tick
+planner_progress ──> ticks ─────────────────────┐
+assignment ──> generations ──> maps ── by stamp ┴──> who owned what in a tick
 """
 
 import bisect
@@ -47,6 +47,11 @@ class Course:
 
     def tick_number(self, index):
         return self.ticks[index].value["tick"]["tick"] if index < len(self.ticks) else None
+
+    def box_ends(self, index, topic):
+        """Where the box of a tick ends, by partition."""
+        spans = self.ticks[index].value["tick"]["spans"] if index < len(self.ticks) else []
+        return {it["partition"]: it["to"] for it in spans if it["topic"] == topic}
 
     @cached_property
     def generations(self):

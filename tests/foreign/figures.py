@@ -86,18 +86,29 @@ def counts(course):
             "bytes": sum(moved[it] for it in complete),
         },
         "updates": {"sent": len(course.topics["table"]) - filled},
-        "verify": {"entries": entries if is_compared else 0, **dict.fromkeys(("missing", "extra", "stale", "foreign", "gaps", "overlaps"), 0)},
+        "verify": {
+            "entries": entries if is_compared else 0,
+            **dict.fromkeys(("missing", "extra", "stale", "foreign", "gaps", "overlaps"), 0),
+        },
     }
     faults = list(unequal(wanted, report, ""))
     queries = [query["op"] for it in course.topics["query_log"] for query in it.value["queries"]]
     reads, updates = sum(it != "WRITE" for it in queries), queries.count("WRITE")
     said = report["queries"]
-    if not said["answered"] <= reads <= said["sent"] + said["repeated"] + FIRST_READS_MAX:
-        faults.append(f"query_log has {reads} reads, the report {said['sent']} sent, {said['answered']} answered")
+    # Who is asked again may log it again.
+    is_asked_once = not said["repeated"] and not said["failed"]
+    if reads < said["answered"] or is_asked_once and said["sent"] + FIRST_READS_MAX < reads:
+        faults.append(
+            f"query_log has {reads} reads, the report {said['sent']} sent, {said['answered']} answered"
+        )
     if updates < report["updates"]["sent"]:
-        faults.append(f"query_log has {updates} updates, the report {report['updates']['sent']} that were sent")
+        faults.append(
+            f"query_log has {updates} updates, the report {report['updates']['sent']} that were sent"
+        )
     if said["sent"] != said["answered"] + said["failed"]:
-        faults.append(f"queries: {said['sent']} sent are not {said['answered']} answered and {said['failed']} failed")
+        faults.append(
+            f"queries: {said['sent']} sent are not {said['answered']} answered and {said['failed']} failed"
+        )
     faults += moves(course, moved)
     dead = len(course.topics["dead_letter"])
     if dead:
@@ -130,8 +141,13 @@ def moves(course, moved):
         faults += unequal(wanted[id], said[id], f"{id}: ")
     for it in course.starts:
         told = said.get(f"m-{it.value['migration']}")
-        if told and (key(told["range_start"]), key(told["range_end"])) != (it.value["range_start"], it.value["range_end"]):
-            faults.append(f"m-{it.value['migration']} is of {text(it.value['range_start'])}, the report says {told['range_start']}")
+        if told and (key(told["range_start"]), key(told["range_end"])) != (
+            it.value["range_start"],
+            it.value["range_end"],
+        ):
+            faults.append(
+                f"m-{it.value['migration']} is of {text(it.value['range_start'])}, the report says {told['range_start']}"
+            )
     return faults
 
 

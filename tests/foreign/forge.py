@@ -74,8 +74,13 @@ def is_there(node, endpoint, partition, offset):
 
 def is_sent(args, inboxes, version):
     consumer = kafka.Consumer(
-        {"bootstrap.servers": args.bootstrap_servers, "group.id": f"{args.prefix}forge", "enable.auto.commit": False,
-         "isolation.level": "read_committed", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": args.bootstrap_servers,
+            "group.id": f"{args.prefix}forge",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
     )
     codec = topics.Codec("index_update")
     topic = args.prefix + "index_update"

@@ -1,7 +1,8 @@
-"""Asks every worker what it holds, over HTTP, page by page.
+"""Asks every worker what it holds, over HTTP, page by page; roles must be the same before and after.
 
-    GET /v1/held?limit=0 ────────> roles, floors     until all of the table has come
-    GET /v1/held?after=&limit= ──> entries           roles must be the same before and after
+GET  /v1/held?limit=0 ────────> roles, floors     until all of the table has come
+GET  /v1/held?after=&limit= ──> all entries
+POST /v1/reads ───────────────> entries of an active range, as clients are answered
 """
 
 import base64
@@ -32,6 +33,8 @@ class Held:
     floors: list
     # (index key, primary key) -> (partition, offset, payload)
     entries: dict = field(default_factory=dict)
+    # The same of what it serves.
+    served: dict = field(default_factory=dict)
 
 
 def ask(endpoints, generation, ends, within_s):
@@ -41,6 +44,7 @@ def ask(endpoints, generation, ends, within_s):
         heads = settled(endpoints, generation, ends, deadline)
         for node, endpoint in endpoints.items():
             heads[node].entries = dump(node, endpoint)
+            heads[node].served = served(heads[node], endpoint)
         now = {node: page(node, endpoint, 0) for node, endpoint in endpoints.items()}
         if all(now[node].intervals == heads[node].intervals for node in endpoints):
             return heads
@@ -79,14 +83,39 @@ def dump(node, endpoint):
     entries, after = {}, None
     while True:
         it = fetch(node, endpoint, PAGE_ENTRIES, after)
-        for entry in it["entries"]:
-            name = (key(entry["index_key"]), key(entry["primary_key"]))
-            entries[name] = (entry["partition"], entry["offset"], base64.b64decode(entry["payload"]))
+        entries.update(map(entry, it["entries"]))
         if it.get("next") is None:
             return entries
         if it["next"] == after:
             raise Unsettled(f"{node} does not go on behind {after}")
         after = it["next"]
+
+
+def served(head, endpoint):
+    entries = {}
+    for start, end, role, epoch in head.intervals:
+        after = None
+        while role == "active":
+            asked = {
+                "start": text(start),
+                "end": text(end),
+                "limit": PAGE_ENTRIES,
+                **({"after": after} if after else {}),
+            }
+            answers = post(endpoint, {"reads": [{"what": {"range": asked}, "epoch": epoch}]})["answers"]
+            if "found" not in answers[0]:
+                raise Unsettled(f"{head.node} answers a read of the range at {text(start)}: {answers[0]}")
+            found = answers[0]["found"]
+            entries.update(map(entry, found["entries"]))
+            if found.get("next") is None:
+                break
+            after = found["next"]
+    return entries
+
+
+def entry(it):
+    version = (it["partition"], it["offset"], base64.b64decode(it["payload"]))
+    return (key(it["index_key"]), key(it["primary_key"])), version
 
 
 def page(node, endpoint, limit):
@@ -98,22 +127,33 @@ def page(node, endpoint, limit):
 
 def fetch(node, endpoint, limit, after):
     asked = {"limit": limit, **({} if after is None else {"after": after})}
-    path = f"/v1/held?{urllib.parse.urlencode(asked)}"
+    it = request(endpoint, "GET", f"/v1/held?{urllib.parse.urlencode(asked)}")
+    if it["node"] != node:
+        raise Unsettled(f"{endpoint}, the endpoint of {node}, is of {it['node']} now")
+    return it
+
+
+def post(endpoint, reads):
+    return request(endpoint, "POST", "/v1/reads", json.dumps(reads), {"Content-Type": "application/json"})
+
+
+def request(endpoint, method, path, *rest):
     connection = http.client.HTTPConnection(endpoint, timeout=30)
     try:
-        connection.request("GET", path)
+        connection.request(method, path, *rest)
         answer = connection.getresponse()
         body = answer.read()
-    except OSError as err:
-        raise Unsettled(f"{node} does not answer on {endpoint}: {err}") from err
+    except (OSError, http.client.HTTPException) as err:
+        raise Unsettled(f"{endpoint} does not answer {method} {path}: {err}") from err
     finally:
         connection.close()
     if answer.status != 200:
         raise Unsettled(f"http://{endpoint}{path} answers {answer.status}: {body[:200]!r}")
-    it = json.loads(body)
-    if it["node"] != node:
-        raise Unsettled(f"{endpoint}, the endpoint of {node}, is of {it['node']} now")
-    return it
+    return json.loads(body)
+
+
+def text(key):
+    return "0x" + key.hex() if key else ""
 
 
 def key(text):

@@ -101,7 +101,9 @@ def read_by(consumer, prefix):
         if messages:
             heard = time.monotonic()
         elif SILENCE_S_MAX < time.monotonic() - heard:
-            raise Unreadable(f"nothing came for {SILENCE_S_MAX} s, and these are not read to their ends: {sorted(left)}")
+            raise Unreadable(
+                f"nothing came for {SILENCE_S_MAX} s, and these are not read to their ends: {sorted(left)}"
+            )
         for it in messages:
             name = it.topic()[len(prefix) :]
             if it.error() is None:
@@ -120,5 +122,7 @@ def record(name, it, codec):
     try:
         read = value if value is None or name == DEAD else codec.decode(value)
     except (Unreadable, EOFError, IndexError, ValueError) as err:
-        raise Unreadable(f"{name} {it.partition()}:{it.offset()} is no record of schemas/{name}.avsc: {err}") from err
+        raise Unreadable(
+            f"{name} {it.partition()}:{it.offset()} is no record of schemas/{name}.avsc: {err}"
+        ) from err
     return Record(name, it.partition(), it.offset(), it.timestamp()[1], it.key(), read)
