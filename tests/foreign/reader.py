@@ -55,7 +55,7 @@ def arguments():
     parser.add_argument("--bootstrap-servers", required=True, metavar="HOST:PORT")
     parser.add_argument("--prefix", required=True, help="of the topics, as the demonstration says")
     parser.add_argument("--report", required=True, metavar="FILE.json")
-    parser.add_argument("--break", dest="breaks", choices=[*breaks.BREAKS, "each"])
+    parser.add_argument("--break", dest="breaks", metavar="NAME", choices=[*breaks.BREAKS, "each"])
     return parser.parse_args()
 
 
@@ -102,11 +102,13 @@ def each(course):
             unfound.append(f"{name} was read")
         except topics.Unreadable as err:
             print(f"  {name}: read: {err}")
-    for name, (finder, _) in breaks.BREAKS.items():
-        faults = CHECKS[finder](breaks.broken(course, name))[1]
-        found = next((it for it in faults if it not in before[finder]), None)
-        print(f"  {name}: {finder}: {found or 'NOT FOUND'}")
-        unfound += [] if found else [f"{name} was not found by {finder}"]
+    for name, it in breaks.BREAKS.items():
+        faults = CHECKS[it.finder](breaks.broken(course, name))[1]
+        found = next(
+            (fault for fault in faults if it.words in fault and fault not in before[it.finder]), None
+        )
+        print(f"  {name}: {it.finder}: {found or 'NOT FOUND'}")
+        unfound += [] if found else [f"{name} was not found by {it.finder}, which says {faults[:2]}"]
     for it in unfound:
         print(it, file=sys.stderr)
     return int(bool(unfound or any(before.values())))
