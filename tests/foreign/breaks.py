@@ -8,11 +8,18 @@ from course import Course
 from topics import Codec, Record
 
 
+class Unbreakable(Exception):
+    """Nothing was read that could be changed in this way."""
+
+
 def broken(course, name):
     """Returns another course, with one thing changed."""
     topics = {topic: list(records) for topic, records in course.topics.items()}
     res = Course(topics, copy.deepcopy(course.report), dict(course.held))
-    BREAKS[name].change(course, res)
+    try:
+        BREAKS[name].change(course, res)
+    except (LookupError, StopIteration, ValueError) as err:
+        raise Unbreakable(f"{name} is not possible: in this run there is nothing to be changed so") from err
     return res
 
 
@@ -299,7 +306,7 @@ BREAKS = {
     "drop-tick": Break("boxes", "comes behind", drop(middle_tick)),
     "start-twice": Break("moves", "is there twice", twice(last_start)),
     "start-nowhere": Break("moves", "no range begins", edit(last_start, range_start=lambda it: it + b"\0")),
-    "start-of-other": Break("moves", "is not of", edit(last_start, source_epoch=lambda it: it + 1)),
+    "start-of-other": Break("moves", "at epoch", edit(last_start, source_epoch=lambda it: it + 1)),
     "drop-start": Break("moves", "has no START", drop(last_start)),
     "commit-twice": Break("moves", "is there twice", twice(commit)),
     "give-twice": Break("moves", "is given twice", twice(first_child)),

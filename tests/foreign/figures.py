@@ -70,7 +70,11 @@ def counts(course):
         for id, those in statuses.items()
     }
     complete = [it.value["migration"] for it, end in ends if end and end.value["status"] == "COMPLETE"]
-    filled = len(course.rows)
+    # The table is filled before anything is asked, and changed only when the index has answered.
+    first = min(
+        (query["time"] for it in course.topics["query_log"] for query in it.value["queries"]), default=0
+    )
+    filled = sum(1 for it in course.topics["table"] if it.stamp < first)
     entries = sum(1 for it in course.rows.values() if it.value and it.value["after"] is not None)
     is_compared = report["verify"]["not_compared"] is None
     wanted = {

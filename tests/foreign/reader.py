@@ -41,12 +41,13 @@ def main():
     args = arguments()
     try:
         course = read(args)
-    except (topics.Unreadable, held.Unsettled, OSError, ValueError) as err:
+        if args.breaks == "each":
+            return each(course)
+        if args.breaks is not None:
+            course = breaks.broken(course, args.breaks)
+    except (topics.Unreadable, held.Unsettled, breaks.Unbreakable, OSError, ValueError) as err:
         print(f"reader: {err}", file=sys.stderr)
         return 2
-    if args.breaks == "each":
-        return each(course)
-    course = course if args.breaks is None else breaks.broken(course, args.breaks)
     return int(any(check(course).values()))
 
 
