@@ -135,7 +135,13 @@ impl Course {
     /// A worker, or the planner, has said how a migration stands.
     pub fn told(&mut self, stamp: Millis, status: &MigrationStatus) {
         let Some(it) = self.moves.get_mut(&status.migration) else { return };
-        it.bytes = it.bytes.max(status.bytes);
+        match status.status {
+            // It says what is to be copied.
+            Status::Pending => (),
+            Status::InProgress | Status::Complete | Status::Failed | Status::Unknown => {
+                it.bytes = it.bytes.max(status.bytes);
+            }
+        }
         match (status.status, status.phase) {
             (Status::InProgress, Some(Phase::Copying)) => _ = it.copying.get_or_insert(stamp),
             (Status::InProgress, Some(Phase::Ready)) => _ = it.ready.get_or_insert(stamp),
@@ -233,7 +239,7 @@ mod tests {
     fn move_is_where_its_statuses_say_and_the_first_of_each_counts() {
         let mut course = course(&[7, 8]);
         let mut tell = |ms, it| course.told(Millis(ms), &it);
-        tell(2_000, status(7, Status::Pending, None, 0));
+        tell(2_000, status(7, Status::Pending, None, 70));
         tell(2_200, status(7, Status::InProgress, Some(Phase::Copying), 10));
         tell(2_300, status(7, Status::InProgress, Some(Phase::Copying), 50));
         tell(2_400, status(7, Status::InProgress, Some(Phase::Ready), 60));
