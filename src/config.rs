@@ -15,6 +15,7 @@ pub mod channel;
 pub mod router;
 pub mod worker;
 pub mod table;
+pub mod load;
 mod secrets;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +39,7 @@ pub struct Config {
     pub router: router::Router,
     pub worker: worker::Worker,
     pub table: table::Table,
+    pub load: load::Load,
     pub costs: Costs,
     pub policy: Policy,
 }
@@ -236,6 +238,7 @@ impl Config {
         res.extend(self.router.check());
         res.extend(self.worker.check());
         res.extend(self.table.check());
+        res.extend(self.load.check());
         res
     }
 

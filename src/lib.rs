@@ -18,6 +18,7 @@ pub mod transfer;
 pub mod worker;
 pub mod router;
 pub mod replay;
+pub mod load;
 pub mod verify;
 pub mod config;
 pub mod telemetry;

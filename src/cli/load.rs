@@ -1,40 +1,109 @@
-//! Writes rows to the source table, and changes of them: for trying and testing.
+//! Puts load on the index, for trying and testing: writes rows and changes of them, or plays a scenario
+//! or a trace.
+//!
+//! ```text
+//!  --rows, --changes, --rate ──> rows ──> table
+//!  --scenario, --trace ────────> play ──> routers (reads), table (updates) ──> what came of it
+//! ```
 
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+mod rows;
+mod play;
+mod progress;
+mod told;
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
-use schemas::table::RowChanged;
-use schemas::wire::{Record as _, decode, encode};
 
+use super::Form;
 use super::exit::{Exit, Fault, need_cluster};
-use super::signals::Signals;
+use super::replay::{Scenario, length};
 use crate::config::Config;
+use crate::config::load::router;
 use crate::config::table::Format;
-use crate::kafka::Output;
-use crate::kafka::tail::{Start, scan};
-use crate::kafka::writer::Writer;
-use crate::table::load::{Changes, Shape};
 use crate::table::rows::PAYLOAD_BYTES_MAX;
 
-/// How often is looked whether the next change is due.
-const PACE: Duration = Duration::from_millis(10);
-
 #[derive(Clone, Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("played").args(["scenario", "trace"]),
+    after_help = "Without --scenario or --trace, rows are written: keys of eight hexadecimal digits, evenly spread.\n\
+                  What is played has integer keys, as eight bytes. Reads are sent when they are due, whatever is \
+                  under way, and latency counts from then; one that a router does not answer is repeated at another, \
+                  and has failed at its deadline. If any has, or an update was not written, the exit status is 1."
+)]
 pub struct LoadArgs {
-    /// So many rows; each is inserted once
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    /// Write so many rows; each is inserted once
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000),
+          conflicts_with = "played", help_heading = "Rows")]
     pub rows: u64,
     /// After that so many changes: other payloads, other index keys, deletions, inserts
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        conflicts_with = "played",
+        help_heading = "Rows"
+    )]
     pub changes: u64,
     /// So many changes a second at most, once the rows are there
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+          conflicts_with = "played", help_heading = "Rows")]
     pub rate: Option<u64>,
+
+    /// Play a generated load
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Scenario")]
+    pub scenario: Option<Scenario>,
+    /// How long
+    #[arg(long, value_name = "DURATION", value_parser = length, default_value = "1m",
+          requires = "scenario", help_heading = "Scenario")]
+    pub duration: Duration,
+    /// Over so many keys: the integers from 0 on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000), default_value_t = 100_000,
+          requires = "scenario", help_heading = "Scenario")]
+    pub keys: u64,
+    /// In the mean; a flash crowd comes on top
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1_000_000), default_value_t = 2_000,
+          requires = "scenario", help_heading = "Scenario")]
+    pub reads_per_s: u64,
+    /// The same of updates
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1_000_000), default_value_t = 200,
+          requires = "scenario", help_heading = "Scenario")]
+    pub writes_per_s: u64,
+    /// Write a row for each key first
+    #[arg(long, requires = "scenario", help_heading = "Scenario")]
+    pub fill: bool,
+
+    /// Play a trace, from its first request on
+    #[arg(long, value_name = "FILE.csv.zst", help_heading = "Trace")]
+    pub trace: Option<PathBuf>,
+    /// So many times as fast as it was
+    #[arg(long, value_name = "TIMES", value_parser = speed, default_value = "1", requires = "trace", help_heading = "Trace")]
+    pub speed: f64,
+
+    /// A router to ask, instead of `load.routers`; may be given several times
+    #[arg(long, value_name = "HOST:PORT", value_parser = router, requires = "played", help_heading = "Scenario or trace")]
+    pub router: Vec<String>,
+    /// A read that is not answered so long after it was due has failed
+    #[arg(long, value_name = "DURATION", value_parser = length, default_value = "30s",
+          requires = "played", help_heading = "Scenario or trace")]
+    pub deadline: Duration,
+    /// How to print what came of it
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORM",
+        default_value_t,
+        requires = "played",
+        help_heading = "Scenario or trace"
+    )]
+    pub output: Form,
+
     /// What each row carries
     #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=PAYLOAD_BYTES_MAX as u64))]
     pub payload_bytes: u64,
-    /// The same seed makes the same rows and changes
+    /// The same seed makes the same rows, changes and scenario
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
@@ -48,40 +117,16 @@ pub fn run(config: &Config, args: &LoadArgs) -> Result<Exit, Box<Fault>> {
             fault.remedy("leave table.format out, or write to the table by other means"),
         ));
     }
-    let LoadArgs { rows, changes, rate, payload_bytes, seed } = *args;
-    let signals = Signals::begin()?;
-    let mut made = Changes::new(Shape { rows, payload_bytes: payload_bytes as usize, seed });
-    scan(&config.kafka, RowChanged::TOPIC, Start::Beginning, |record| {
-        let value = record.value.as_deref().map(decode::<RowChanged>);
-        if let (Some(key), Some(Ok(change))) = (&record.key, value) {
-            made.know(key, change.after);
-        }
-        ControlFlow::Continue(())
-    })?;
-    let writer = Writer::open(&config.kafka, "load")?;
-    let mut paced: Option<(Instant, u64)> = None;
-    let mut written = 0;
-    for (primary_key, change) in made {
-        if written == rows.saturating_add(changes) || signals.is_asked() {
-            break;
-        }
-        if let (true, Some(rate)) = (rows <= written, rate) {
-            let (since, count) = paced.get_or_insert_with(|| (Instant::now(), 0));
-            while since.elapsed().as_secs_f64() * rate as f64 <= *count as f64
-                && !signals.is_asked()
-            {
-                std::thread::park_timeout(PACE);
-            }
-            *count += 1;
-        }
-        writer.send(&Output::new(RowChanged::TOPIC, primary_key, encode(&change)))?;
-        written += 1;
+    match (args.scenario, &args.trace) {
+        (Some(scenario), _) => play::scenario(config, args, scenario),
+        (None, Some(path)) => play::trace(config, args, path),
+        (None, None) => rows::run(config, args),
     }
-    writer.flush()?;
-    super::print(&format!(
-        "{} rows, {} changes\n",
-        written.min(rows),
-        written.saturating_sub(rows)
-    ))?;
-    Ok(Exit::Done)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(it) if it.is_finite() && 0.0 < it => Ok(it),
+        Ok(_) | Err(_) => Err("a speed is a number above 0, such as 10 or 0.5".into()),
+    }
 }

@@ -84,8 +84,8 @@ pub enum Command {
     Channel(channel::ChannelArgs),
     /// Run a node of the index: holds ranges, serves reads of them, hands them over
     Worker(worker::WorkerArgs),
-    /// Write rows to the source table, and changes of them: for trying and testing
-    Load(load::LoadArgs),
+    /// Put load on the index: write rows and changes of them, or play a scenario or a trace
+    Load(Box<load::LoadArgs>),
     /// Run a query router: reads in, answers of the nodes that own the keys out
     Router(router::RouterArgs),
     /// Compare the cluster's topics with the declared ones, and create what is missing

@@ -32,7 +32,7 @@ use crate::replay::report::Paper;
 use crate::replay::verify::{self, Verify};
 use crate::tick::rules::Rules;
 use crate::tick::tick_box::TickBox;
-pub use args::ReplayArgs;
+pub use args::{ReplayArgs, Scenario, length};
 use keys::{Layout, layout};
 use out::{Out, ResultFile};
 use progress::Progress;

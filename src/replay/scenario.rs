@@ -202,6 +202,11 @@ impl Iterator for Queries {
 }
 
 impl Queries {
+    /// When the query that was returned last arrived, in microseconds since the start.
+    pub fn now_us(&self) -> u64 {
+        self.now_us as u64
+    }
+
     /// Where in the key space a query goes, from 0 to 1, at a part of the run.
     fn place(&mut self, part: f64, write: bool) -> f64 {
         let random = &mut self.random;

@@ -45,6 +45,8 @@ pub enum Process {
     Channel,
     Router,
     Replay,
+    /// What plays load, instead of an application.
+    Load,
     /// The user's programs.
     Application,
     /// A person, by command line or HTTP.
@@ -53,12 +55,13 @@ pub enum Process {
 }
 
 impl Process {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Planner,
         Self::Worker,
         Self::Channel,
         Self::Router,
         Self::Replay,
+        Self::Load,
         Self::Application,
         Self::Operator,
         Self::Dashboard,
@@ -72,6 +75,7 @@ impl Process {
             Self::Channel => "channel",
             Self::Router => "router",
             Self::Replay => "replay",
+            Self::Load => "load",
             Self::Application => "application",
             Self::Operator => "operator",
             Self::Dashboard => "dashboard",
@@ -92,7 +96,7 @@ pub enum DefinitionError {
     OtherName(String),
     #[error(
         "`{0}` is no process: write one of planner, worker, channel, router, replay, \
-             application, operator, dashboard"
+             load, application, operator, dashboard"
     )]
     UnknownProcess(String),
     #[error("it has no `cleanup.policy`: write delete, compact, or both")]
@@ -287,7 +291,7 @@ spec: {partitions: 1, replicationFactor: 3, retentionMinutes: 60, settings: {cle
             "writers: planner",
             "writers: planer",
             expect![
-                "`planer` is no process: write one of planner, worker, channel, router, replay, application, operator, dashboard"
+                "`planer` is no process: write one of planner, worker, channel, router, replay, load, application, operator, dashboard"
             ],
         );
         check(

@@ -117,7 +117,8 @@ impl ReplayArgs {
     }
 }
 
-fn length(text: &str) -> Result<Duration, String> {
+/// How long a log is.
+pub fn length(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(it) if it.as_millis() == 0 => Err("a log has some length".to_owned()),
         Ok(it) => Ok(it),
