@@ -18,5 +18,6 @@ mod away;
 mod channel;
 mod router;
 mod index;
+mod rolling;
 mod worker;
 mod sim;
