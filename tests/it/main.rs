@@ -19,5 +19,6 @@ mod channel;
 mod router;
 mod index;
 mod rolling;
+mod rights;
 mod worker;
 mod sim;
