@@ -56,29 +56,29 @@ pub struct LoadArgs {
     pub scenario: Option<Scenario>,
     /// How long
     #[arg(long, value_name = "DURATION", value_parser = length, default_value = "1m",
-          requires = "scenario", help_heading = "Scenario")]
+          requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub duration: Duration,
     /// Over so many keys: the integers from 0 on
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000), default_value_t = 100_000,
-          requires = "scenario", help_heading = "Scenario")]
+          requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub keys: u64,
     /// In the mean; a flash crowd comes on top
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1_000_000), default_value_t = 2_000,
-          requires = "scenario", help_heading = "Scenario")]
+          requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub reads_per_s: u64,
     /// The same of updates
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1_000_000), default_value_t = 200,
-          requires = "scenario", help_heading = "Scenario")]
+          requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub writes_per_s: u64,
     /// Write a row for each key first
-    #[arg(long, requires = "scenario", help_heading = "Scenario")]
+    #[arg(long, requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub fill: bool,
 
     /// Play a trace, from its first request on
     #[arg(long, value_name = "FILE.csv.zst", help_heading = "Trace")]
     pub trace: Option<PathBuf>,
     /// So many times as fast as it was
-    #[arg(long, value_name = "TIMES", value_parser = speed, default_value = "1", requires = "trace", help_heading = "Trace")]
+    #[arg(long, value_name = "TIMES", value_parser = speed, default_value = "1", requires = "trace", conflicts_with = "scenario", help_heading = "Trace")]
     pub speed: f64,
 
     /// A router to ask, instead of `load.routers`; may be given several times

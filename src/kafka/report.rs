@@ -65,8 +65,10 @@ struct State {
     away_since: Option<Instant>,
     refused_since: Option<Instant>,
     said: VecDeque<(String, Instant)>,
-    /// Records of which the end is known, delivered or not, and why the first that was not was not.
+    /// Records of which the end is known, delivered or not; those that were not, and why the first of them
+    /// was not.
     ended: u64,
+    given_up: u64,
     undelivered: Option<String>,
 }
 
@@ -115,6 +117,11 @@ impl Report {
     /// Returns why the first of the records that were given up was.
     pub(super) fn take_undelivered(&self) -> Option<String> {
         self.state().undelivered.take()
+    }
+
+    /// Returns how many records were given up.
+    pub(super) fn given_up(&self) -> u64 {
+        self.state().given_up
     }
 
     /// Returns of how many records the end is known.
@@ -243,6 +250,7 @@ impl ProducerContext for Report {
             Ok(_) => (),
             Err((err, message)) => {
                 let line = format!("a record for {} was not delivered: {err}", message.topic());
+                state.given_up += 1;
                 state.undelivered.get_or_insert(line);
             }
         }

@@ -83,6 +83,32 @@ impl Writer {
         self.check()
     }
 
+    /// Waits until the end of each record is known, for as long as a broker may be away; returns how many
+    /// Kafka has not got, and why, unless that was told by a call before.
+    pub fn settle(&self) -> (u64, Option<String>) {
+        let report = self.producer.context();
+        let deadline = self.away_max.map(|it| Instant::now() + it);
+        let taken = self.taken();
+        while !report.wait_for_ends(taken, LOOK_EVERY) {
+            if deadline.is_some_and(|it| it < Instant::now()) || report.check().is_err() {
+                break;
+            }
+        }
+        let open = taken - report.ended();
+        let why = report.take_undelivered().or_else(|| (0 < open).then(|| report.reason()));
+        (report.given_up() + open, why)
+    }
+
+    /// Returns how many records were given up, of those that the client has taken.
+    pub fn given_up(&self) -> u64 {
+        self.producer.context().given_up()
+    }
+
+    /// Returns how many records the client has taken.
+    pub fn taken(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         let report = self.producer.context();
         match report.take_undelivered() {

@@ -1,10 +1,10 @@
 //! Plays load: operations when they are due, reads through routers, updates into the table.
 //!
 //! ```text
-//!  schedule ──> this thread, which waits for what is due
+//!  schedule ──> a thread that waits for what is due
 //!                 ├── reads ────> a thread of requests ─┐
 //!                 ├── updates ──> a thread that writes ─┼──> parts ──> Status ──> Watch
-//!                 └───────── what finds no room ────────┘    every 200 ms
+//!                 └───────── what finds no room ────────┘    every 200 ms, on this thread
 //! ```
 //!
 //! Reads: nothing.  Writes: table.
@@ -13,12 +13,15 @@
 //!   failed, and is counted.
 //! * **Ends in order**: what is under way is waited for up to its deadline, and all updates are written.
 
+mod pace;
 mod routers;
 mod reads;
 mod updates;
 
 use std::collections::VecDeque;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -28,13 +31,14 @@ use schemas::table::RowChanged;
 use schemas::wire::{Record as _, encode};
 use tokio::sync::mpsc;
 
+use self::pace::Pace;
 use self::reads::Reading;
 use self::updates::Updating;
 use super::Micros;
 use super::machine::Settings;
 use super::rows::{Filling, Rows};
-use super::schedule::{Operation, Schedule, What};
-use super::tally::{Outcome, Reason, Tally};
+use super::schedule::{Operation, Schedule};
+use super::tally::Tally;
 use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output};
 
@@ -60,7 +64,7 @@ const REACHED_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct Options {
     pub connection: Connection,
-    /// As `host:port`; at least one.
+    /// As `host:port`; at least one, though nothing is read.
     pub routers: Vec<String>,
     /// Rows that are there already.
     pub filled: Option<Filling>,
@@ -69,7 +73,7 @@ pub struct Options {
     pub seed: u64,
     /// A read fails so long after it was due.
     pub deadline: Duration,
-    /// So many reads may be under way; what is due then fails.
+    /// So many reads may be under way, at least one; what is due then fails.
     pub in_flight_max: usize,
 }
 
@@ -108,7 +112,7 @@ impl Status {
 
 /// Looks on while load is played.
 pub trait Watch {
-    /// About five times a second.
+    /// About five times a second, and at the end.
     fn told(&mut self, status: &Status);
 
     /// Tells whether nothing more is to be begun.
@@ -147,46 +151,35 @@ pub fn run(options: &Options, schedule: Schedule, watch: &mut impl Watch) -> any
     let (told, parts) = sync_channel(PARTS_MAX);
     let (reads, due_reads) = mpsc::channel(options.in_flight_max);
     let (updates, due_updates) = sync_channel(UPDATES_MAX);
-    let threads = [
+    let acting = [
         begin_reads(options, clock, told.clone(), due_reads)?,
-        begin_updates(options, clock, told, due_updates)?,
+        begin_updates(options, clock, told.clone(), due_updates)?,
     ];
-    let mut play =
-        Play { clock, parts, told: None, status: Status::default(), recent: VecDeque::new() };
-    let mut broken = None;
-    for operation in schedule {
-        let operation = match operation {
-            Ok(it) => it,
-            Err(err) => {
-                broken = Some(err);
-                break;
-            }
-        };
-        if !play.wait_until(operation.due, watch) {
-            break;
-        }
-        match operation.what {
-            What::Read if reads.try_send(operation).is_err() => {
-                play.status.all.reads += 1;
-                play.status.all.ended(Outcome::Failed(Reason::TooMany), 0);
-            }
-            What::Update if updates.try_send(operation).is_err() => {
-                play.status.all.updates_failed += 1;
-            }
-            What::Read | What::Update => (),
-        }
-    }
-    drop((reads, updates));
-    while !threads.iter().all(JoinHandle::is_finished) {
+    let stop = Arc::<AtomicBool>::default();
+    let pace = Pace { clock, reads, updates, told, stop: stop.clone() };
+    let pace = begin("load-pace", move || pace.run(schedule))?;
+    let mut play = Play::new(clock, parts);
+    while !(pace.is_finished() && acting.iter().all(JoinHandle::is_finished)) {
+        stop.fetch_or(watch.is_stopping(), Ordering::Relaxed);
         play.tell(watch);
         std::thread::park_timeout(WAIT_MAX);
     }
-    for thread in threads {
-        let rest = thread.join().map_err(|_| anyhow!("a thread that plays load has failed"))?;
-        play.take(Part { tally: rest, under_way: None });
+    let failed = |_| anyhow!("a thread that plays load has failed");
+    let (tally, broken) = pace.join().map_err(failed)?;
+    play.take(Part { tally, under_way: None });
+    for thread in acting {
+        let tally = thread.join().map_err(failed)?;
+        play.take(Part { tally, under_way: None });
     }
-    play.take_parts();
+    play.end(watch);
     broken.map_or(Ok(play.status.all), |err| Err(err.into()))
+}
+
+fn begin<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(run).context("begin a thread")
 }
 
 fn begin_reads(
@@ -202,8 +195,7 @@ fn begin_reads(
         .enable_all()
         .build()
         .context("begin the runtime of reads")?;
-    let run = move || runtime.block_on(reading.run(due));
-    std::thread::Builder::new().name("load-reads".into()).spawn(run).context("begin a thread")
+    begin("load-reads", move || runtime.block_on(reading.run(due)))
 }
 
 fn begin_updates(
@@ -214,9 +206,8 @@ fn begin_updates(
 ) -> anyhow::Result<JoinHandle<Tally>> {
     let writer = Writer::open(&options.connection, "load")?;
     let rows = Rows::new(options.filled.clone(), options.payload_bytes, options.seed);
-    let updating = Updating { clock, writer, rows, told };
-    let run = move || updating.run(&due);
-    std::thread::Builder::new().name("load-updates".into()).spawn(run).context("begin a thread")
+    let updating = Updating::new(clock, writer, rows, told);
+    begin("load-updates", move || updating.run(&due))
 }
 
 /// A run under way, as it is seen from outside.
@@ -230,19 +221,9 @@ struct Play {
 }
 
 impl Play {
-    /// Waits; tells whether to go on.
-    fn wait_until(&mut self, due: Micros, watch: &mut impl Watch) -> bool {
-        loop {
-            self.tell(watch);
-            if watch.is_stopping() {
-                return false;
-            }
-            let left = due.0.saturating_sub(self.clock.now().0);
-            if left == 0 {
-                return true;
-            }
-            std::thread::park_timeout(Duration::from_micros(left).min(WAIT_MAX));
-        }
+    fn new(clock: Clock, parts: Receiver<Part>) -> Self {
+        let (told, status, recent) = (None, Status::default(), VecDeque::new());
+        Self { clock, parts, told, status, recent }
     }
 
     /// Tells how it does, if it is time.
@@ -261,6 +242,13 @@ impl Play {
         self.status.recent = Tally::default();
         self.recent.iter().for_each(|it| self.status.recent += &it.1);
         watch.told(&self.status);
+    }
+
+    /// Tells how it has come out.
+    fn end(&mut self, watch: &mut impl Watch) {
+        self.take_parts();
+        (self.status.under_way, self.told) = (0, None);
+        self.tell(watch);
     }
 
     fn take_parts(&mut self) {

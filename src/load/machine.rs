@@ -36,11 +36,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A router is waited for during a fourth of the deadline, 5 s at most.
     pub fn new(routers: usize, deadline_us: u64, under_way_max: usize) -> Self {
         Self {
             routers,
             deadline_us,
-            patience_us: 5_000_000,
+            patience_us: (deadline_us / 4).min(5_000_000),
             pause_us: 10_000,
             pause_max_us: 500_000,
             avoided_us: 1_000_000,
@@ -82,7 +83,7 @@ pub enum Action {
     Ask { ask: AskId, router: usize, key: u64, within_us: u64 },
     /// Nobody waits for the answer any more.
     GiveUp(AskId),
-    /// Another request follows.
+    /// The request that follows is a repetition, for this reason.
     Repeat(Reason),
     /// In the order of their beginnings, reads are 0, 1 …
     End { read: u64, outcome: Outcome, latency_us: u64 },
@@ -215,8 +216,9 @@ impl Reads {
         let read = self.reads[&id];
         let deadline = self.deadline(&read);
         let within_us = deadline.0.saturating_sub(now.0);
-        let Read { router, key, attempt, .. } = read;
+        let Read { router, key, attempt, reason, .. } = read;
         if 0 < within_us {
+            self.actions.extend(reason.map(Action::Repeat));
             let ask = AskId { read: id, attempt };
             self.actions.push_back(Action::Ask { ask, router, key, within_us });
         }
@@ -236,7 +238,6 @@ impl Reads {
         }
         let router = self.not_avoided(now, (read.router + 1) % self.settings.routers);
         let attempt = read.attempt + 1;
-        self.actions.push_back(Action::Repeat(reason));
         self.reads.insert(id, Read { attempt, router, reason: Some(reason), ..read });
         let Settings { routers, pause_us, pause_max_us, .. } = self.settings;
         if attempt < routers as u32 && router != read.router {
@@ -256,7 +257,7 @@ impl Reads {
     }
 
     fn deadline(&self, read: &Read) -> Micros {
-        Micros(read.due.0 + self.settings.deadline_us)
+        Micros(read.due.0.saturating_add(self.settings.deadline_us))
     }
 
     fn wait(&mut self, id: u64, moment: Micros, is_asking: bool) {

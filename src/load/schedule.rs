@@ -34,7 +34,7 @@ pub struct Schedule(Source);
 enum Source {
     Scenario(Box<Queries>),
     Trace {
-        queries: Box<dyn Iterator<Item = Result<QueryLogged, TraceError>>>,
+        queries: Box<dyn Iterator<Item = Result<QueryLogged, TraceError>> + Send>,
         speed: f64,
         first_ms: Option<u64>,
     },
@@ -48,7 +48,7 @@ impl Schedule {
 
     /// A speed of two takes half of the time; it must be above zero.
     pub fn trace(
-        queries: impl Iterator<Item = Result<QueryLogged, TraceError>> + 'static,
+        queries: impl Iterator<Item = Result<QueryLogged, TraceError>> + Send + 'static,
         speed: f64,
     ) -> Self {
         assert!(0.0 < speed, "time goes on");

@@ -9,6 +9,7 @@
 //! threads add up.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::AddAssign;
 
 use hdrhistogram::Histogram;
@@ -67,7 +68,7 @@ pub enum Outcome {
 }
 
 /// How long operations of a kind took.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Latency(Histogram<u64>);
 
 impl Default for Latency {
@@ -95,6 +96,13 @@ impl Latency {
     /// In µs.
     pub fn max(&self) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.max())
+    }
+}
+
+impl fmt::Debug for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p99] = [0.5, 0.99].map(|part| self.quantile(part).unwrap_or(0));
+        write!(f, "{} (p50 {p50} us, p99 {p99} us)", self.count())
     }
 }
 

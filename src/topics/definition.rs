@@ -247,7 +247,7 @@ mod tests {
             query_log 8 delete 48 h: channel+router+application -> planner+replay
             range_segment 16 delete 1 h: worker -> worker
             segment_ack 16 delete 1 h: worker -> worker
-            table 8 compact -: application -> worker+channel+operator
+            table 8 compact -: load+application -> worker+channel+operator
         "#]]
         .assert_eq(&lines.collect::<String>());
     }

@@ -17,6 +17,7 @@ mod verified;
 mod away;
 mod channel;
 mod router;
+mod load;
 mod index;
 mod rolling;
 mod rights;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::told::milliseconds;
+use super::told::brief;
 use crate::load::driver::Status;
 
 pub struct Progress {
@@ -21,7 +21,7 @@ impl Progress {
             true => ProgressBar::new(length.as_millis() as u64),
             false => ProgressBar::hidden(),
         };
-        let style = "{bar:20} {msg}";
+        let style = "{bar:20} {wide_msg}";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
         Self { bar, length, tenth: 0 }
     }
@@ -46,7 +46,7 @@ impl Progress {
         let Status { since_start, under_way, all, recent, .. } = status;
         let (since, length) = (since_start.as_secs(), self.length.as_secs());
         let answered = recent.answered();
-        let quantile = |part| answered.quantile(part).map_or("-".into(), milliseconds);
+        let quantile = |part| answered.quantile(part).map_or("-".into(), brief);
         let end = match *since_start < self.length {
             true => String::new(),
             false => format!("  {under_way} under way"),

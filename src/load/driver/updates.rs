@@ -16,49 +16,74 @@ use crate::load::tally::Tally;
 
 /// Writes what is due, until there is no more, and tells what came of it.
 pub struct Updating {
-    pub clock: Clock,
-    pub writer: Writer,
-    pub rows: Rows,
-    pub told: SyncSender<Part>,
+    clock: Clock,
+    writer: Writer,
+    rows: Rows,
+    told: SyncSender<Part>,
+    tally: Tally,
+    /// Of the records that the client has taken, so many are counted as given up.
+    given_up: u64,
+    was_warned: bool,
 }
 
 impl Updating {
+    pub fn new(clock: Clock, writer: Writer, rows: Rows, told: SyncSender<Part>) -> Self {
+        let (tally, given_up, was_warned) = (Tally::default(), 0, false);
+        Self { clock, writer, rows, told, tally, given_up, was_warned }
+    }
+
     /// Returns what was not told.
     pub fn run(mut self, due: &Receiver<Operation>) -> Tally {
-        let (mut tally, mut told) = (Tally::default(), Instant::now());
+        let mut told = Instant::now();
         loop {
             match due.recv_timeout(TOLD_EVERY) {
-                Ok(operation) => self.write(&mut tally, operation),
+                Ok(operation) => self.write(operation),
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if TOLD_EVERY <= told.elapsed() {
                 told = Instant::now();
-                let part = Part { tally: std::mem::take(&mut tally), under_way: None };
+                self.count_given_up();
+                let part = Part { tally: std::mem::take(&mut self.tally), under_way: None };
                 if let Err(err) = self.told.try_send(part) {
-                    tally = super::part_of(err).tally;
+                    self.tally = super::part_of(err).tally;
                 }
             }
         }
-        if let Err(err) = self.writer.flush() {
-            failed(&mut tally, &err);
+        let (lost, why) = self.writer.settle();
+        self.tally.updates_failed += lost - self.given_up;
+        if let Some(why) = why {
+            self.warn(&why);
         }
-        tally
+        self.tally
     }
 
-    fn write(&mut self, tally: &mut Tally, Operation { due, key, .. }: Operation) {
+    fn write(&mut self, Operation { due, key, .. }: Operation) {
         let (primary_key, change) = self.rows.change(key);
         let output = Output::new(RowChanged::TOPIC, primary_key, encode(&change));
-        match self.writer.send(&output) {
-            Ok(()) => tally.updates.record(self.clock.now().0.saturating_sub(due.0)),
-            Err(err) => failed(tally, &err),
+        let taken = self.writer.taken();
+        let sent = self.writer.send(&output);
+        // What fails may be a record before it.
+        match self.writer.taken() == taken {
+            true => self.tally.updates_failed += 1,
+            false => self.tally.updates.record(self.clock.now().0.saturating_sub(due.0)),
+        }
+        if let Err(err) = sent {
+            self.warn(&format!("{err:#}"));
         }
     }
-}
 
-fn failed(tally: &mut Tally, err: &anyhow::Error) {
-    if tally.updates_failed == 0 {
-        warn!("an update was not written: {err:#}");
+    fn count_given_up(&mut self) {
+        let given_up = self.writer.given_up();
+        self.tally.updates_failed += given_up - self.given_up;
+        self.given_up = given_up;
     }
-    tally.updates_failed += 1;
+
+    /// Once: the tally counts them.
+    fn warn(&mut self, why: &str) {
+        if !self.was_warned {
+            warn!("an update was not written: {why}");
+            self.was_warned = true;
+        }
+    }
 }
