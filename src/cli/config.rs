@@ -43,7 +43,10 @@ fn shown(settings: &[Setting], args: &ShowArgs) -> String {
 }
 
 fn table(settings: &[Setting], origin: bool) -> String {
-    let line = |it: &Setting| format!("{} = {}", quoted(&it.key), it.value);
+    let line = |it: &Setting| match it.value.is_empty() {
+        true => format!("# {} is not set", quoted(&it.key)),
+        false => format!("{} = {}", quoted(&it.key), it.value),
+    };
     let width = settings.iter().map(|it| line(it).chars().count()).max().unwrap_or(0);
     let told = |it: &Setting| match origin {
         true => format!("{:width$}  # {}\n", line(it), it.origin),
@@ -76,17 +79,20 @@ mod tests {
         let settings = [
             setting("kafka.properties.sasl.password", "\"********\"", "isotherm.toml"),
             setting("planner.tick", "\"5s\"", "default"),
+            setting("worker.inbox", "", "default"),
         ];
         let mut args = ShowArgs { origin: true, output: Form::Table };
         expect![[r#"
             kafka.properties."sasl.password" = "********"  # isotherm.toml
             planner.tick = "5s"                            # default
+            # worker.inbox is not set                      # default
         "#]]
         .assert_eq(&shown(&settings, &args));
         args.output = Form::Jsonl;
         expect![[r#"
             {"key":"kafka.properties.sasl.password","origin":"isotherm.toml","value":"\"********\""}
             {"key":"planner.tick","origin":"default","value":"\"5s\""}
+            {"key":"worker.inbox","origin":"default","value":""}
         "#]]
         .assert_eq(&shown(&settings, &args));
     }

@@ -65,3 +65,16 @@ fn flags_are_the_topmost_layer_and_are_named_as_origin() {
     assert_eq!((fault.exit, fault.code.as_str()), (Exit::Usage, "isotherm::config::value"));
     assert!(fault.what.contains("--mode"), "{fault}");
 }
+
+#[test]
+fn one_file_configures_all_processes_and_a_worker_says_besides_where_it_is() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/isotherm.toml");
+    let cli = |command: &str| parse(&format!("{command} --config {file}")).unwrap();
+    for command in ["planner", "channel", "router", "load --scenario uniform", "verify"] {
+        let config = cli(command).shared.settled(Vec::new()).unwrap();
+        assert!(config.worker.listen.ip().is_unspecified() && config.worker.endpoint.is_none());
+    }
+    let fault = run(cli("worker --node-id n1")).unwrap_err();
+    assert_eq!((fault.exit, fault.code.as_str()), (Exit::Usage, "isotherm::worker::no_endpoint"));
+    assert!(fault.what.contains("0.0.0.0:7070"), "{fault}");
+}

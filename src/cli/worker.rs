@@ -75,6 +75,12 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
         let fault = Fault::new(Exit::Usage, "isotherm::worker::no_node", "the node has no name");
         return Err(Box::new(fault.remedy("give --node-id NAME, or set worker.node_id")));
     }
+    if config.worker.listen.ip().is_unspecified() && config.worker.endpoint.is_none() {
+        let what = format!("others cannot reach {}", config.worker.listen);
+        let fault = Fault::new(Exit::Usage, "isotherm::worker::no_endpoint", what);
+        let remedy = "set worker.endpoint to HOST:PORT, by which others find this node";
+        return Err(Box::new(fault.remedy(remedy)));
+    }
     let options = options(config)?;
     let signals = Signals::begin_within(config.worker.stop_within)?;
     let health = Arc::new(Health::new(&CONDITIONS));

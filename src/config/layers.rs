@@ -38,6 +38,7 @@ pub struct Loaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     pub key: String,
+    /// As TOML; empty, if it is not set.
     pub value: String,
     pub origin: String,
 }
@@ -112,7 +113,7 @@ pub(super) fn text_of(value: &Value) -> String {
             .or_else(|| it.to_i128().map(|it| it.to_string()))
             .or_else(|| it.to_f64().map(|it| it.to_string()))
             .unwrap_or_default(),
-        Value::Empty(..) => "\"\"".into(),
+        Value::Empty(..) => String::new(),
         Value::Array(_, items) => {
             format!("[{}]", items.iter().map(text_of).collect::<Vec<_>>().join(", "))
         }
@@ -264,12 +265,11 @@ fn nested(path: &[&str], text: &str) -> Dict {
             let items = text.split(',').map(str::trim).filter(|it| !it.is_empty());
             Value::from(items.map(Value::from).collect::<Vec<_>>())
         }
-        Some(Value::Num(..) | Value::Bool(..)) => {
+        // What has no default may be a number or a text.
+        Some(Value::Num(..) | Value::Bool(..) | Value::Empty(..)) => {
             text.parse().unwrap_or_else(|_| Value::from(text))
         }
-        Some(Value::String(..) | Value::Char(..) | Value::Dict(..) | Value::Empty(..)) | None => {
-            Value::from(text)
-        }
+        Some(Value::String(..) | Value::Char(..) | Value::Dict(..)) | None => Value::from(text),
     };
     let wrap = |value: Value, part: &&str| Value::from(Dict::from([((*part).to_owned(), value)]));
     let outer = path.iter().rev().fold(value, wrap);

@@ -53,6 +53,25 @@ fn higher_layers_win_and_are_named() {
 }
 
 #[test]
+fn what_has_no_default_can_be_set_in_every_layer() {
+    let of = |text: &str, env: &[(&str, &str)], flags: &[(&'static str, &'static str, &str)]| {
+        let worker = load(text, env, flags).unwrap().into_config().unwrap().worker;
+        (worker.endpoint, worker.inbox, worker.capacity_us_per_s, worker.io_bytes_per_s)
+    };
+    assert_eq!(of("", &[], &[]), (None, None, None, None));
+    let text = "[worker]\nendpoint = 'h:1'\ninbox = 3\ncapacity_us_per_s = 5\nio_bytes_per_s = 7";
+    assert_eq!(of(text, &[], &[]), (Some("h:1".into()), Some(3), Some(5), Some(7)));
+    let env = [("ISOTHERM__WORKER__ENDPOINT", "w-1:7070"), ("ISOTHERM__WORKER__INBOX", "0")];
+    let flags = [("--capacity", "worker.capacity_us_per_s", "75000")];
+    assert_eq!(of("", &env, &flags), (Some("w-1:7070".into()), Some(0), Some(75_000), None));
+    let settings = load("", &[], &[]).unwrap().settings;
+    let setting = settings.iter().find(|it| it.key == "worker.endpoint").unwrap();
+    assert_eq!((&setting.value[..], &setting.origin[..]), ("", "default"));
+    let error = load("", &[("ISOTHERM__WORKER__INBOX", "first")], &[]).unwrap_err();
+    assert_eq!(error.problems[0].key, "worker.inbox");
+}
+
+#[test]
 fn unknown_keys_are_told_all_at_once_with_what_was_meant() {
     check(
         "[planner]\ntik = '1s'\nwarm_permille = 3\n[kafak]\nprefix = 'x'\n[policy]\nzzz = 1",

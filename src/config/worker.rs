@@ -19,11 +19,9 @@ pub struct Worker {
     /// Where reads are served, and `/livez` and `/readyz`.
     pub listen: SocketAddr,
     /// Where routers find it, if that is not where it listens.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The partition of its inboxes; without it, one is chosen by the node's name. It stays as it was when
     /// the store was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub inbox: Option<u32>,
     /// What the worker may take: a quarter is for the store's cache and write buffers, an eighth for what is
     /// sent ahead to it.
@@ -34,12 +32,10 @@ pub struct Worker {
     pub report_every: Duration,
     /// The worker serves no faster than so many microseconds of service a second, as one queue. Without
     /// it, it is as fast as it goes, and says what its processors could do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity_us_per_s: Option<u64>,
     /// What copying a megabyte counts, if a capacity is stated.
     pub copy_mb_us: u64,
     /// What the disk can do, of which the part in use is reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub io_bytes_per_s: Option<u64>,
     /// So many records are taken in a step.
     pub step_records_max: usize,
@@ -103,14 +99,6 @@ impl Worker {
             if value == 0 {
                 res.push((key, "it must be at least 1".into(), "leave it out for the default"));
             }
-        }
-        if self.listen.ip().is_unspecified() && self.endpoint.is_none() {
-            let reason = format!("others cannot reach {}", self.listen);
-            res.push((
-                "worker.endpoint",
-                reason,
-                "set it to HOST:PORT, by which others find this node",
-            ));
         }
         if self.node_id.contains(['/', '\\']) || matches!(self.node_id.as_str(), "." | "..") {
             let reason = "it is the name of a folder, too";

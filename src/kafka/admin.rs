@@ -84,6 +84,26 @@ impl Admin {
         Ok(topics)
     }
 
+    /// Returns which of these are not shown because we may not so much as describe them. Kafka does not tell
+    /// whether they are there.
+    pub fn forbidden<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> anyhow::Result<Vec<&'a str>> {
+        // Asked as a reader: for one who writes, a cluster may create what is not there.
+        let asker = Asker::new(&self.connection, "admin")?;
+        let mut res = Vec::new();
+        for name in names {
+            let metadata = asker.metadata(&self.connection.topic(name))?;
+            let code = metadata.topics().first().and_then(|it| it.error());
+            if code.map(RDKafkaErrorCode::from) == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+            {
+                res.push(name);
+            }
+        }
+        Ok(res)
+    }
+
     /// Returns how many brokers there are: a topic has at most as many replicas.
     pub fn brokers(&self) -> anyhow::Result<usize> {
         let metadata = self.lister.client().fetch_metadata(Some("isotherm"), REQUEST_MAX);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList, TopicPartitionListElem};
 use schemas::Millis;
 
@@ -119,8 +120,7 @@ impl Asker {
         topic: &'static str,
     ) -> anyhow::Result<Vec<TopicPartition>> {
         let full = self.connection.topic(topic);
-        let metadata = self.consumer.fetch_metadata(Some(&full), REQUEST_MAX);
-        let metadata = metadata.with_context(|| self.failed("ask for topics"))?;
+        let metadata = self.metadata(&full)?;
         let found = metadata.topics().first();
         let code = found.and_then(|it| it.error()).map(RDKafkaErrorCode::from);
         if let Some(code) = code.filter(|it| *it != RDKafkaErrorCode::UnknownTopicOrPartition) {
@@ -129,6 +129,12 @@ impl Asker {
         }
         let ids = found.into_iter().flat_map(|it| it.partitions());
         Ok(ids.map(|it| TopicPartition { topic, partition: it.id() as u32 }).collect())
+    }
+
+    /// Returns what the cluster shows of a topic, by its full name.
+    pub(super) fn metadata(&self, full: &str) -> anyhow::Result<Metadata> {
+        let metadata = self.consumer.fetch_metadata(Some(full), REQUEST_MAX);
+        metadata.with_context(|| self.failed("ask for topics"))
     }
 
     pub(super) fn beginnings(

@@ -51,6 +51,8 @@ const ANSWER_EVERY: Duration = Duration::from_millis(5);
 
 /// A member of a group.
 pub struct Group {
+    /// With the prefix.
+    name: String,
     queues: Queues<Member>,
     asker: Asker,
     topic: &'static str,
@@ -95,6 +97,11 @@ pub struct Commit {
 #[error("{0}")]
 pub struct NotStored(pub String);
 
+/// Tells who is refused what is missing.
+pub(super) fn may_not_join(group: &str) -> String {
+    format!("join group {group}: its principal needs `Read` on it")
+}
+
 impl Group {
     /// Joins the group of this name, prefixed as topics are. A member with a name of its own that
     /// is back soon after its end takes its place again at once, and one without leaves it free.
@@ -123,7 +130,8 @@ impl Group {
             client.create_with_context(context).context("make the client of the group")?;
         consumer.subscribe(&[&connection.topic(topic)]).context("join the group")?;
         let queues = Queues::new(Arc::new(consumer), connection);
-        Ok(Self { queues, asker, topic, leaving: Vec::new(), served: Instant::now() })
+        let name = connection.topic(group);
+        Ok(Self { name, queues, asker, topic, leaving: Vec::new(), served: Instant::now() })
     }
 
     /// Returns a handle by which another thread ends a [`Group::poll`] that waits.
@@ -347,7 +355,7 @@ impl Group {
             }
             Some(Err(KafkaError::MessageConsumption(
                 code @ RDKafkaErrorCode::GroupAuthorizationFailed,
-            ))) => return Err(code).context("join the group"),
+            ))) => return Err(code).with_context(|| may_not_join(&self.name)),
             // The member joins again by itself.
             Some(Err(err)) => tracing::debug!(%err, "in a group"),
         }

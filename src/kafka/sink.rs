@@ -17,7 +17,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use fail::fail_point;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -78,16 +77,23 @@ impl Sink {
     pub fn open(connection: &Connection, planner_id: &str) -> anyhow::Result<Self> {
         Asker::new(connection, planner_id)?.wait()?;
         let mut client = connection.producer(planner_id)?;
+        let id = format!("{}{planner_id}", connection.prefix);
         client
-            .set("transactional.id", format!("{}{planner_id}", connection.prefix))
+            .set("transactional.id", &id)
             // While a dead planner's transaction is open, readers see nothing that comes after it.
             .set("transaction.timeout.ms", "10000")
             // All of a tick is there at once; to wait for more only delays its commit.
             .set("linger.ms", "0");
         let report = Report::new(&connection.bootstrap_servers);
         let producer: ThreadedProducer<_> = create(&client, report, "writing")?;
-        again(|| producer.init_transactions(REQUEST_MAX)).with_context(|| {
-            format!("take over as planner {planner_id}: {}", producer.context().reason())
+        again(|| producer.init_transactions(REQUEST_MAX)).map_err(|err| {
+            let why = match err.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+                    format!("its principal needs `Write` on transactional id {id}")
+                }
+                Some(_) | None => producer.context().reason(),
+            };
+            anyhow::Error::new(err).context(format!("take over as planner {planner_id}: {why}"))
         })?;
         Ok(Self { producer, connection: connection.clone(), sent: AtomicU64::new(0) })
     }

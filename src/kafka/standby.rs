@@ -28,6 +28,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::ask::Asker;
+use super::group::may_not_join;
 use super::report::Report;
 use super::{Connection, passes};
 
@@ -85,9 +86,10 @@ impl Standby {
         if partitions != 1 {
             bail!("{topic} has {partitions} partitions: to take turns by it, it must have one");
         }
+        let group = format!("{}{planner_id}", connection.prefix);
         let mut client = connection.reader(planner_id)?;
         client
-            .set("group.id", format!("{}{planner_id}", connection.prefix))
+            .set("group.id", &group)
             .set("group.protocol", "classic")
             .set("group.instance.id", member)
             // Who has the partition keeps it when others come.
@@ -104,7 +106,7 @@ impl Standby {
         let (tell, turn) = sync_channel(1);
         let kept = state.clone();
         let thread = thread::Builder::new().name("standby".into()).spawn(move || {
-            let ended = stay(&consumer, &kept, || _ = tell.try_send(Ok(())));
+            let ended = stay(&consumer, &group, &kept, || _ = tell.try_send(Ok(())));
             kept.lost.store(true, Ordering::Release);
             if let Err(err) = ended {
                 // Nobody may be waiting any more, or the turn has come before.
@@ -148,6 +150,7 @@ impl Drop for Standby {
 /// Stays a member until it is dropped, or the turn is over.
 fn stay(
     consumer: &BaseConsumer<Member>,
+    group: &str,
     state: &State,
     mut turn_comes: impl FnMut(),
 ) -> anyhow::Result<()> {
@@ -164,7 +167,7 @@ fn stay(
             }
             Some(Err(KafkaError::MessageConsumption(
                 code @ RDKafkaErrorCode::GroupAuthorizationFailed,
-            ))) => return Err(code).context("join the planners"),
+            ))) => return Err(code).with_context(|| may_not_join(group)),
             // The member joins again by itself.
             Some(Err(err)) => tracing::debug!(%err, "in the group of planners"),
         }

@@ -70,13 +70,17 @@ impl Writer {
     pub fn flush(&self) -> anyhow::Result<()> {
         let deadline = self.away_max.map(|it| Instant::now() + it);
         let sent = self.sent.load(Ordering::Relaxed);
+        let is_any_under_way = self.producer.context().ended() < sent;
         while !self.producer.context().wait_for_ends(sent, LOOK_EVERY) {
             if deadline.is_some_and(|it| it < Instant::now()) {
                 bail!("write: {}", self.producer.context().reason());
             }
             self.check()?;
         }
-        self.producer.context().reached();
+        // Else nothing says that there is a broker.
+        if is_any_under_way {
+            self.producer.context().reached();
+        }
         self.check()
     }
 

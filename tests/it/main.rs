@@ -21,6 +21,8 @@ mod router;
 mod load;
 mod index;
 mod demo;
+mod rolling;
+mod rights;
 mod worker;
 mod traced;
 mod sim;
