@@ -140,10 +140,10 @@ fn key_space(course: &Course, axis: &KeyAxis) -> Vec<Line> {
     for (start, it) in &course.owned {
         let (from, to) = place(axis, start, &it.range_end);
         let number = numbers.get(&it.node).copied();
-        let columns = (from * COLUMNS as f64) as usize..(to * COLUMNS as f64).ceil() as usize;
-        for column in columns.start..columns.end.min(COLUMNS) {
-            owners[column] = number;
-        }
+        let (first, end) = (from * COLUMNS as f64, (to * COLUMNS as f64).ceil());
+        let end = (end as usize).min(COLUMNS);
+        let first = (first as usize).min(end);
+        owners[first..end].fill(number);
     }
     let owner = |it: &Option<usize>| match it {
         Some(number) => {
