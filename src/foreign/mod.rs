@@ -16,7 +16,7 @@
 //!   and channels write to the same topic.
 //! * **All or none.** A record with one query that does not fit counts nothing, and is a dead letter.
 //!
-//! Nothing here asks a registry: who holds a [`Form`] is told which ids it lacks.
+//! Nothing here asks a registry: who holds a `Form` is told which ids it lacks.
 
 pub mod form;
 pub mod mapping;
