@@ -294,4 +294,12 @@ mod tests {
             assert!(!is_away(&asked) && asked.to_string().contains(name), "{asked:?}");
         }
     }
+
+    #[test]
+    fn broker_that_the_cluster_does_not_name_for_a_moment_is_away() {
+        let away = KafkaError::MetadataFetch(RDKafkaErrorCode::DestroyBroker);
+        assert!(is_away(&anyhow::Error::new(away)));
+        let refused = KafkaError::MetadataFetch(RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(!is_away(&anyhow::Error::new(refused)));
+    }
 }

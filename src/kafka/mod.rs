@@ -304,6 +304,8 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::LeaderNotAvailable
             | Code::NotLeaderForPartition
             | Code::BrokerNotAvailable
+            // It is in no answer of the cluster for a moment, and is connected to again when it is.
+            | Code::DestroyBroker
             | Code::NetworkException
             // Just started, or another leads the partition now: the client asks anew.
             | Code::FencedLeaderEpoch
