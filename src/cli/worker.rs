@@ -78,7 +78,7 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
     if config.worker.listen.ip().is_unspecified() && config.worker.endpoint.is_none() {
         let what = format!("others cannot reach {}", config.worker.listen);
         let fault = Fault::new(Exit::Usage, "isotherm::worker::no_endpoint", what);
-        let remedy = "set worker.endpoint to HOST:PORT, by which others find this node";
+        let remedy = "worker.endpoint is not set: set it to HOST:PORT, by which others find this node";
         return Err(Box::new(fault.remedy(remedy)));
     }
     let options = options(config)?;
