@@ -76,9 +76,10 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
         return Err(Box::new(fault.remedy("give --node-id NAME, or set worker.node_id")));
     }
     if config.worker.listen.ip().is_unspecified() && config.worker.endpoint.is_none() {
-        let what = format!("others cannot reach {}", config.worker.listen);
+        let what =
+            format!("worker.endpoint is not set, and others cannot reach {}", config.worker.listen);
         let fault = Fault::new(Exit::Usage, "isotherm::worker::no_endpoint", what);
-        let remedy = "worker.endpoint is not set: set it to HOST:PORT, by which others find this node";
+        let remedy = "set it to HOST:PORT, by which others find this node";
         return Err(Box::new(fault.remedy(remedy)));
     }
     let options = options(config)?;
