@@ -330,12 +330,12 @@ pub fn told(id: &str, it: &Moved) -> String {
     });
     let why = it.why.as_ref().zip(it.chosen.as_ref()).map_or_else(String::new, |(why, chosen)| {
         let when = match why.ticks_until {
-            Some(0) => "is too warm now".to_owned(),
-            Some(ticks) => format!("would be too warm in {ticks} ticks"),
+            Some(0) => "too warm now".to_owned(),
+            Some(ticks) => format!("too warm in {ticks} ticks"),
             None => "might be too warm".to_owned(),
         };
         format!(
-            " · {} {when}; with it {} → {} (q.9)",
+            " · {} {when}: with it {} → {} (q.9)",
             it.source,
             permille(chosen.source_before),
             permille(chosen.source_after)
@@ -533,7 +533,7 @@ mod tests {
             n2    ██···················│··········    .05        .40 / .50        1   9.5 MB
 
             moving  m-8  [.1000, .2000)  n1 → n2  copying   ▓▓▓▓▓▓░░░░  60 %  1.2 MB  0.8 s
-            last    m-7  n1 → n2 active after 2.1 s · 1.2 MB · n1 would be too warm in 22 ticks; with it .93 → .79 (q.9)
+            last    m-7  n1 → n2 active after 2.1 s · 1.2 MB · n1 too warm in 22 ticks: with it .93 → .79 (q.9)
             so far  1 move, 1.2 MB; 0 splits, 0 joins; 2 ranges; overload 0.3 node-s
         "#]].assert_eq(&told);
         assert!(lines.len() <= 24 && lines.iter().all(|it| text(it).chars().count() <= 100));
