@@ -1,0 +1,125 @@
+use expect_test::expect;
+
+use super::*;
+
+fn report() -> Report {
+    let n = |name: &str| NodeId(name.into());
+    let nodes = [(n("n1"), 1_000), (n("n2"), 2_000)].into();
+    let loads = [[(n("n1"), 900), (n("n2"), 1_000)].into(), [(n("n1"), 300)].into()];
+    let bytes = [(n("n1"), 5_000_000)].into();
+    Report {
+        broker: "embedded".into(),
+        mode: "auto".into(),
+        seed: Some(7),
+        queries: Queries { sent: 181_202, answered: 181_202, failed: 0, repeated: 3 },
+        updates: Updates { sent: 18_020 },
+        migrations: Migrations { complete: 41, failed: 0, bytes: 412_000_000 },
+        splits: 19,
+        joins: 6,
+        ranges: 45,
+        latency_ms: Latency { p50: 1.1, p99: 7.3, p999: 21.0, max: 40.4 },
+        overload_node_seconds: Overload { measured: 3.1 },
+        nodes: Report::of_nodes(&nodes, &bytes, &loads, 1_000),
+        lead: Leads::of(&[
+            Lead::Ticks(9),
+            Lead::Ticks(0),
+            Lead::NoOnset,
+            Lead::Ticks(12),
+            Lead::Unknown,
+        ]),
+        delay_ms: Delays { commit: Some(160), copy: Some(210), cut_over: None, whole: Some(1_300) },
+        forecast: Forecast { rung: "ewma".into() },
+        verify: Verify { entries: 100_000, ..Verify::default() },
+        ..Report::default()
+    }
+}
+
+#[test]
+fn end_of_a_run_is_told() {
+    expect![[r#"
+        n1                   load ÷ capacity .60 in the mean, .90 at most; overload 0.1 node-s; 5.0 MB
+        n2                   load ÷ capacity .25 in the mean, .50 at most; overload 0.0 node-s; 0 B
+        overload area        3.1 node-seconds        (to compare: isotherm demo --mode observe)
+        latency              p50 1.1  p99 7.3  p99.9 21.0  max 40 ms
+        queries              181,202 answered, 3 of them asked again, 0 failed; 18,020 updates
+        moves                41 complete, 0 failed, 412 MB
+                             2 before the overload, 1 after it (median lead 9 ticks); 1 without one, 1 not to be told
+        decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
+        splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
+        forecast             ewma
+        verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
+    "#]].assert_eq(&report().told("isotherm demo --mode observe"));
+}
+
+#[test]
+fn run_is_good_if_nothing_failed_and_nothing_differs() {
+    assert!(report().is_good());
+    let check = |change: fn(&mut Report), expected: bool| {
+        let mut report = report();
+        change(&mut report);
+        assert_eq!(report.is_good(), expected, "{report:?}");
+    };
+    check(|it| it.queries.failed = 1, false);
+    check(|it| (it.queries.failed, it.mode) = (1, "observe".into()), true);
+    check(|it| it.migrations.failed = 1, false);
+    let faults: [fn(&mut Verify) -> &mut u64; 6] = [
+        |it| &mut it.missing,
+        |it| &mut it.extra,
+        |it| &mut it.stale,
+        |it| &mut it.foreign,
+        |it| &mut it.gaps,
+        |it| &mut it.overlaps,
+    ];
+    for fault in faults {
+        for mode in ["auto", "observe"] {
+            let mut report = Report { mode: mode.into(), ..report() };
+            *fault(&mut report.verify) = 1;
+            assert!(!report.is_good(), "{:?}", report.verify);
+        }
+    }
+    check(|it| it.verify.not_compared = Some("time is up".into()), false);
+}
+
+#[test]
+fn json_has_the_keys_that_programs_read() {
+    let json = serde_json::to_value(report()).unwrap();
+    for key in [
+        "/broker",
+        "/mode",
+        "/seed",
+        "/duration_s",
+        "/ticks",
+        "/queries/sent",
+        "/queries/answered",
+        "/queries/failed",
+        "/updates/sent",
+        "/plans",
+        "/migrations/complete",
+        "/migrations/failed",
+        "/migrations/bytes",
+        "/splits",
+        "/latency_ms/p50",
+        "/latency_ms/p99",
+        "/latency_ms/p999",
+        "/overload_node_seconds/measured",
+        "/unsplittable_share",
+        "/verify/entries",
+        "/verify/missing",
+        "/verify/extra",
+        "/verify/stale",
+        "/verify/foreign",
+        "/verify/gaps",
+        "/verify/overlaps",
+    ] {
+        assert!(json.pointer(key).is_some_and(|it| !it.is_null()), "{key} in {json}");
+    }
+    assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report());
+}
+
+#[test]
+fn node_is_overloaded_above_four_fifths() {
+    let [one, two] = &report().nodes[..] else { panic!("there are two nodes") };
+    assert_eq!((one.load_mean, one.load_max, one.bytes), (0.6, 0.9, 5_000_000));
+    assert!((one.overload_node_seconds - 0.1).abs() < 1e-9, "{one:?}");
+    assert_eq!((two.load_mean, two.load_max, two.overload_node_seconds), (0.25, 0.5, 0.0));
+}
