@@ -23,6 +23,7 @@ pub mod precedence;
 pub mod body;
 pub mod front;
 pub mod back;
+pub mod connection;
 pub mod workers;
 pub mod traced;
 

@@ -13,26 +13,12 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use http_body_util::Full;
 use tracing::debug;
 
 use crate::load::tally::Reason;
+use crate::web::connection::{self, Broken, body};
 use crate::web::reads::Found;
-
-/// So long may it take to connect.
-const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-
-/// A router that refused a connection is not tried again for so long.
-const REFUSED_FOR: Duration = Duration::from_millis(50);
-
-/// A connection with requests on it is pinged this often, and given up if that is not answered for as long.
-const PING_EVERY: Duration = Duration::from_secs(3);
 
 /// Routers take 200 of one connection at once; what is more would wait for those.
 const REQUESTS_MAX: usize = 128;
@@ -49,21 +35,7 @@ pub struct Router {
 #[derive(Debug, Default)]
 struct Connection {
     under_way: AtomicUsize,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-enum State {
-    #[default]
-    Closed,
-    Open {
-        requests: SendRequest<Empty<Bytes>>,
-        /// Ends by itself once nobody can send requests.
-        _task: JoinHandle<()>,
-    },
-    Refused {
-        until: Instant,
-    },
+    kept: connection::Connection,
 }
 
 /// A request that is under way on a connection.
@@ -80,14 +52,15 @@ impl Router {
     /// Reads a key; tells whether there is a row.
     pub async fn ask(&self, key: u64, within: Duration) -> Result<bool, Reason> {
         let one = self.one();
-        let mut requests = one.0.requests(&self.address).await?;
+        let requests = one.0.kept.requests(&self.address).await;
+        let mut requests = requests.ok_or(Reason::Unreachable)?;
         let within_ms = within.as_millis().max(1);
         let request = Request::get(format!(
             "http://{}/v1/keys/0x{key:016x}?deadline_ms={within_ms}",
             self.address
         ));
         // The address is no host and port.
-        let request = request.body(Empty::new()).map_err(|_| Reason::Unreachable)?;
+        let request = request.body(Full::new(Bytes::new())).map_err(|_| Reason::Unreachable)?;
         let lost = |err| {
             debug!(router = self.address, %err, "a request was lost");
             Reason::Lost
@@ -102,12 +75,11 @@ impl Router {
             StatusCode::GATEWAY_TIMEOUT => return Err(Reason::Late),
             _ => return Err(Reason::Refused),
         }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|err| match err.is::<hyper::Error>() {
-            true => Reason::Lost,
-            false => Reason::Garbage,
+        let answer = body(response, ANSWER_BYTES_MAX).await.map_err(|it| match it {
+            Broken::Lost => Reason::Lost,
+            Broken::TooLong => Reason::Garbage,
         })?;
-        let found: Found = serde_json::from_slice(&body.to_bytes()).map_err(|_| Reason::Garbage)?;
+        let found: Found = serde_json::from_slice(&answer).map_err(|_| Reason::Garbage)?;
         let is_of_key = found.entries.iter().all(|it| it.index_key.0 == key.to_be_bytes());
         if is_of_key { Ok(!found.entries.is_empty()) } else { Err(Reason::Garbage) }
     }
@@ -123,50 +95,8 @@ impl Router {
     }
 }
 
-impl Connection {
-    /// Returns where requests are sent; connects if that is not open.
-    async fn requests(&self, address: &str) -> Result<SendRequest<Empty<Bytes>>, Reason> {
-        let mut state = self.state.lock().await;
-        match &*state {
-            State::Open { requests, .. } if !requests.is_closed() => return Ok(requests.clone()),
-            State::Refused { until } if Instant::now() < *until => return Err(Reason::Unreachable),
-            State::Open { .. } | State::Refused { .. } | State::Closed => (),
-        }
-        match timeout(CONNECT_WITHIN, connect(address)).await {
-            Ok(Ok((requests, _task))) => {
-                let res = requests.clone();
-                *state = State::Open { requests, _task };
-                Ok(res)
-            }
-            failed => {
-                debug!(address, why = ?failed.err(), "no connection");
-                *state = State::Refused { until: Instant::now() + REFUSED_FOR };
-                Err(Reason::Unreachable)
-            }
-        }
-    }
-}
-
 impl Drop for OneOf<'_> {
     fn drop(&mut self) {
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-async fn connect(address: &str) -> anyhow::Result<(SendRequest<Empty<Bytes>>, JoinHandle<()>)> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (requests, connection) = Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let address = address.to_owned();
-    let task = tokio::spawn(async move {
-        if let Err(err) = connection.await {
-            debug!(address, %err, "a connection has ended");
-        }
-    });
-    Ok((requests, task))
 }
