@@ -27,6 +27,7 @@ use super::verify;
 use crate::config::{Config, Costs, Mode};
 use crate::demo::course::Course;
 use crate::demo::leads::{Lead, Left, leads};
+use crate::demo::reaction::{Crowd, Reaction};
 use crate::demo::report::{
     Delays, Forecast, Latency, Leads, Migrations, Move, Overload, Queries, Report, Updates, Verify,
 };
@@ -97,6 +98,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         std::thread::park_timeout(LOOK_EVERY);
     }
     live.end();
+    let crowd = live.begun.and_then(|it| load.crowd(it));
     drop(live);
     let tally = played?;
     cluster.check()?;
@@ -107,6 +109,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         seed: Some(args.seed),
         load: load.name.clone(),
         start_to_first_query_s,
+        reaction: crowd.and_then(|it| reaction(&config, &course, &it)),
         verify: verified,
         ..reported(&config, &course, &tally, loaded_until)
     };
@@ -305,6 +308,11 @@ fn reported(config: &Config, course: &Course, tally: &Tally, loaded: usize) -> R
         forecast: Forecast { rung: course.rung.clone() },
         ..Report::default()
     }
+}
+
+fn reaction(config: &Config, course: &Course, crowd: &Crowd) -> Option<Reaction> {
+    let tick_ms = config.planner.tick.as_millis() as u64;
+    Reaction::of(crowd, &course.recount.history, tick_ms, course.moves.values())
 }
 
 fn picture(config: &Config, load: &Load, course: &Course) -> String {

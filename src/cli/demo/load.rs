@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use schemas::Millis;
+use schemas::{KeySpan, Millis};
 use zstd::stream::read::Decoder;
 
 use super::DemoArgs;
 use super::cluster::TABLE_PARTITIONS;
 use super::live::Live;
 use crate::cli::exit::{Exit, Fault};
+use crate::demo::reaction::Crowd;
 use crate::kafka::Connection;
 use crate::load::driver::{self, Options};
 use crate::load::rows::Filling;
 use crate::load::schedule::Schedule;
 use crate::load::tally::Tally;
+use crate::replay;
 use crate::replay::driver::open_trace;
 use crate::replay::plot::KeyAxis;
 use crate::replay::scenario::{Scenario, Shape};
@@ -155,6 +157,14 @@ impl Load {
             }
         };
         driver::run(&options, schedule, live)
+    }
+
+    /// The crowd that comes, if the load began then.
+    pub fn crowd(&self, begun: Millis) -> Option<Crowd> {
+        let Source::Scenario(scenario) = &self.source else { return None };
+        let (keys, since_ms) = scenario.crowd()?;
+        let span = KeySpan { start: replay::key(keys.start), end: replay::key(keys.end) };
+        Some(Crowd { span, since: Millis(begun.0 + since_ms) })
     }
 
     /// Refuses what the embedded broker cannot keep, or not keep up with.
