@@ -146,6 +146,9 @@ impl Connection {
             // A broker that is away is asked for again soon, but not twenty times a second.
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
+            // A cluster whose brokers were missing for a moment is looked at again soon, and not in five
+            // minutes: until then a reader may know of no leader.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             // Quick to see that a broker is gone that does not say so.
             .set("socket.keepalive.enable", "true")
             .set_log_level(RDKafkaLogLevel::Info);

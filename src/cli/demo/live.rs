@@ -51,6 +51,8 @@ pub struct Live<'a> {
     said: Instant,
     /// When the load began.
     pub begun: Option<Millis>,
+    /// How long it has gone on, or a little longer.
+    pub played_for: Duration,
     failed: Option<anyhow::Error>,
 }
 
@@ -85,6 +87,7 @@ impl<'a> Live<'a> {
             screen,
             said,
             begun: None,
+            played_for: Duration::ZERO,
             failed: None,
         })
     }
@@ -136,6 +139,7 @@ impl<'a> Live<'a> {
 
 impl Watch for Live<'_> {
     fn told(&mut self, status: &LoadStatus) {
+        self.played_for = status.since_start;
         let since_start_ms = status.since_start.as_millis() as u64;
         self.begun.get_or_insert_with(|| Millis(wall_clock().0.saturating_sub(since_start_ms)));
         let recent = &status.recent;

@@ -173,10 +173,15 @@ impl Load {
         let updates = self.updates_per_s * args.duration.as_secs_f64();
         let rows = (self.filling.keys.end - self.filling.keys.start) / self.filling.every;
         let bytes = (rows as f64 + updates) * row;
-        let remedy = "run it on a real Kafka, with --kafka HOST:PORT (docker/kafka up brings one up), or \
-                      ask for less: --duration, --keys, --payload-bytes, --reads-per-s, --speed";
+        let less = match &self.source {
+            Source::Scenario(_) => "--duration, --keys, --payload-bytes, --reads-per-s",
+            Source::Trace { .. } => "--duration, --speed, --payload-bytes",
+        };
+        let remedy = &format!(
+            "run it on a real Kafka, with --kafka HOST:PORT (docker/kafka up brings one up), or ask for less: {less}"
+        );
         let refused = |code: &str, what: String| {
-            Err(Box::new(Fault::new(Exit::Usage, code, what).remedy(remedy)))
+            Err(Box::new(Fault::new(Exit::Usage, code, what).remedy(remedy.as_str())))
         };
         if EMBEDDED_TABLE_BYTES < bytes {
             let what = format!(
