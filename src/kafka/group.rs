@@ -353,7 +353,9 @@ impl Group {
 
     /// Serves what is not of a partition: what the group says, answers, lost connections.
     fn serve_for(&self, timeout: Duration) -> anyhow::Result<()> {
-        match self.queues.consumer().poll(timeout) {
+        let consumer = self.queues.consumer();
+        self.member().report.brokers.look(consumer.client());
+        match consumer.poll(timeout) {
             None => (),
             Some(Ok(message)) => bail!("a record of {} came past its queue", message.topic()),
             Some(Err(err)) if passes(&err) => (),

@@ -13,6 +13,7 @@
 //! * Every option is set here, with its reason.
 //! * **A broker that is away is waited for**, by the client; see `report` for what it says of it.
 
+mod brokers;
 mod report;
 mod ask;
 pub mod gap;
@@ -309,6 +310,8 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::BrokerNotAvailable
             // It is in no answer of the cluster for a moment, and is connected to again when it is.
             | Code::DestroyBroker
+            // The answer has neither brokers nor topics.
+            | Code::Partial
             | Code::NetworkException
             // Just started, or another leads the partition now: the client asks anew.
             | Code::FencedLeaderEpoch

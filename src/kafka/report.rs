@@ -28,6 +28,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, info, warn};
 
+use super::brokers::Brokers;
 use crate::telemetry::metrics;
 
 /// The same line is said again after this long.
@@ -59,6 +60,7 @@ struct Away {
 /// What one client has said.
 pub(super) struct Report {
     servers: String,
+    pub(super) brokers: Brokers,
     state: Mutex<State>,
     /// A record was delivered or given up.
     delivered: Condvar,
@@ -82,7 +84,8 @@ struct State {
 impl Report {
     pub(super) fn new(servers: &str) -> Self {
         let (state, delivered) = (Mutex::default(), Condvar::new());
-        Self { servers: servers.to_owned(), state, delivered }
+        let brokers = Brokers::new(servers);
+        Self { servers: servers.to_owned(), brokers, state, delivered }
     }
 
     /// Returns an error if the broker has refused us for too long.

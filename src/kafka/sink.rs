@@ -118,6 +118,7 @@ impl Sink {
     }
 
     fn try_commit(&self, outputs: &[Output]) -> Result<(), KafkaError> {
+        self.producer.context().brokers.look(self.producer.client());
         again(|| self.producer.begin_transaction())?;
         fail_points::pass("sink-after-begin");
         for (sent, output) in outputs.iter().enumerate() {

@@ -174,6 +174,7 @@ fn stay(
 ) -> anyhow::Result<()> {
     let mut has_turn = false;
     while !state.left.load(Ordering::Acquire) {
+        consumer.context().report.brokers.look(consumer.client());
         match consumer.poll(POLL_EVERY) {
             // Nothing is fetched while it is paused; what came before is of no interest.
             None | Some(Ok(_)) => (),
