@@ -10,6 +10,7 @@
 //! `ISOTHERM_BALANCED_SEED` is one seed, `ISOTHERM_BALANCED_SEEDS` how many follow it, and `ISOTHERM_BALANCED_ROUNDS` how
 //! often everybody is killed.
 
+mod loads;
 mod kills;
 mod whole;
 
@@ -20,10 +21,11 @@ use isotherm::cli::exit::Exit;
 use serde_json::Value;
 
 use self::kills::Kills;
+use self::loads::Loads;
 use crate::index::cluster::{Cluster, NODES, Size};
 use crate::index::told::Told;
 use crate::moved::{check, ranges};
-use crate::world::{Load, World, await_that, now_ms, say};
+use crate::world::{World, await_that, now_ms, say};
 
 /// In microseconds of service a second, of the smallest node; the others have two, three and four of it.
 const UNIT: u64 = 29_000;
@@ -36,25 +38,28 @@ const COSTS: [u64; 2] = [4_000, 10];
 
 const KEYS: u64 = 4_000;
 
-/// A scenario is spread over so long for each round; it is ended when all are killed.
-const ROUND_S: u64 = 150;
+/// Then the hot spot, which has gone over half of the keys, is where it began.
+const DURATION: &str = "45s";
 
-/// Times as fast as it was: some 250 requests a second, six of seven of them writes.
-const TRACE_SPEED: &str = "3";
+/// Times as fast as it was: some 160 requests a second, nine of ten of them writes.
+const TRACE_SPEED: &str = "2";
 
 const TRACE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/traces/mooncake_conversation.csv.zst");
 
 /// Of the trace: with costs that are equal, 0.55 as well.
-const TRACE_UNIT: u64 = 45_000;
+const TRACE_UNIT: u64 = 29_000;
 
 const TRACE_COSTS: [u64; 2] = [1_000; 2];
 
-/// What the trace comes to in two minutes.
+/// The trace comes to them in three minutes.
 const TRACE_KEYS: u64 = 24_000;
 
+/// The load is there for so many, at least.
+const TICKS: u64 = 60;
+
 /// A copy takes a second or so, and can be seen half done.
-const PAYLOAD_BYTES: &str = "1000";
+const PAYLOAD_BYTES: &str = "2000";
 
 /// What is played, on which nodes.
 struct Form<'a> {
@@ -63,17 +68,24 @@ struct Form<'a> {
     unit: u64,
     costs: [u64; 2],
     played: &'a [&'a str],
+    fill: &'a [&'a str],
 }
 
 #[test]
 fn nothing_is_lost_though_a_hot_spot_moves_and_all_are_killed() {
-    let long = format!("{}s", ROUND_S * rounds());
     let keys = KEYS.to_string();
-    let played = ["--scenario", "moving-hotspot", "--keys", &keys, "--fill", "--duration", &long];
+    let played = ["--scenario", "moving-hotspot", "--keys", &keys, "--duration", DURATION];
     let rates = ["--reads-per-s", READS_PER_S, "--writes-per-s", "10"];
     let played = [&played[..], &rates].concat();
     for seed in seeds() {
-        let form = Form { name: "hotspot", keys: KEYS, unit: UNIT, costs: COSTS, played: &played };
+        let form = Form {
+            name: "hotspot",
+            keys: KEYS,
+            unit: UNIT,
+            costs: COSTS,
+            played: &played,
+            fill: &["--fill"],
+        };
         form.run(seed);
     }
 }
@@ -91,6 +103,7 @@ fn nothing_is_lost_though_a_trace_goes_along_the_keys_and_all_are_killed() {
             unit: TRACE_UNIT,
             costs: TRACE_COSTS,
             played: &played,
+            fill: &[],
         };
         form.run(seed);
     }
@@ -98,7 +111,7 @@ fn nothing_is_lost_though_a_trace_goes_along_the_keys_and_all_are_killed() {
 
 impl Form<'_> {
     fn run(&self, seed: u64) {
-        let Self { name, keys, unit, costs: [read_us, write_us], played } = self;
+        let Self { name, keys, unit, costs: [read_us, write_us], played, fill } = self;
         let Some(mut world) = World::create(name, &[]) else { return };
         say(&format!("balanced, {name}: seed {seed}"));
         world.birth_nodes = NODES.len() as u32;
@@ -116,21 +129,23 @@ impl Form<'_> {
             grace = "1s""#
         );
         world.more = more.leak();
-        world.policy = "bandwidth_bytes_per_s = 100000";
+        world.policy = "bandwidth_bytes_per_s = 150000";
         let capacities = [1, 2, 3, 4].map(|it| Some(it * unit));
         let mut cluster = Cluster::start(&world, &Size { capacities, tick: "1s" });
         let mut told = Told::follow(&world.connection);
         let routers = cluster.routers.each_ref().map(|it| it.port());
         let seed_text = seed.to_string();
         let more = ["--payload-bytes", PAYLOAD_BYTES, "--seed", &seed_text];
-        let mut load = Load::start(&world, name, routers, &[*played, &more].concat());
+        let played = [*played, &more].concat();
+        let mut loads = Loads::start(&world, name, routers, played, fill);
 
         let mut kills = Kills::new(seed);
         for _ in 0..rounds() {
-            kills.all(&world, &mut cluster, &mut told);
+            kills.all(&world, &mut cluster, &mut told, &mut loads);
         }
-        assert!(!load.has_ended(), "load was there all the time");
-        load.end();
+        let first = world.ticks()[0].tick;
+        cluster.planner.await_tick(&world, first + TICKS);
+        loads.end();
         kills.check(&told);
 
         let said =

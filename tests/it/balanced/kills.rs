@@ -8,6 +8,7 @@ use schemas::MigrationId;
 use schemas::migration_status::Phase;
 use schemas::plan::MoveChosen;
 
+use super::loads::Loads;
 use crate::index::cluster::{Cluster, NODES};
 use crate::index::deaths::{Death, Side, table};
 use crate::index::told::Told;
@@ -55,7 +56,13 @@ impl Kills {
     }
 
     /// Kills everybody that is to be killed in a round, in any order.
-    pub fn all(&mut self, world: &World, cluster: &mut Cluster<'_>, told: &mut Told) {
+    pub fn all(
+        &mut self,
+        world: &World,
+        cluster: &mut Cluster<'_>,
+        told: &mut Told,
+        loads: &mut Loads<'_>,
+    ) {
         self.rounds += 1;
         let phases = [Phase::Copying, Phase::Ready, Phase::Active].map(What::Worker);
         let planners = (0..PLANNERS).map(What::Planners);
@@ -63,9 +70,10 @@ impl Kills {
         while !due.is_empty() {
             let next = due.swap_remove(self.below(due.len() as u64) as usize);
             let began = Instant::now();
+            loads.go_on();
             match next {
                 What::Planners(n) => self.kill_planners(world, cluster, told, POINTS[n % 3]),
-                What::Worker(phase) => self.kill_worker(cluster, told, phase),
+                What::Worker(phase) => self.kill_worker(cluster, told, loads, phase),
                 What::Channel => {
                     cluster.kill_channel(self.below(2) as usize);
                     self.channels += 1;
@@ -107,9 +115,16 @@ impl Kills {
     }
 
     /// Kills source or destination of a move that the planner has decided.
-    fn kill_worker(&mut self, cluster: &mut Cluster<'_>, told: &mut Told, phase: Phase) {
+    fn kill_worker(
+        &mut self,
+        cluster: &mut Cluster<'_>,
+        told: &mut Told,
+        loads: &mut Loads<'_>,
+        phase: Phase,
+    ) {
         for _ in 0..TRIES {
             let (migration, chosen) = await_that(&format!("a move for {phase:?}"), || {
+                loads.go_on();
                 told.poll();
                 let is_before = |it| {
                     let course = told.course(it);
