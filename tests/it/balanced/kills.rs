@@ -23,7 +23,7 @@ const POINTS: [&str; 3] = ["sink-after-first-send", "sink-half-sent", "sink-befo
 const PLANNERS: usize = 5;
 
 /// So many moves are tried, until a worker dies in the phase that is wanted.
-const TRIES: usize = 8;
+const TRIES: usize = 20;
 
 /// At a random time within it, a planner that has committed a tick is killed.
 const RANDOM_MS: u64 = 1_500;
