@@ -28,9 +28,9 @@ use crate::moved::{check, ranges};
 use crate::world::{World, await_that, now_ms, say};
 
 /// In microseconds of service a second, of the smallest node; the others have two, three and four of it.
-const UNIT: u64 = 40_000;
+const UNIT: u64 = 32_000;
 
-/// Of the scenario's load; with [`COSTS`] it is 0.4 of what the nodes can do: more than the smaller ones
+/// Of the scenario's load; with [`COSTS`] it is half of what the nodes can do: more than the smaller ones
 /// can, where the hot spot is, and not so much that reads wait for too long until it has moved.
 const READS_PER_S: &str = "40";
 
@@ -60,7 +60,7 @@ const TRACE_KEYS: u64 = 24_000;
 const TICKS: u64 = 60;
 
 /// A copy takes a second or so, and can be seen half done.
-const PAYLOAD_BYTES: &str = "6000";
+const PAYLOAD_BYTES: &str = "3000";
 
 /// What is played, on which nodes.
 struct Form<'a> {
@@ -130,7 +130,7 @@ impl Form<'_> {
             grace = "1s""#
         );
         world.more = more.leak();
-        world.policy = "bandwidth_bytes_per_s = 60000";
+        world.policy = "bandwidth_bytes_per_s = 150000";
         let capacities = [1, 2, 3, 4].map(|it| Some(it * unit));
         let mut cluster = Cluster::start(&world, &Size { capacities, tick: "1s" });
         let mut told = Told::follow(&world.connection);
