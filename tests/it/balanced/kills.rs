@@ -101,16 +101,11 @@ impl Kills {
         while Instant::now() < until {
             told.poll();
         }
-        if cfg!(feature = "failpoints") {
-            let fail_point = format!("{point}={}*off->panic", 1 + self.below(3));
-            cluster.kill_planner_for(Some(&fail_point));
-            let status = cluster.bury_planner();
-            assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
-            *self.planners.entry(point).or_default() += 1;
-        } else {
-            say("SKIPPED in part: killed at named points, as that needs --features failpoints");
-            cluster.kill_planner();
-        }
+        let fail_point = format!("{point}={}*off->panic", 1 + self.below(3));
+        cluster.kill_planner_for(Some(&fail_point));
+        let status = cluster.bury_planner();
+        assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
+        *self.planners.entry(point).or_default() += 1;
         *self.planners.entry("anywhere").or_default() += 1;
     }
 
@@ -157,10 +152,8 @@ impl Kills {
         ));
         let dead = |it: &str| planners.get(it).copied().unwrap_or_default();
         assert!(PLANNERS * rounds <= dead("anywhere"), "{planners:?}");
-        if cfg!(feature = "failpoints") {
-            let named: usize = POINTS.map(dead).into_iter().sum();
-            assert!(PLANNERS * rounds <= named && POINTS.iter().all(|it| 0 < dead(it)));
-        }
+        let named: usize = POINTS.map(dead).into_iter().sum();
+        assert!(PLANNERS * rounds <= named && POINTS.iter().all(|it| 0 < dead(it)));
         for phase in [Phase::Copying, Phase::Ready, Phase::Active] {
             let dead = workers.iter().filter(|it| it.kind.1 == phase).count();
             assert!(*rounds <= dead, "{dead} workers were killed at {phase:?}");
