@@ -28,10 +28,10 @@ use crate::moved::{check, ranges};
 use crate::world::{World, await_that, now_ms, say};
 
 /// In microseconds of service a second, of the smallest node; the others have two, three and four of it.
-const UNIT: u64 = 32_000;
+const UNIT: u64 = 29_000;
 
-/// Of the scenario's load; with [`COSTS`] it is half of what the nodes can do: more than the smaller ones
-/// can, where the hot spot is, and not so much that reads wait for too long until it has moved.
+/// Of the scenario's load; with [`COSTS`] it is 0.55 of what the nodes can do: more than the smaller ones
+/// can, where the hot spot is.
 const READS_PER_S: &str = "40";
 
 /// A write counts little, or nodes would have the rows to do for a while.
@@ -59,8 +59,7 @@ const TRACE_KEYS: u64 = 24_000;
 /// The load is there for so many, at least.
 const TICKS: u64 = 60;
 
-/// A copy takes a second or so, and can be seen half done.
-const PAYLOAD_BYTES: &str = "3000";
+const PAYLOAD_BYTES: &str = "500";
 
 /// What is played, on which nodes.
 struct Form<'a> {
@@ -130,7 +129,7 @@ impl Form<'_> {
             grace = "1s""#
         );
         world.more = more.leak();
-        world.policy = "bandwidth_bytes_per_s = 150000";
+        world.policy = "bandwidth_bytes_per_s = 2000000";
         let capacities = [1, 2, 3, 4].map(|it| Some(it * unit));
         let mut cluster = Cluster::start(&world, &Size { capacities, tick: "1s" });
         let mut told = Told::follow(&world.connection);

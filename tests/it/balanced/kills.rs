@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use schemas::MigrationId;
 use schemas::migration_status::Phase;
 use schemas::plan::MoveChosen;
+use schemas::{MigrationId, NodeId};
 
 use super::loads::Loads;
 use crate::index::cluster::{Cluster, NODES};
@@ -131,12 +131,21 @@ impl Kills {
                 chosen.map(|it| (*it.0, it.1.clone()))
             });
             self.tried.insert(migration);
-            let (side, node) = match self.below(2) {
-                0 => (Side::Source, chosen.source),
-                _ => (Side::Destination, chosen.destination),
+            let node = |name: &NodeId| NODES.into_iter().find(|it| *it == name.0).unwrap();
+            let source = node(&chosen.source);
+            let (side, dies) = match self.below(2) {
+                0 => (Side::Source, source),
+                _ => (Side::Destination, node(&chosen.destination)),
             };
-            let node = NODES.into_iter().find(|it| *it == node.0).unwrap();
-            if let Some(it) = cluster.kill_worker_at(told, migration, (side, phase), node) {
+            let death = match phase {
+                Phase::Copying => {
+                    cluster.kill_worker_copying(told, migration, (side, dies), source)
+                }
+                Phase::Ready | Phase::Active | Phase::Unknown => {
+                    cluster.kill_worker_at(told, migration, (side, phase), dies)
+                }
+            };
+            if let Some(it) = death {
                 return self.workers.push(it);
             }
         }

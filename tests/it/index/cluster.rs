@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::process::ExitStatus;
 
 use schemas::MigrationId;
+use schemas::migration_status::Phase;
 
-use super::deaths::{Death, Kind, hold};
+use super::deaths::{Death, Kind, Side, hold};
 use super::told::Told;
 use crate::world::{Process, World, await_that};
 
@@ -87,6 +88,20 @@ impl<'a> Cluster<'a> {
     pub fn kill_planner_for(&mut self, fail_points: Option<&str>) {
         self.planner.kill_now();
         self.planner = planner(self.world, &self.size, fail_points);
+    }
+
+    /// The same of a move from `source`, which sends nothing until somebody is dead: a copy is quick.
+    pub fn kill_worker_copying(
+        &mut self,
+        told: &mut Told,
+        migration: MigrationId,
+        (side, node): (Side, &'static str),
+        source: &'static str,
+    ) -> Option<Death> {
+        self.workers[source].signal("-STOP");
+        let death = self.kill_worker_at(told, migration, (side, Phase::Copying), node);
+        self.workers[source].signal("-CONT");
+        death
     }
 
     /// Kills a worker in a phase of a move, and starts it again at once; `None`, if it was not in it.
