@@ -36,7 +36,7 @@ impl ResultFile {
     pub fn create(path: &Path) -> Result<Self, Box<Fault>> {
         let refused = |why: &str, remedy: &str| {
             let what = format!("make {}: {why}", path.display());
-            Box::new(Fault::new(Exit::Usage, "isotherm::result_file", what).remedy(remedy))
+            Box::new(Fault::new(Exit::Failed, "isotherm::result_file", what).remedy(remedy))
         };
         if path == Path::new("-") {
             return Err(refused("it is the name of no file", "/dev/stdout is standard output"));
