@@ -40,15 +40,19 @@ fn read(path: &Path, bin: Duration) -> Result<Panel, Box<Fault>> {
     let file = path.display();
     let bin_ms = u64::try_from(bin.as_millis()).unwrap_or(u64::MAX);
     let wrong = |reason: &dyn std::fmt::Display, remedy: &str| {
-        let fault =
-            Fault::new(Exit::Usage, "isotherm::panel::file", format!("{file} is no panel: {reason}"));
+        let fault = Fault::new(
+            Exit::Usage,
+            "isotherm::panel::file",
+            format!("{file} is no panel: {reason}"),
+        );
         Box::new(fault.remedy(remedy))
     };
     if bin_ms == 0 || 86_400_000 < bin_ms {
         return Err(wrong(&"a bin of less than 1 ms or more than a day", "give --bin 10s, or 1m"));
     }
     let unpacked = "a panel is a table of numbers below a header, that zstd compressed";
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error, "name a file that can be read"))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| wrong(&error, "name a file that can be read"))?;
     let mut decoder =
         zstd::stream::read::Decoder::new(&bytes[..]).map_err(|error| wrong(&error, unpacked))?;
     let mut text = String::new();

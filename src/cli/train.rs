@@ -10,7 +10,7 @@ use super::exit::{Exit, Fault};
 use super::forecast::{bar, lines};
 use super::panels::PanelArgs;
 use super::print;
-use crate::forecast::backtest::{LEARNED_PERCENT, table};
+use crate::forecast::backtest::{LEARNED_PERCENT, Line, Op, table};
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
 use crate::forecast::train::{Step, train};
@@ -56,11 +56,18 @@ pub fn run(args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     bar.finish_and_clear();
     let spans = panels.iter().map(|it| Span::of(it, end(it))).collect();
     let mut model = Model::new(weights, args.seed, args.steps, spans);
-    model.head.backtest = lines(&panels, &model)?;
+    let lines = lines(&panels, &model)?;
+    model.head.backtest = brief(&lines);
     std::fs::write(&args.out, model.encode())
         .with_context(|| format!("write {}", args.out.display()))?;
-    print(&table(&model.head.backtest, std::io::stdout().is_terminal()))?;
+    print(&table(&lines, std::io::stdout().is_terminal()))?;
     Ok(Exit::Done)
+}
+
+/// What a model tells of its backtest: without what follows from the rest, and levels.
+fn brief(lines: &[Line]) -> Vec<Line> {
+    let single = lines.iter().filter(|it| it.op != Op::All);
+    single.map(|it| Line { buckets: Vec::new(), ..it.clone() }).collect()
 }
 
 fn end(panel: &Panel) -> usize {

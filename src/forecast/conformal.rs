@@ -112,7 +112,8 @@ impl Conformal {
             None => {
                 let overlap = AHEAD[place.target];
                 let moved = self.moved[place.group()];
-                let at_level = |pool: &Fading, i: usize| pool.quantile(FRACTIONS[i] + moved[i], overlap);
+                let at_level =
+                    |pool: &Fading, i: usize| pool.quantile(FRACTIONS[i] + moved[i], overlap);
                 let offsets = self.offsets(place, at_level);
                 *self.offsets[at].insert(offsets)
             }
@@ -234,11 +235,15 @@ mod tests {
         for tick in 0..300 {
             let told = it.calibrated(place, named, 1.0);
             for _ in 0..20 {
-                let came = 10.0 + random.random_range(-1.0..1.0_f32) + random.random_range(-1.0..1.0_f32);
+                let came =
+                    10.0 + random.random_range(-1.0..1.0_f32) + random.random_range(-1.0..1.0_f32);
                 it.add(place, named, told.as_ref(), came, 1.0);
                 if let Some(told) = told.filter(|_| 200 <= tick) {
                     count += 1.0;
-                    below.iter_mut().zip(told).for_each(|(n, q)| *n += f64::from(u8::from(came <= q)));
+                    below
+                        .iter_mut()
+                        .zip(told)
+                        .for_each(|(n, q)| *n += f64::from(u8::from(came <= q)));
                 }
             }
             it.close();
@@ -286,7 +291,8 @@ mod tests {
 
     #[test]
     fn buckets_are_idle_then_fifths_then_the_hottest() {
-        let levels: Vec<_> = (0..200).map(|it| root(if it < 100 { 0.0 } else { it as f32 })).collect();
+        let levels: Vec<_> =
+            (0..200).map(|it| root(if it < 100 { 0.0 } else { it as f32 })).collect();
         let edges = edges(levels.iter().copied());
         let mut sizes = [0; BUCKETS];
         levels.iter().for_each(|it| sizes[bucket(&edges, *it)] += 1);

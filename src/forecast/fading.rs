@@ -139,7 +139,7 @@ mod tests {
     fn few_residuals_of_their_own_kind_leave_the_say_to_those_before() {
         let median = |each, overlap| turned(2_000, 60, each).quantile(0.5, overlap).unwrap();
         assert!(2.9 < median(20, 1), "many that are their own say how it is lately");
-        assert!(median(1, 30) < 1.0, "sixty that overlap by thirty are two");
+        assert!(median(4, 30) < 1.0, "of four series that overlap by thirty there are few");
         assert!(turned(2_000, 60, 20).steady(0.5).unwrap() < 1.0);
     }
 

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::conformal::Fan;
 use super::features::{
-    FEATURES, LAG_COLUMN, LEVEL_COLUMN, MAX_COLUMN, MEAN_COLUMN, NEAR_COLUMN, OP_COLUMN, OTHER_COLUMN, OWN,
-    SHARE_COLUMN, SWING_COLUMN, TOTAL_COLUMN,
+    FEATURES, LAG_COLUMN, LEVEL_COLUMN, MAX_COLUMN, MEAN_COLUMN, NEAR_COLUMN, OP_COLUMN,
+    OTHER_COLUMN, OWN, SHARE_COLUMN, SWING_COLUMN, TOTAL_COLUMN,
 };
 
 /// Size of the state of a row.
@@ -285,7 +285,9 @@ mod tests {
             for _ in 0..3 {
                 all.clear();
                 for (rows, states) in rows.chunks(block).zip(states.chunks_mut(block)) {
-                    all.extend(network.answer(rows, states).into_iter().flatten().map(f32::to_bits));
+                    all.extend(
+                        network.answer(rows, states).into_iter().flatten().map(f32::to_bits),
+                    );
                 }
             }
             all

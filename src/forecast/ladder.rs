@@ -138,16 +138,19 @@ impl Ladder {
         self.book.observe(loads);
         self.settle();
         let look = self.book.look();
-        let has = CANDIDATES.map(|it| self.depth.has(it) && match it {
-            Candidate::Last
-            | Candidate::Mean2
-            | Candidate::Mean6
-            | Candidate::Mean20
-            | Candidate::Mean60 => true,
-            Candidate::Linear | Candidate::Swayed => self.linear.is_some(),
-            Candidate::Network | Candidate::Blend => {
-                self.linear.is_some() && self.network.is_some()
-            }
+        let has = CANDIDATES.map(|it| {
+            self.depth.has(it)
+                && match it {
+                    Candidate::Last
+                    | Candidate::Mean2
+                    | Candidate::Mean6
+                    | Candidate::Mean20
+                    | Candidate::Mean60 => true,
+                    Candidate::Linear | Candidate::Swayed => self.linear.is_some(),
+                    Candidate::Network | Candidate::Blend => {
+                        self.linear.is_some() && self.network.is_some()
+                    }
+                }
         });
         let mut rows: Vec<_> = (0..look.0.len()).map(|at| self.row(at, &look)).collect();
         for candidate in CANDIDATES.into_iter().filter(|it| has[*it as usize]) {
@@ -223,7 +226,8 @@ impl Ladder {
         for ((at, state), deltas) in at.into_iter().zip(states).zip(deltas) {
             self.states[at] = state;
             for (target, deltas) in deltas.as_chunks::<{ LEVELS.len() }>().0.iter().enumerate() {
-                rows[at].named[target][Candidate::Network as usize] = rows[at].base[target].fan(deltas);
+                rows[at].named[target][Candidate::Network as usize] =
+                    rows[at].base[target].fan(deltas);
             }
         }
     }
@@ -331,7 +335,8 @@ impl Answers {
 impl Row {
     fn blend(&mut self) {
         for (named, base) in self.named.iter_mut().zip(&self.base) {
-            let (network, linear) = (named[Candidate::Network as usize], base.fan(&[0.0; LEVELS.len()]));
+            let (network, linear) =
+                (named[Candidate::Network as usize], base.fan(&[0.0; LEVELS.len()]));
             named[Candidate::Blend as usize] =
                 std::array::from_fn(|i| (network[i] + linear[i]) / 2.0);
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  row, what came of it ──> Gram: X'X, X'y ──> triangle R with R'R = X'X ┐
-//!                           grows, fades        √λ · spread of a column  ├──> least squares ──> weights
+//!                           grows               √λ · spread of a column  ├──> least squares ──> weights
 //!                                               for each, with target 0  ┘    (linfa)
 //! ```
 //!
@@ -68,12 +68,6 @@ impl Gram {
         }
     }
 
-    /// Lets all rows until now weigh less.
-    pub fn fade(&mut self, factor: f64) {
-        self.xx.iter_mut().for_each(|it| *it *= factor);
-        self.xy.iter_mut().flatten().for_each(|it| *it *= factor);
-    }
-
     pub fn rows(&self) -> f64 {
         self.xx[CONSTANT * FEATURES + CONSTANT]
     }
@@ -103,9 +97,8 @@ impl Gram {
             let mut y = Array1::<f64>::zeros(2 * FEATURES);
             (0..FEATURES).for_each(|i| y[i] = targets[i][target]);
             let model = LinearRegression::new().with_intercept(false);
-            let fitted = model
-                .fit(&Dataset::new(design.clone(), y))
-                .map_err(|_| FitError::Unsolvable)?;
+            let fitted =
+                model.fit(&Dataset::new(design.clone(), y)).map_err(|_| FitError::Unsolvable)?;
             for (weights, weight) in weights.iter_mut().zip(fitted.params()) {
                 if !weight.is_finite() {
                     return Err(FitError::Unsolvable);

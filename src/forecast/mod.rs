@@ -6,8 +6,8 @@
 //!                                             └ EWMA: level + residual quantiles (ewma, residuals, prior)
 //! ```
 //!
-//! Loads go in as sums of a tick and come out as `cost_us` per second. A further rung of the ladder
-//! has its state beside `Ewma`'s and answers from the same loads.
+//! Loads go in as sums of a tick and come out as `cost_us` per second. The further rungs, the linear
+//! model and the network, answer in `ladder`, which `backtest` judges and `train` feeds.
 //!
 //! * **Deterministic.** Only +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features
 //!   give the same answers; what a snapshot restores goes on to the bit.
@@ -18,7 +18,7 @@
 mod ewma;
 mod prior;
 mod residuals;
-mod features;
+pub mod features;
 mod linear;
 mod gru;
 mod fading;

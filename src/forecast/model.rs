@@ -89,8 +89,16 @@ impl Model {
     pub fn new(weights: Weights, seed: u64, steps: u32, panels: Vec<Span>) -> Self {
         let digest = digest(&bytes(&weights));
         let (format, backtest) = (FORMAT.to_owned(), Vec::new());
-        let head =
-            Head { format, version: VERSION, layout: layout(), seed, steps, panels, backtest, digest };
+        let head = Head {
+            format,
+            version: VERSION,
+            layout: layout(),
+            seed,
+            steps,
+            panels,
+            backtest,
+            digest,
+        };
         Self { head, weights }
     }
 
@@ -152,8 +160,7 @@ mod tests {
     use super::*;
 
     fn model() -> Model {
-        let span =
-            Span { name: "p".into(), digest: "d".into(), bin_ms: 10_000, from: 0, to: 300 };
+        let span = Span { name: "p".into(), digest: "d".into(), bin_ms: 10_000, from: 0, to: 300 };
         Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(1)), 1, 2, vec![span])
     }
 

@@ -128,7 +128,8 @@ impl Panel {
         }
         // An operation that the panel lacks has any model: it is never asked.
         let one = grams[self.ops[0]].fit()?;
-        let fit = |op: usize| if self.ops.contains(&op) { grams[op].fit() } else { Ok(one.clone()) };
+        let fit =
+            |op: usize| if self.ops.contains(&op) { grams[op].fit() } else { Ok(one.clone()) };
         Ok([fit(0)?, fit(1)?])
     }
 }

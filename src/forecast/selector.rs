@@ -10,9 +10,9 @@
 use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
 
-use super::{AHEAD, OPS};
 use super::candidates::{CANDIDATES, Candidate};
 use super::fading::{ENOUGH, STAYS, share};
+use super::{AHEAD, OPS};
 
 /// Another must have lost less than this part of what the leader lost.
 const LEAD: f64 = 0.99;

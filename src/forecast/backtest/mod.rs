@@ -124,7 +124,9 @@ pub fn backtest(
         if bin < calibrated {
             continue;
         }
-        for (range, op) in (0..panel.ranges()).flat_map(|it| panel.ops.iter().map(move |op| (it, *op))) {
+        for (range, op) in
+            (0..panel.ranges()).flat_map(|it| panel.ops.iter().map(move |op| (it, *op)))
+        {
             let at = range * OPS + op;
             for target in 0..TARGETS {
                 let Some(came) = panel.came(bin, range, op, target) else { continue };
@@ -139,7 +141,11 @@ pub fn backtest(
 }
 
 fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -> Vec<Line> {
-    let mut ops: Vec<_> = panel.ops.iter().map(|op| (if *op == 0 { Op::Read } else { Op::Write }, vec![*op])).collect();
+    let mut ops: Vec<_> = panel
+        .ops
+        .iter()
+        .map(|op| (if *op == 0 { Op::Read } else { Op::Write }, vec![*op]))
+        .collect();
     ops.push((Op::All, panel.ops.clone()));
     let mut lines = Vec::new();
     for (op, of) in ops {
@@ -147,7 +153,9 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
             let floor = matches!(target, H1 | H6 | H30).then(|| floor(panel, &of, calibrated));
             let joined = |model: usize| {
                 let mut buckets = [Score::default(); BUCKETS];
-                for (bucket, score) in of.iter().flat_map(|op| scores[*op][target][model].iter().enumerate()) {
+                for (bucket, score) in
+                    of.iter().flat_map(|op| scores[*op][target][model].iter().enumerate())
+                {
                     buckets[bucket].join(score);
                 }
                 let mut all = Score::default();
@@ -242,7 +250,8 @@ mod tests {
     #[test]
     fn poisson_loads_are_known_as_well_as_they_can_be_and_no_better() {
         let panel = poisson();
-        let lines = backtest(&panel, Some(&Model::new(network(), 1, 1, Vec::new())), |_| ()).unwrap();
+        let lines =
+            backtest(&panel, Some(&Model::new(network(), 1, 1, Vec::new())), |_| ()).unwrap();
         assert_eq!(lines.len(), 2 * TARGETS * MODELS.len());
         for line in lines.iter().filter(|it| it.target.starts_with('h')) {
             let floor = line.floor.unwrap();
@@ -259,7 +268,9 @@ mod tests {
     fn loads_that_repeat_themselves_are_a_suspected_leak() {
         let mut panel = poisson();
         for (at, bin) in panel.bins.iter_mut().enumerate() {
-            bin.iter_mut().enumerate().for_each(|(range, it)| it[0] = (100 + at / 40 + range) as f32);
+            bin.iter_mut()
+                .enumerate()
+                .for_each(|(range, it)| it[0] = (100 + at / 40 + range) as f32);
         }
         let lines = backtest(&panel, None, |_| ()).unwrap();
         let leak = |it: &&Line| it.suspected_leak && it.model == "linear" && it.target == "h1";

@@ -19,8 +19,11 @@ pub fn table(lines: &[Line], ruled: bool) -> String {
         let of = |model: Model| group.iter().find(|it| it.model == model.to_string());
         let Some(shipped) = of(Model::Shipped) else { continue };
         let mut row: Vec<_> =
-            [shipped.panel.clone(), shipped.op.to_string(), shipped.target.clone()].map(Cell::new).into();
-        let mut number = |text: String| row.push(Cell::new(text).set_alignment(CellAlignment::Right));
+            [shipped.panel.clone(), shipped.op.to_string(), shipped.target.clone()]
+                .map(Cell::new)
+                .into();
+        let mut number =
+            |text: String| row.push(Cell::new(text).set_alignment(CellAlignment::Right));
         for model in MODELS {
             number(of(model).map_or("-".into(), |it| format!("{:.4}", it.wql)));
         }
@@ -34,7 +37,11 @@ pub fn table(lines: &[Line], ruled: bool) -> String {
         number(shipped.buckets.last().map_or(String::new(), |it| percent(it.exceed99)));
         let leaks = group.iter().filter(|it| it.suspected_leak).map(|it| it.model.as_str());
         let leaks: Vec<_> = leaks.collect();
-        let said = if leaks.is_empty() { String::new() } else { format!("suspected leak: {}", leaks.join(", ")) };
+        let said = if leaks.is_empty() {
+            String::new()
+        } else {
+            format!("suspected leak: {}", leaks.join(", "))
+        };
         row.push(Cell::new(said));
         table.add_row(row);
     }

@@ -16,7 +16,8 @@ const HARM_MAX: f64 = 1.25;
 
 /// Loads of a shape, tick by tick.
 fn panel(load: impl Fn(usize, usize) -> f32) -> Panel {
-    let bin = |tick: usize| (0..RANGES).map(|it| [load(tick, it), load(tick + 1, it) / 2.0]).collect();
+    let bin =
+        |tick: usize| (0..RANGES).map(|it| [load(tick, it), load(tick + 1, it) / 2.0]).collect();
     Panel {
         name: "shape".into(),
         bin_ms: 10_000,

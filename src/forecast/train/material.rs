@@ -3,13 +3,13 @@
 use dataflows::forecast::TARGETS;
 use schemas::heatmap::LEVELS;
 
+use crate::forecast::OPS;
 use crate::forecast::conformal::FRACTIONS;
 use crate::forecast::features::{BASE, root};
 use crate::forecast::gru::{Parts, Seen, seen};
 use crate::forecast::ladder::{Depth, Ladder};
 use crate::forecast::linear::FitError;
 use crate::forecast::panel::Panel;
-use crate::forecast::OPS;
 
 /// Ticks from which on losses of the linear model are told: before, it is hardly calibrated.
 const FIRST: usize = 60;

@@ -111,7 +111,12 @@ struct Sequence<'a> {
 fn sequence<'a>(materials: &'a [Material], random: &mut Pcg64) -> Sequence<'a> {
     let sizes = materials.iter().map(Material::size);
     let mut at = random.random_range(0.0..sizes.clone().sum::<f64>());
-    let chosen = sizes.take_while(|size| { at -= size; 0.0 <= at }).count();
+    let chosen = sizes
+        .take_while(|size| {
+            at -= size;
+            0.0 <= at
+        })
+        .count();
     let material = &materials[chosen.min(materials.len() - 1)];
     let op = material.ops[random.random_range(0..material.ops.len())];
     let row = &material.rows[random.random_range(0..material.rows.len() / OPS) * OPS + op];
@@ -177,7 +182,9 @@ fn sums() -> Vec<f32> {
         let (above, below) = (Q50 <= gap && gap < level, level <= gap && gap < Q50);
         f32::from(u8::from(above)) - f32::from(u8::from(below))
     };
-    (0..LEVELS.len() - 1).flat_map(|gap| (0..LEVELS.len()).map(move |level| side(gap, level))).collect()
+    (0..LEVELS.len() - 1)
+        .flat_map(|gap| (0..LEVELS.len()).map(move |level| side(gap, level)))
+        .collect()
 }
 
 fn plain<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -228,7 +235,10 @@ mod tests {
         let (before, slopes) = gradients(&weights, &batch);
         let steep: f32 = slopes.iter().flatten().map(|it| it * it).sum::<f32>().sqrt();
         for (tensor, slopes) in weights.0.iter_mut().zip(&slopes) {
-            tensor.iter_mut().zip(slopes).for_each(|(weight, slope)| *weight -= 0.01 * slope / steep);
+            tensor
+                .iter_mut()
+                .zip(slopes)
+                .for_each(|(weight, slope)| *weight -= 0.01 * slope / steep);
         }
         let (after, _) = gradients(&weights, &batch);
         let expected = 0.01 * steep;
