@@ -96,8 +96,8 @@ impl Default for Track {
 
 /// A load as a root.
 pub fn root(load: f32) -> f32 {
-    // Not `clamp`: what is not a number is zero.
-    (load.max(0.0).min(LOAD_MAX) + 0.375).sqrt()
+    let load = if load.is_nan() { 0.0 } else { load.clamp(0.0, LOAD_MAX) };
+    (load + 0.375).sqrt()
 }
 
 /// The load that a root stands for.

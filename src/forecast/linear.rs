@@ -126,10 +126,10 @@ impl Gram {
                 let above: f64 = (0..i).map(|k| r[at(k, i)] * r[at(k, j)]).sum();
                 r[at(i, j)] = (self.xx[at(i, j)] - above) / root;
             }
-            for target in 0..TARGETS {
+            targets[i] = std::array::from_fn(|target| {
                 let above: f64 = (0..i).map(|k| r[at(k, i)] * targets[k][target]).sum();
-                targets[i][target] = (self.xy[i][target] - above) / root;
-            }
+                (self.xy[i][target] - above) / root
+            });
         }
         (r, targets)
     }

@@ -16,7 +16,7 @@
 mod report;
 mod score;
 
-use dataflows::forecast::{H1, H6, H30, MAX30, MEAN30, TARGETS};
+use dataflows::forecast::{H1, H6, H30, TARGETS};
 use serde::{Deserialize, Serialize};
 
 use super::OPS;
@@ -32,6 +32,9 @@ use score::Score;
 /// Per cent of the bins from which on answers calibrate, and from which on they are scored.
 pub const LEARNED_PERCENT: usize = 60;
 const CALIBRATED_PERCENT: usize = 75;
+
+/// The targets, as reports name them.
+const NAMES: [&str; TARGETS] = ["h1", "h6", "h30", "mean30", "max30"];
 
 /// The weighted quantile loss of Poisson loads of mean m is this over √m.
 const POISSON: f64 = 0.405;
@@ -149,30 +152,19 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
     ops.push((Op::All, panel.ops.clone()));
     let mut lines = Vec::new();
     for (op, of) in ops {
-        for target in 0..TARGETS {
+        for (target, name) in NAMES.into_iter().enumerate() {
             let floor = matches!(target, H1 | H6 | H30).then(|| floor(panel, &of, calibrated));
-            let joined = |model: usize| {
-                let mut buckets = [Score::default(); BUCKETS];
-                for (bucket, score) in
-                    of.iter().flat_map(|op| scores[*op][target][model].iter().enumerate())
-                {
-                    buckets[bucket].join(score);
-                }
-                let mut all = Score::default();
-                buckets.iter().for_each(|it| all.join(it));
-                (all, buckets)
-            };
-            let (persistence, _) = joined(0);
+            let (persistence, _) = joined(scores, &of, target, 0);
             for (at, model) in MODELS.into_iter().enumerate() {
                 if model == Answering::Network && !has_network {
                     continue;
                 }
-                let (score, buckets) = joined(at);
+                let (score, buckets) = joined(scores, &of, target, at);
                 let wql = score.wql();
                 lines.push(Line {
                     panel: panel.name.clone(),
                     op,
-                    target: target_name(target).to_owned(),
+                    target: name.to_owned(),
                     model: model.to_string(),
                     wql,
                     skill: 1.0 - wql / persistence.wql(),
@@ -190,6 +182,23 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
     lines
 }
 
+/// The scores of a model over some operations: of all rows, and by bucket.
+fn joined(
+    scores: &Scores,
+    ops: &[usize],
+    target: usize,
+    model: usize,
+) -> (Score, [Score; BUCKETS]) {
+    let mut buckets = [Score::default(); BUCKETS];
+    for op in ops {
+        let of = scores[*op][target][model].iter();
+        buckets.iter_mut().zip(of).for_each(|(bucket, score)| bucket.join(score));
+    }
+    let mut all = Score::default();
+    buckets.iter().for_each(|it| all.join(it));
+    (all, buckets)
+}
+
 /// The loss of one who knew the mean of each range in the part that is scored.
 fn floor(panel: &Panel, ops: &[usize], from: usize) -> f64 {
     let bins = &panel.bins[from..];
@@ -199,17 +208,6 @@ fn floor(panel: &Panel, ops: &[usize], from: usize) -> f64 {
         sums = (sums.0 + POISSON * mean.sqrt(), sums.1 + mean);
     }
     sums.0 / sums.1.max(f64::MIN_POSITIVE)
-}
-
-fn target_name(target: usize) -> &'static str {
-    match target {
-        H1 => "h1",
-        H6 => "h6",
-        H30 => "h30",
-        MEAN30 => "mean30",
-        MAX30 => "max30",
-        _ => unreachable!("there are {TARGETS} targets"),
-    }
 }
 
 impl Bucket {

@@ -14,6 +14,9 @@ const LEARNED: usize = 150;
 /// No shape may make it lose more than this part of what persistence loses: what the guard lets pass.
 const HARM_MAX: f64 = 1.25;
 
+/// The load of a range at a tick.
+type Shape = Box<dyn Fn(usize, usize) -> f32>;
+
 /// Loads of a shape, tick by tick.
 fn panel(load: impl Fn(usize, usize) -> f32) -> Panel {
     let bin =
@@ -73,7 +76,7 @@ fn check(panel: &Panel) -> [f64; 2] {
 fn no_shape_makes_it_unsound_or_worse_than_persistence_by_more_than_the_guard_bounds() {
     let mut shuffled: Vec<_> = (0..TICKS).map(|it| ((it * it) % 97) as f32).collect();
     shuffled.shuffle(&mut Pcg64::seed_from_u64(1));
-    let shapes: [(&str, Box<dyn Fn(usize, usize) -> f32>); 8] = [
+    let shapes: [(&str, Shape); 8] = [
         ("zero", Box::new(|_, _| 0.0)),
         ("constant", Box::new(|_, range| 40.0 + range as f32)),
         ("step", Box::new(|tick, _| if tick < 200 { 10.0 } else { 500.0 })),

@@ -199,7 +199,7 @@ mod tests {
     fn panel() -> Panel {
         let load = |bin: usize, range: usize| {
             let noise = (bin * 7_919 + range * 104_729) % 13;
-            let burst = if (bin / 9 + range) % 3 == 0 { 60 } else { 0 };
+            let burst = if (bin / 9 + range).is_multiple_of(3) { 60 } else { 0 };
             [(20 + noise + burst) as f32, (noise * 2) as f32]
         };
         Panel {
