@@ -7,6 +7,7 @@ pub mod table;
 pub mod foreign;
 pub mod counts;
 pub mod queries;
+pub mod fail_points;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;

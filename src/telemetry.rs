@@ -22,7 +22,6 @@ use std::sync::OnceLock;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
@@ -94,9 +93,9 @@ pub fn begin(process: &str) -> anyhow::Result<()> {
     }
     spans::set_propagates(variables.propagates);
     let resource = resource(process);
-    if variables.traces {
-        let otlp = SpanExporter::builder().with_http().build();
-        let otlp = otlp.context("make the exporter of spans that OTEL_* variables ask for")?;
+    if variables.traces
+        && let Some(otlp) = made("spans", SpanExporter::builder().with_http().build())
+    {
         let provider = SdkTracerProvider::builder()
             .with_id_generator(Ids::default())
             .with_resource(resource.clone())
@@ -107,10 +106,16 @@ pub fn begin(process: &str) -> anyhow::Result<()> {
         _ = TRACES.set(provider);
     }
     let exporter = variables.metrics.then(|| MetricExporter::builder().with_http().build());
-    let exporter = exporter.transpose();
-    let exporter =
-        exporter.context("make the exporter of metrics that OTEL_* variables ask for")?;
+    let exporter = exporter.and_then(|it| made("metrics", it));
     metrics::begin(resource, exporter)
+}
+
+/// An exporter, or a line that there is none: what cannot be watched goes on all the same.
+fn made<T>(what: &str, exporter: Result<T, impl std::fmt::Display>) -> Option<T> {
+    let warn = |err| {
+        warn!("{what} are not exported: {err}; check the OTEL_EXPORTER_OTLP_* variables");
+    };
+    exporter.map_err(warn).ok()
 }
 
 /// Hands over what was not exported yet. A collector that does not take it is not waited for.

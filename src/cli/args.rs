@@ -1,5 +1,7 @@
 //! Reads the values of arguments: moments, capacities.
 
+use std::fmt;
+
 use schemas::Millis;
 
 /// Where to begin or end in a topic.
@@ -72,6 +74,17 @@ impl Capacities {
     }
 }
 
+impl fmt::Display for Capacities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (parts, between) = match self {
+            Self::Ratio(it) => (it, ":"),
+            Self::UsPerS(it) => (it, ","),
+        };
+        let parts: Vec<_> = parts.iter().map(ToString::to_string).collect();
+        f.write_str(&parts.join(between))
+    }
+}
+
 /// Reads `1:2:3:4` as a ratio, and `1000000,2000000` as microseconds of service a second.
 pub fn capacities(text: &str) -> Result<Capacities, String> {
     let read = |separator: char| -> Result<Vec<u64>, String> {
@@ -112,6 +125,9 @@ mod tests {
 
     #[test]
     fn capacities_are_a_ratio_or_numbers() {
+        for text in ["1:2:3", "1000000,2000000", "7"] {
+            assert_eq!(capacities(text).unwrap().to_string(), text);
+        }
         assert_eq!(capacities("1:2:3"), Ok(Capacities::Ratio(vec![1, 2, 3])));
         assert_eq!(capacities("500000, 7"), Ok(Capacities::UsPerS(vec![500_000, 7])));
         for wrong in ["", "1:x", "0", "1:0", "-3", "1:2,3"] {

@@ -27,6 +27,7 @@ use super::verify;
 use crate::config::{Config, Costs, Mode};
 use crate::demo::course::Course;
 use crate::demo::leads::{Lead, Left, leads};
+use crate::demo::reaction::{Crowd, Reaction};
 use crate::demo::report::{
     Delays, Forecast, Latency, Leads, Migrations, Move, Overload, Queries, Report, Updates, Verify,
 };
@@ -97,26 +98,35 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         std::thread::park_timeout(LOOK_EVERY);
     }
     live.end();
+    let crowd = live.begun.and_then(|it| load.crowd(it));
+    // The last is told when all answers have come.
+    let played_for = live.played_for.min(args.duration);
     drop(live);
     let tally = played?;
     cluster.check()?;
     let verified = verified(&config, &signals)?;
-    let course = course.lock();
-    let mut report = Report {
-        broker: args.kafka.clone().unwrap_or_else(|| "embedded".to_owned()),
-        seed: Some(args.seed),
-        load: load.name.clone(),
-        start_to_first_query_s,
-        verify: verified,
-        ..reported(&config, &course, &tally, loaded_until)
+    // A planner that goes on, as one that was not waited for, needs the course: it is let go again.
+    let (report, picture) = {
+        let course = course.lock();
+        let report = Report {
+            broker: args.kafka.clone().unwrap_or_else(|| "embedded".to_owned()),
+            seed: Some(args.seed),
+            load: load.name.clone(),
+            duration_s: played_for.as_secs_f64(),
+            start_to_first_query_s,
+            reaction: crowd.and_then(|it| reaction(&config, &course, &it)),
+            verify: verified,
+            ..reported(&config, &course, &tally, loaded_until)
+        };
+        let picture = plot_file.is_some().then(|| picture(&config, &load, &course));
+        (report, picture)
     };
-    report.duration_s = args.duration.as_secs_f64();
     if let Some(file) = report_file {
         let text = serde_json::to_string_pretty(&report).expect("a report is plain values");
         file.write(&(text + "\n"))?;
     }
-    if let Some(file) = plot_file {
-        file.write(&picture(&config, &load, &course))?;
+    if let (Some(file), Some(picture)) = (plot_file, picture) {
+        file.write(&picture)?;
     }
     let other = if report.mode == "observe" { "auto" } else { "observe" };
     super::print(&report.told(&args.again(other)))?;
@@ -128,6 +138,9 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         }
     }
     cluster.end()?;
+    if args.kafka.is_some() {
+        eprintln!("its topics stay, with the prefix {}", config.kafka.prefix);
+    }
     Ok(if report.is_good() { Exit::Done } else { Exit::Failed })
 }
 
@@ -139,7 +152,9 @@ fn broker(
 ) -> Result<(Option<Embedded>, Config), Box<Fault>> {
     let mut config = config.clone();
     if args.kafka.is_some() {
-        config.kafka.prefix.push_str(&format!("demo-{}-", wall_clock().0 / 1_000));
+        // Another may begin in the same moment, on another machine too.
+        let (now_s, unique) = (wall_clock().0 / 1_000, rand::random::<u32>());
+        config.kafka.prefix.push_str(&format!("demo-{now_s}-{unique:08x}-"));
         create_missing(&config.kafka, cluster::topics())?;
         return Ok((None, config));
     }
@@ -305,6 +320,11 @@ fn reported(config: &Config, course: &Course, tally: &Tally, loaded: usize) -> R
         forecast: Forecast { rung: course.rung.clone() },
         ..Report::default()
     }
+}
+
+fn reaction(config: &Config, course: &Course, crowd: &Crowd) -> Option<Reaction> {
+    let tick_ms = config.planner.tick.as_millis() as u64;
+    Reaction::of(crowd, &course.recount.history, tick_ms, course.moves.values())
 }
 
 fn picture(config: &Config, load: &Load, course: &Course) -> String {

@@ -24,6 +24,7 @@ use super::exit::{Exit, Fault, need_cluster};
 use super::query_log;
 use crate::assignment::birth;
 use crate::config::{self, Config};
+use crate::fail_points;
 use crate::forecast::Rung;
 use crate::kafka::sink::CommitError;
 use crate::kafka::source::{Input, Start};
@@ -75,8 +76,7 @@ impl PlannerArgs {
 pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
     let options = options(config)?;
-    #[cfg(feature = "failpoints")]
-    let _points = die_at_fail_points();
+    let _points = fail_points::begin();
     let health = Arc::new(Health::new(&watch::CONDITIONS));
     let server = web::serve(config.planner.listen, &health)?;
     info!(address = %server.address(), "serves /livez and /readyz");
@@ -213,20 +213,4 @@ fn host() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let told = told.or_else(|| std::env::var("HOSTNAME").ok());
     told.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).unwrap_or("planner".into())
-}
-
-/// Reads `FAILPOINTS`; a point that panics ends the process as SIGKILL does, with nothing cleaned up.
-#[cfg(feature = "failpoints")]
-fn die_at_fail_points() -> fail::FailScenario<'static> {
-    let scenario = fail::FailScenario::setup();
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        usual(panic);
-        let id = std::process::id().to_string();
-        let killed = std::process::Command::new("kill").args(["-9", &id]).status();
-        // Not reached, unless there is no such program.
-        tracing::error!(?killed, "does not die");
-        std::process::abort();
-    }));
-    scenario
 }

@@ -80,7 +80,7 @@ pub fn create_missing(
     connection: &Connection,
     definitions: impl Iterator<Item = Definition>,
 ) -> anyhow::Result<()> {
-    let admin = Admin::await_cluster(connection)?;
+    let admin = Admin::open(connection)?;
     let brokers = u32::try_from(admin.brokers()?).unwrap_or(u32::MAX);
     let there = admin.topics()?;
     let missing = definitions.filter(|it| !there.contains_key(it.name)).map(|it| {

@@ -3,7 +3,8 @@
 //! ```text
 //!  boxes, outputs ── of the planner ──┐             ┌─> view      what a terminal shows
 //!  statuses, reports ── of workers ───┼─> Course ───┼─> leads     how early each move was
-//!  latencies ── of the load ──────────┘             └─> report    the numbers, and what they say
+//!  latencies ── of the load ──────────┘             ├─> reaction  how fast a crowd was answered
+//!                                                   └─> report    the numbers, and what they say
 //! ```
 //!
 //! * **Independent.** Load and overload are recounted from the queries of the box and from who owned
@@ -13,5 +14,6 @@
 
 pub mod course;
 pub mod leads;
+pub mod reaction;
 pub mod view;
 pub mod report;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::course::Moved;
 use super::leads::Lead;
+use super::reaction::Reaction;
 use crate::config::text_of_key;
 use crate::replay::report::{grouped, sized};
 
@@ -38,6 +39,8 @@ pub struct Report {
     pub moves: Vec<Move>,
     pub lead: Leads,
     pub delay_ms: Delays,
+    /// Where the load is a crowd that comes.
+    pub reaction: Option<Reaction>,
     pub forecast: Forecast,
     pub verify: Verify,
 }
@@ -299,6 +302,9 @@ impl Report {
                     ms(cut_over)
                 ),
             );
+        }
+        if let Some(it) = &self.reaction {
+            line("reaction", it.told());
         }
         let (splits, joins, ranges) = (self.splits, self.joins, self.ranges);
         let share = self.unsplittable_share * 100.0;

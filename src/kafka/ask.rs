@@ -96,6 +96,7 @@ impl Asker {
 
     /// Serves log lines and events, which only come when they are asked for.
     pub(super) fn serve(&self) {
+        self.report().brokers.look(self.consumer.client());
         for _ in 0..SERVED_MAX {
             // What is wrong here shows in the answers; why is in the report.
             _ = self.consumer.poll(Duration::ZERO);

@@ -232,7 +232,9 @@ impl Follower {
         self.served = Instant::now();
         self.asker.serve();
         self.asker.report().check()?;
-        match self.queues.consumer().poll(Duration::ZERO) {
+        let consumer = self.queues.consumer();
+        consumer.context().brokers.look(consumer.client());
+        match consumer.poll(Duration::ZERO) {
             None => (),
             Some(Ok(message)) => bail!("a record of {} came past its queue", message.topic()),
             // Nobody joins a group here, so it does not matter whether we may.

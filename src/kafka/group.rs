@@ -12,6 +12,8 @@
 //! * **Others keep what they have.** Partitions move one by one, and the rest is read on meanwhile.
 //! * **A commit tells of each partition whether it is stored**, and stores a text with the offset.
 //! * **A broker that is away is waited for**, by whoever polls.
+//! * **A member with a name that nobody heard for a while joins again**, whoever has its name now. One
+//!   that the group hears, and that gives its name to another, ends: there are two of them.
 //!
 //! That nobody else works on a partition is likely, and no more: a member that was not heard for a
 //! while goes on until it learns that. The group is a classic one, as for [`super::standby`].
@@ -34,6 +36,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use thiserror::Error;
+use tracing::info;
 
 use super::ask::{Asker, is_away};
 use super::gap::check_beginnings;
@@ -51,8 +54,10 @@ const ANSWER_EVERY: Duration = Duration::from_millis(5);
 
 /// A member of a group.
 pub struct Group {
-    /// With the prefix.
-    name: String,
+    /// Without the prefix.
+    group: String,
+    /// What it is called there.
+    member: Option<String>,
     queues: Queues<Member>,
     asker: Asker,
     topic: &'static str,
@@ -114,24 +119,11 @@ impl Group {
         let asker = Asker::new(connection, group)?;
         asker.wait()?;
         asker.wait_for(|it| it.partitions(topic))?;
-        let mut client = connection.reader(group)?;
-        client
-            .set("queued.max.messages.kbytes", (QUEUE_BYTES_MAX >> 10).to_string())
-            .set("group.protocol", "classic")
-            // Who has a partition keeps it when others come, unless it is their share.
-            .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", "6000")
-            .set("heartbeat.interval.ms", "1000");
-        if let Some(name) = member {
-            client.set("group.instance.id", name);
-        }
-        let context = Member::new(&connection.bootstrap_servers);
-        let consumer: BaseConsumer<Member> =
-            client.create_with_context(context).context("make the client of the group")?;
-        consumer.subscribe(&[&connection.topic(topic)]).context("join the group")?;
-        let queues = Queues::new(Arc::new(consumer), connection);
-        let name = connection.topic(group);
-        Ok(Self { name, queues, asker, topic, leaving: Vec::new(), served: Instant::now() })
+        let (group, member) = (group.to_owned(), member.map(str::to_owned));
+        let consumer = joined(connection, topic, &group, member.as_deref())?;
+        let queues = Queues::new(consumer, connection);
+        let (leaving, served) = (Vec::new(), Instant::now());
+        Ok(Self { group, member, queues, asker, topic, leaving, served })
     }
 
     /// Returns a handle by which another thread ends a [`Group::poll`] that waits.
@@ -142,6 +134,9 @@ impl Group {
     /// Returns what comes next; `None` if nothing comes in time, or the wait was ended.
     pub fn poll(&mut self, timeout: Duration) -> anyhow::Result<Option<Event>> {
         self.let_go()?;
+        if self.member().is_fenced() {
+            return self.join_again();
+        }
         if self.served.elapsed() > SERVE_EVERY {
             self.serve()?;
         }
@@ -224,6 +219,9 @@ impl Group {
         let deadline = Instant::now() + REQUEST_MAX;
         while Instant::now() < deadline {
             self.serve_for(ANSWER_EVERY)?;
+            if self.member().is_fenced() {
+                break;
+            }
             let Some(answer) = self.member().answer().take() else { continue };
             // That to an earlier commit, which was given up, is none to this one.
             if let Some(told) = answer.to(commits) {
@@ -258,6 +256,17 @@ impl Group {
         };
         let taken = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
         if taken { Ok(()) } else { Err(code.into()) }
+    }
+
+    /// Joins as a new member, and tells that what this one had is lost.
+    fn join_again(&mut self) -> anyhow::Result<Option<Event>> {
+        info!(group = self.group, "joins its group again, which had not heard of it for too long");
+        self.member().close();
+        let partitions = self.queues.ids();
+        let member = self.member.as_deref();
+        let consumer = joined(&self.asker.connection, self.topic, &self.group, member)?;
+        self.queues = self.queues.anew(consumer);
+        Ok(Some(Event::Revoked { partitions, lost: true }))
     }
 
     /// Gives back what the last poll has said to be revoked.
@@ -344,10 +353,17 @@ impl Group {
 
     /// Serves what is not of a partition: what the group says, answers, lost connections.
     fn serve_for(&self, timeout: Duration) -> anyhow::Result<()> {
-        match self.queues.consumer().poll(timeout) {
+        let consumer = self.queues.consumer();
+        self.member().report.brokers.look(consumer.client());
+        match consumer.poll(timeout) {
             None => (),
             Some(Ok(message)) => bail!("a record of {} came past its queue", message.topic()),
             Some(Err(err)) if passes(&err) => (),
+            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
+                if self.member().report.is_missed() =>
+            {
+                self.member().fenced();
+            }
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                 return Err(code).context(
                     "leave the group: another member has the same name, or the group is gone",
@@ -355,12 +371,40 @@ impl Group {
             }
             Some(Err(KafkaError::MessageConsumption(
                 code @ RDKafkaErrorCode::GroupAuthorizationFailed,
-            ))) => return Err(code).with_context(|| may_not_join(&self.name)),
+            ))) => {
+                return Err(code)
+                    .with_context(|| may_not_join(&self.asker.connection.topic(&self.group)));
+            }
             // The member joins again by itself.
             Some(Err(err)) => tracing::debug!(%err, "in a group"),
         }
         self.member().report.check()
     }
+}
+
+/// Makes a client that joins the group.
+fn joined(
+    connection: &Connection,
+    topic: &str,
+    group: &str,
+    member: Option<&str>,
+) -> anyhow::Result<Arc<BaseConsumer<Member>>> {
+    let mut client = connection.reader(group)?;
+    client
+        .set("queued.max.messages.kbytes", (QUEUE_BYTES_MAX >> 10).to_string())
+        .set("group.protocol", "classic")
+        // Who has a partition keeps it when others come, unless it is their share.
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", "6000")
+        .set("heartbeat.interval.ms", "1000");
+    if let Some(name) = member {
+        client.set("group.instance.id", name);
+    }
+    let context = Member::new(&connection.bootstrap_servers);
+    let consumer: BaseConsumer<Member> =
+        client.create_with_context(context).context("make the client of the group")?;
+    consumer.subscribe(&[&connection.topic(topic)]).context("join the group")?;
+    Ok(Arc::new(consumer))
 }
 
 fn not_stored(commits: &[Commit], why: &str) -> Vec<(TopicPartition, Result<(), NotStored>)> {

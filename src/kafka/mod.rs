@@ -13,6 +13,7 @@
 //! * Every option is set here, with its reason.
 //! * **A broker that is away is waited for**, by the client; see `report` for what it says of it.
 
+mod brokers;
 mod report;
 mod ask;
 pub mod gap;
@@ -146,6 +147,9 @@ impl Connection {
             // A broker that is away is asked for again soon, but not twenty times a second.
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
+            // A cluster whose brokers were missing for a moment is looked at again soon, and not in five
+            // minutes: until then a reader may know of no leader.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             // Quick to see that a broker is gone that does not say so.
             .set("socket.keepalive.enable", "true")
             .set_log_level(RDKafkaLogLevel::Info);
@@ -306,6 +310,8 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
             | Code::BrokerNotAvailable
             // It is in no answer of the cluster for a moment, and is connected to again when it is.
             | Code::DestroyBroker
+            // The answer has neither brokers nor topics.
+            | Code::Partial
             | Code::NetworkException
             // Just started, or another leads the partition now: the client asks anew.
             | Code::FencedLeaderEpoch

@@ -87,6 +87,11 @@ impl<C: ConsumerContext + 'static> Queues<C> {
         Self { lanes, consumer, connection, turn: 0, left: BURST, waker: Waker::new() }
     }
 
+    /// Without partitions, of another consumer; who wakes these, wakes those.
+    pub(super) fn anew(&self, consumer: Arc<BaseConsumer<C>>) -> Self {
+        Self { waker: self.waker(), ..Self::new(consumer, &self.connection) }
+    }
+
     pub(super) fn consumer(&self) -> &BaseConsumer<C> {
         &self.consumer
     }

@@ -28,6 +28,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, info, warn};
 
+use super::brokers::Brokers;
 use crate::telemetry::metrics;
 
 /// The same line is said again after this long.
@@ -41,6 +42,9 @@ const SAID_MAX: usize = 32;
 
 /// How long a broker may refuse us before that is final.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
+
+/// What the client calls it when its group has not answered for as long as a member may be silent.
+const SESSION_TIMED_OUT: &str = "SESSTMOUT";
 
 /// Clusters that are away, and when that was said last. A process has several clients of one cluster,
 /// and a person need not know of each.
@@ -56,6 +60,7 @@ struct Away {
 /// What one client has said.
 pub(super) struct Report {
     servers: String,
+    pub(super) brokers: Brokers,
     state: Mutex<State>,
     /// A record was delivered or given up.
     delivered: Condvar,
@@ -67,6 +72,7 @@ struct State {
     reason: Option<String>,
     away_since: Option<Instant>,
     refused_since: Option<Instant>,
+    missed: bool,
     said: VecDeque<(String, Instant)>,
     /// Records of which the end is known, delivered or not; those that were not, and why the first of them
     /// was not.
@@ -78,7 +84,8 @@ struct State {
 impl Report {
     pub(super) fn new(servers: &str) -> Self {
         let (state, delivered) = (Mutex::default(), Condvar::new());
-        Self { servers: servers.to_owned(), state, delivered }
+        let brokers = Brokers::new(servers);
+        Self { servers: servers.to_owned(), brokers, state, delivered }
     }
 
     /// Returns an error if the broker has refused us for too long.
@@ -102,6 +109,16 @@ impl Report {
             Some(reason) => format!("kafka at {} cannot be reached: {reason}", self.servers),
             None => format!("kafka at {} did not answer in time", self.servers),
         }
+    }
+
+    /// Tells whether the group may have missed this member, and given its place away, since it joined.
+    pub(super) fn is_missed(&self) -> bool {
+        self.state().missed
+    }
+
+    /// Takes in that the group has this member.
+    pub(super) fn joined(&self) {
+        self.state().missed = false;
     }
 
     /// Takes in that the broker has answered.
@@ -194,6 +211,9 @@ impl State {
 impl ClientContext for Report {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, line: &str) {
         let text = without_thread(line);
+        if fac == SESSION_TIMED_OUT {
+            self.state().missed = true;
+        }
         if fac == "FAIL" {
             self.state().reason = Some(explained(without_count(text)));
             debug!(fac, "{text}");

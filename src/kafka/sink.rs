@@ -17,10 +17,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fail::fail_point;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use thiserror::Error;
+
+use crate::fail_points;
 
 use super::ask::Asker;
 use super::report::Report;
@@ -117,26 +118,27 @@ impl Sink {
     }
 
     fn try_commit(&self, outputs: &[Output]) -> Result<(), KafkaError> {
+        self.producer.context().brokers.look(self.producer.client());
         again(|| self.producer.begin_transaction())?;
-        fail_point!("sink-after-begin");
+        fail_points::pass("sink-after-begin");
         for (sent, output) in outputs.iter().enumerate() {
             let topic = self.connection.topic(output.topic);
             self.send(to_send(&topic, output))?;
-            if sent == 0 && cfg!(feature = "failpoints") {
+            if sent == 0 && cfg!(debug_assertions) {
                 // Until it is on the broker, there is nothing to abort.
                 self.deliver();
-                fail_point!("sink-after-first-send");
+                fail_points::pass("sink-after-first-send");
             }
             if sent == outputs.len() / 2 {
-                fail_point!("sink-half-sent");
+                fail_points::pass("sink-half-sent");
             }
         }
         self.deliver();
-        fail_point!("sink-before-commit");
+        fail_points::pass("sink-before-commit");
         again(|| self.producer.commit_transaction(REQUEST_MAX))?;
         self.producer.context().reached();
         outputs.iter().for_each(count_letter);
-        fail_point!("sink-after-commit");
+        fail_points::pass("sink-after-commit");
         Ok(())
     }
 

@@ -349,6 +349,7 @@ impl Cluster {
     fn serve(&self) -> anyhow::Result<()> {
         self.asker.serve();
         self.asker.report().check()?;
+        self.consumer.context().brokers.look(self.consumer.client());
         match self.consumer.poll(Duration::ZERO) {
             None => (),
             Some(Ok(message)) => {

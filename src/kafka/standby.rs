@@ -10,6 +10,7 @@
 //! * **Who lost the turn exits.** It cannot know what its successor has done since.
 //! * **A restart is no change.** A member of the same name that is back within the 6 s has its turn
 //!   again at once. Nor is a broker that is away, if it finds the group as it was.
+//! * **Who was not heard for a while joins again**, whoever has its name now, and learns whose turn it is.
 //! * **Who comes only waits.** A member that joins takes nothing away.
 //!
 //! The group is a classic one: of the newer kind the time after which a member is missed is the
@@ -22,10 +23,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
+use tracing::info;
 
 use super::ask::Asker;
 use super::group::may_not_join;
@@ -97,16 +99,13 @@ impl Standby {
             .set("session.timeout.ms", SESSION.as_millis().to_string())
             .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
             .set("auto.offset.reset", "latest");
-        let report = Report::new(&connection.bootstrap_servers);
-        let member = Member { report, turn: Mutex::new(Turn::Waiting) };
-        let consumer: BaseConsumer<Member> =
-            client.create_with_context(member).context("make the client that takes turns")?;
-        consumer.subscribe(&[&connection.topic(topic)]).context("join the planners")?;
+        let member = Joining { connection: connection.clone(), topic, client, group };
+        let consumer = member.join(Turn::Waiting)?;
         let state = Arc::new(State::default());
         let (tell, turn) = sync_channel(1);
         let kept = state.clone();
         let thread = thread::Builder::new().name("standby".into()).spawn(move || {
-            let ended = stay(&consumer, &group, &kept, || _ = tell.try_send(Ok(())));
+            let ended = stay(&member, consumer, &kept, || _ = tell.try_send(Ok(())));
             kept.lost.store(true, Ordering::Release);
             if let Err(err) = ended {
                 // Nobody may be waiting any more, or the turn has come before.
@@ -147,19 +146,45 @@ impl Drop for Standby {
     }
 }
 
+/// How to join the group.
+struct Joining {
+    connection: Connection,
+    topic: &'static str,
+    client: ClientConfig,
+    group: String,
+}
+
+impl Joining {
+    fn join(&self, turn: Turn) -> anyhow::Result<BaseConsumer<Member>> {
+        let report = Report::new(&self.connection.bootstrap_servers);
+        let member = Member { report, turn: Mutex::new(turn) };
+        let consumer: BaseConsumer<Member> =
+            self.client.create_with_context(member).context("make the client that takes turns")?;
+        consumer.subscribe(&[&self.connection.topic(self.topic)]).context("join the planners")?;
+        Ok(consumer)
+    }
+}
+
 /// Stays a member until it is dropped, or the turn is over.
 fn stay(
-    consumer: &BaseConsumer<Member>,
-    group: &str,
+    joining: &Joining,
+    mut consumer: BaseConsumer<Member>,
     state: &State,
     mut turn_comes: impl FnMut(),
 ) -> anyhow::Result<()> {
     let mut has_turn = false;
     while !state.left.load(Ordering::Acquire) {
+        consumer.context().report.brokers.look(consumer.client());
         match consumer.poll(POLL_EVERY) {
             // Nothing is fetched while it is paused; what came before is of no interest.
             None | Some(Ok(_)) => (),
             Some(Err(err)) if passes(&err) => (),
+            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
+                if consumer.context().report.is_missed() =>
+            {
+                info!("joins the planners again, which had not heard of it for too long");
+                consumer = joining.join(consumer.context().turn().taken())?;
+            }
             Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                 return Err(code).context(
                     "leave the planners: another has the same member name, or the group is gone",
@@ -167,7 +192,7 @@ fn stay(
             }
             Some(Err(KafkaError::MessageConsumption(
                 code @ RDKafkaErrorCode::GroupAuthorizationFailed,
-            ))) => return Err(code).with_context(|| may_not_join(group)),
+            ))) => return Err(code).with_context(|| may_not_join(&joining.group)),
             // The member joins again by itself.
             Some(Err(err)) => tracing::debug!(%err, "in the group of planners"),
         }
@@ -232,6 +257,7 @@ impl ConsumerContext for Member {
         match rebalance {
             Rebalance::Assign(list) => {
                 self.report.reached();
+                self.report.joined();
                 // Held, not read.
                 _ = consumer.pause(list);
                 self.change(|turn| turn.given(list.count()));

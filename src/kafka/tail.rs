@@ -131,6 +131,7 @@ fn read_from(
     let mut open = starts;
     let mut deadline = Instant::now() + REQUEST_MAX;
     while !open.is_empty() {
+        consumer.context().brokers.look(consumer.client());
         match consumer.poll(SERVE_EVERY) {
             Some(Ok(message)) => {
                 let record = Record::new(topic, &message);

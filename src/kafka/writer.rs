@@ -91,6 +91,7 @@ impl Writer {
         let deadline = self.away_max.map(|it| Instant::now() + it);
         let taken = self.taken();
         while !report.wait_for_ends(taken, LOOK_EVERY) {
+            report.brokers.look(self.producer.client());
             if deadline.is_some_and(|it| it < Instant::now()) || report.check().is_err() {
                 break;
             }
@@ -112,6 +113,7 @@ impl Writer {
 
     fn check(&self) -> anyhow::Result<()> {
         let report = self.producer.context();
+        report.brokers.look(self.producer.client());
         match report.take_undelivered() {
             Some(reason) => bail!("{reason}"),
             None => report.check(),
@@ -128,6 +130,7 @@ pub(super) fn enqueue(
     let mut refused = producer.send(record).err();
     while let Some((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) = refused {
         let report = producer.context();
+        report.brokers.look(producer.client());
         report.wait_for_ends(report.ended() + 1, LOOK_EVERY);
         refused = producer.send(record).err();
     }

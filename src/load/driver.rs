@@ -272,7 +272,11 @@ pub fn fill(
     seed: u64,
     is_stopping: &dyn Fn() -> bool,
 ) -> anyhow::Result<u64> {
-    let writer = Writer::open(connection, "load")?;
+    // Rows that go together are read together, by each worker that builds its ranges from them.
+    let mut connection = connection.clone();
+    let properties = &mut connection.producer.properties;
+    properties.entry("linger.ms".to_owned()).or_insert_with(|| "100".to_owned());
+    let writer = Writer::open(&connection, "load")?;
     let mut rows = Rows::new(None, payload_bytes, seed);
     let mut written = 0;
     for row in filling.keys() {

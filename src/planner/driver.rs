@@ -28,7 +28,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use dataflows::{Config, Tick, tally};
-use fail::fail_point;
 use schemas::Millis;
 use tracing::info;
 
@@ -39,6 +38,7 @@ use super::machine::{Planner, TickOutputs};
 use super::progress::{self, Past, Policies};
 use super::settings::Settings;
 use super::standing::{self, Rebuilds, Standing};
+use crate::fail_points;
 use crate::foreign::translator::Translator;
 use crate::kafka::Connection;
 use crate::kafka::registry::{Access, Away};
@@ -349,6 +349,6 @@ fn begin(options: &Options) -> anyhow::Result<(Planner, Beginning)> {
 }
 
 fn commit(sink: &Sink, outputs: &TickOutputs) -> anyhow::Result<()> {
-    fail_point!("planner-before-transaction");
+    fail_points::pass("planner-before-transaction");
     sink.commit(&outputs.outputs).context("commit the tick")
 }

@@ -20,6 +20,7 @@
 //!   cosine are libm's in Rust, as those of systems differ in the last bit.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use rand::{Rng, SeedableRng};
@@ -134,6 +135,14 @@ impl Scenario {
         }
     }
 
+    /// The keys to which a crowd comes, and when, in milliseconds from the start.
+    pub fn crowd(&self) -> Option<(Range<u64>, u64)> {
+        let key = |place: f64| (place * self.keys as f64) as u64;
+        let (start, end) = (key(CROWD_START), key(CROWD_START + CROWD_WIDTH));
+        let since_ms = (self.duration_ms as f64 * FLASH_AT) as u64;
+        (self.shape == Shape::FlashCrowd).then_some((start..end, since_ms))
+    }
+
     /// About how many queries there will be, for a progress bar.
     pub fn queries(&self) -> u64 {
         let base = (self.reads_per_s + self.writes_per_s) * self.duration_ms / 1000;
@@ -225,14 +234,20 @@ impl Queries {
             Shape::FlashCrowd => {
                 let crowd = if part < FLASH_AT { 0.1 } else { 0.5 / 1.4 };
                 let place: f64 = random.random();
-                if random.random::<f64>() < crowd { 0.62 + 0.01 * place } else { place }
+                if random.random::<f64>() < crowd {
+                    CROWD_START + CROWD_WIDTH * place
+                } else {
+                    place
+                }
             }
         }
     }
 }
 
-/// When the crowd comes.
+/// When the crowd comes, and where.
 const FLASH_AT: f64 = 0.4;
+const CROWD_START: f64 = 0.62;
+const CROWD_WIDTH: f64 = 0.01;
 
 /// The load at a part of the run, as a multiple of what is stated.
 fn rate(shape: Shape, part: f64) -> f64 {

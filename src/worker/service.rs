@@ -1,10 +1,15 @@
-//! Works no faster than the capacity that is stated: one queue, served in order.
+//! Works no faster than the capacity that is stated: one queue of reads, served in order, and before them
+//! what is written and copied.
 //!
 //! ```text
-//!  asked at 3, takes 4   ├────┤
-//!  asked at 4, takes 2        ├──┤     done at 9, though it takes 2
-//!  time                0  3   7  9
+//!  read, asked at 3, takes 4    ├────┤
+//!  read, asked at 4, takes 2         ├──┤          done at 9, though it takes 2
+//!  copy, begun at 5, takes 1      ├─┤              done at 6: it does not wait for reads
+//!  read, asked at 5, takes 2                ├──┤   done at 12: it waits for all of them
+//!  time                      0  3  5 6  7  9 10 12
 //! ```
+//!
+//! A node that has too many reads to do is helped by what it hands over, and that must not wait for them.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,14 +42,27 @@ impl Service {
         self.capacity_us_per_s.is_some()
     }
 
-    /// Takes work in; returns when it is done.
+    /// Takes a read in, which waits for its turn; returns when it is done.
     pub fn take(&mut self, now_us: u64, cost_us: u64) -> u64 {
+        let takes = self.takes(cost_us);
+        self.free_at_us = self.begins_at(now_us).saturating_add(takes);
+        self.begins_at(now_us)
+    }
+
+    /// Takes in work that goes before all reads that are not done, of one who does one after the other;
+    /// returns when it is done. Those that have their time keep it, and all later ones wait.
+    pub fn take_first(&mut self, now_us: u64, cost_us: u64) -> u64 {
+        let takes = self.takes(cost_us);
+        self.free_at_us = self.begins_at(now_us).saturating_add(takes);
+        now_us.saturating_add(takes)
+    }
+
+    /// Counts the work, and returns how long it takes, in microseconds.
+    fn takes(&mut self, cost_us: u64) -> u64 {
         self.done_us = self.done_us.saturating_add(cost_us);
-        let Some(capacity) = self.capacity_us_per_s else { return now_us };
+        let Some(capacity) = self.capacity_us_per_s else { return 0 };
         let takes = u128::from(cost_us) * 1_000_000 / u128::from(capacity.max(1));
-        let takes = u64::try_from(takes).unwrap_or(u64::MAX);
-        self.free_at_us = self.free_at_us.max(now_us).saturating_add(takes);
-        self.free_at_us
+        u64::try_from(takes).unwrap_or(u64::MAX)
     }
 
     /// Returns when work that is taken in now would begin.
@@ -70,6 +88,18 @@ mod tests {
         assert_eq!(service.take(4_000, 1_000), 9_000);
         assert_eq!(service.take(20_000, 1_000), 22_000);
         assert_eq!(service.done_us(), 4_000);
+    }
+
+    #[test]
+    fn what_is_copied_does_not_wait_for_reads_and_they_wait_for_it() {
+        let mut service = Service::new(Some(500_000));
+        assert_eq!(service.take(0, 1_000_000), 2_000_000);
+        assert_eq!(service.take_first(1_000, 3_000), 7_000);
+        assert_eq!(service.take_first(7_000, 500), 8_000);
+        assert_eq!(service.take(8_000, 1_000), 2_009_000);
+        assert_eq!(service.done_us(), 1_004_500);
+        assert_eq!(service.take_first(3_000_000, 1_000), 3_002_000);
+        assert_eq!(service.begins_at(3_000_000), 3_002_000);
     }
 
     #[test]

@@ -61,7 +61,8 @@ fn run_in_one_process_balances_and_verifies() {
         said.1.contains("isotherm demo · moving-hotspot · seed 7 · embedded broker"),
         "{said:?}"
     );
-    let again = "isotherm demo --scenario moving-hotspot --seed 7 --duration 10s --mode observe";
+    let again = "isotherm demo --scenario moving-hotspot --seed 7 --duration 10s --reads-per-s 200 \
+                 --writes-per-s 30 --keys 4000 --mode observe";
     assert!(said.0.contains(again), "{said:?}");
     // What a plan decided has become of each move, and is told.
     let complete = report.moves.iter().filter(|it| it.outcome == "complete").count() as u64;
@@ -94,7 +95,7 @@ fn what_the_embedded_broker_cannot_keep_is_refused_with_the_remedy() {
     assert!(said.contains("isotherm::demo::embedded_rate"), "{said}");
     for (args, code) in [
         (["--trace", "none.csv.zst"], "isotherm::demo::trace"),
-        (["--report", "none/report.json"], "make none/report.json"),
+        (["--report", "none/report.json"], "isotherm::result_file"),
         (["--nodes", "x"], "invalid value"),
     ] {
         let output = demo(dir.path(), &args).output().unwrap();
@@ -127,6 +128,8 @@ fn run_that_is_asked_to_end_ends_in_order() {
     let report: Report = serde_json::from_slice(&report).unwrap();
     assert!(report.queries.answered > 0, "{report:#?}");
     assert!(report.verify.not_compared.is_some(), "{report:#?}");
+    assert!(report.duration_s < 3_000.0, "{report:#?}");
+    assert!(!log().contains("has not ended"), "{}", log());
 }
 
 struct Kill(Child);

@@ -6,9 +6,9 @@
 //!                       planner, observing ──┘  kill -9 of source and destination in each phase
 //! ```
 
-mod cluster;
-mod told;
-mod deaths;
+pub mod cluster;
+pub mod told;
+pub mod deaths;
 mod reader;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -22,7 +22,7 @@ use schemas::assignment::Assignment;
 use schemas::migration_status::{Phase, Status};
 use schemas::{KeySpan, MigrationId};
 
-use self::cluster::{Cluster, NODES};
+use self::cluster::{Cluster, NODES, Size};
 use self::deaths::{Death, KINDS, Kind, Side, table};
 use self::reader::Reader;
 use self::told::Told;
@@ -60,7 +60,7 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (random >> 33) as usize % n
     };
-    let mut cluster = Cluster::start(&world);
+    let mut cluster = Cluster::start(&world, &Size::default());
     let mut told = Told::follow(&world.connection);
     let mut load = load(&world, seed);
     let shape = Shape { rows: ROWS, payload_bytes: 100, seed };

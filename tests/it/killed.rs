@@ -45,16 +45,9 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
         (random >> 32) % n
     };
     let nodes = Nodes::start(&world.connection);
-    let points: &[_] = if cfg!(feature = "failpoints") { &POINTS } else { &[] };
-    if points.is_empty() {
-        say(
-            "SKIPPED in part: killed at named points, as that needs --features failpoints; all ten \
-             kills are at random",
-        );
-    }
     let mut tick = 0;
     for kill in 0..KILLS {
-        match points.get(kill as usize) {
+        match POINTS.get(kill as usize) {
             Some(point) => {
                 let planner =
                     world.planner("killed", Some(&format!("{point}={}*off->panic", 6 + below(10))));
@@ -84,9 +77,7 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
     let aborted = |topic| world.uncommitted(topic).len() - count(topic);
     let aborted = ["plan", "heatmap", "planner_progress"].map(|it| (it, aborted(it)));
     say(&format!("killed: aborted records {aborted:?}"));
-    if cfg!(feature = "failpoints") {
-        assert!(aborted.iter().map(|it| it.1).sum::<usize>() > 0, "nothing was aborted");
-    }
+    assert!(aborted.iter().map(|it| it.1).sum::<usize>() > 0, "nothing was aborted");
 }
 
 /// Looks for what is missing or stands twice.

@@ -22,6 +22,7 @@ mod load;
 mod index;
 mod demo;
 mod rolling;
+mod balanced;
 mod rights;
 mod worker;
 mod traced;

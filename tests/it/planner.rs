@@ -161,9 +161,6 @@ fn planner_waits_for_a_broker_that_is_away_and_loses_nothing() {
 
 #[test]
 fn planner_whose_transaction_was_open_for_too_long_goes_on_as_nobody_has_its_turn() {
-    if !cfg!(feature = "failpoints") {
-        return say("SKIPPED slow: it needs --features failpoints");
-    }
     let Some(world) = World::create("slow", &[]) else { return };
     let nodes = Nodes::start(&world.connection);
     // The broker allows ten seconds, and looks every ten.

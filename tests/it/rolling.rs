@@ -7,14 +7,12 @@
 //!  SIGTERM to each of them, one after the other ──> 0, started again ──> ready
 //! ```
 
-use std::process::{Child, Command, Stdio};
-
 use isotherm::cli::exit::Exit;
 use schemas::operator_command::OperatorCommand;
 use serde_json::Value;
 
-use crate::moved::{check, isotherm, ranges};
-use crate::world::{Process, World, await_that, say};
+use crate::moved::{check, ranges};
+use crate::world::{Load, Process, World, await_that};
 
 const NODES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
@@ -55,8 +53,8 @@ fn no_read_fails_while_all_restart_a_worker_joins_and_the_planner_is_away() {
         grace = "1s""#;
     let mut cluster = Cluster::start(&world);
     let routers = [cluster.port("r0"), cluster.port("r1")];
-    let fill = ["--writes-per-s", "10", "--fill"];
-    let load = Load::start(&world, routers, READS_PER_S, FOR_NOW, &fill);
+    let fill = [&played(READS_PER_S, FOR_NOW)[..], &["--fill"]].concat();
+    let load = Load::start(&world, "rolling", routers, &fill);
     load.await_begun();
     let all: Vec<_> = cluster.processes.iter().map(|it| it.name).collect();
     for name in all {
@@ -66,8 +64,7 @@ fn no_read_fails_while_all_restart_a_worker_joins_and_the_planner_is_away() {
     load.end();
 
     assert_eq!(owned(&world, FIFTH), Vec::<Value>::new());
-    let writes = ["--writes-per-s", "10"];
-    let load = Load::start(&world, routers, MORE_READS_PER_S, FOR_NOW, &writes);
+    let load = Load::start(&world, "joined", routers, &played(MORE_READS_PER_S, FOR_NOW));
     cluster.processes.push(Member::start(&world, FIFTH));
     cluster.await_ready(FIFTH);
     await_that("ranges of the fifth worker, which are read there", || {
@@ -80,7 +77,7 @@ fn no_read_fails_while_all_restart_a_worker_joins_and_the_planner_is_away() {
 
     cluster.processes[0].process.kill_now();
     let last = world.last_tick().unwrap();
-    Load::start(&world, routers, READS_PER_S, "30s", &writes).ended();
+    Load::start(&world, "away", routers, &played(READS_PER_S, "30s")).ended();
     assert_eq!(world.last_tick().unwrap(), last, "nobody plans");
     cluster.processes[0] = Member::start(&world, PLANNER);
     cluster.await_ready(PLANNER);
@@ -91,6 +88,11 @@ fn no_read_fails_while_all_restart_a_worker_joins_and_the_planner_is_away() {
     for it in cluster.processes {
         it.end();
     }
+}
+
+fn played<'a>(reads_per_s: &'a str, duration: &'a str) -> [&'a str; 10] {
+    let [reads, writes, long] = ["--reads-per-s", "--writes-per-s", "--duration"];
+    ["--scenario", "uniform", "--keys", KEYS, reads, reads_per_s, writes, "10", long, duration]
 }
 
 /// The ranges of a node, as they are listed.
@@ -162,58 +164,5 @@ impl Member {
     fn end(self) {
         self.process.signal("-TERM");
         assert_eq!(self.process.ended().code(), Some(Exit::Done as i32), "{} has ended", self.name);
-    }
-}
-
-/// `isotherm load`, which plays.
-struct Load {
-    child: Child,
-    said: std::path::PathBuf,
-}
-
-impl Load {
-    fn start(
-        world: &World,
-        routers: [u16; 2],
-        reads_per_s: &str,
-        duration: &str,
-        more: &[&str],
-    ) -> Self {
-        let said = world.folder.path().join(format!("load-{duration}-{reads_per_s}.log"));
-        let args = ["load", "--scenario", "uniform", "--keys", KEYS, "-o", "jsonl"];
-        let mut command = isotherm(world, &args);
-        command.args(["--reads-per-s", reads_per_s, "--duration", duration]).args(more);
-        for it in routers {
-            command.args(["--router", &format!("127.0.0.1:{it}")]);
-        }
-        let log = std::fs::File::create(&said).unwrap();
-        let child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        Self { child, said }
-    }
-
-    /// Waits until all rows are written.
-    fn await_begun(&self) {
-        await_that("the rows", || {
-            std::fs::read_to_string(&self.said).unwrap().contains("rows in").then_some(())
-        });
-    }
-
-    /// Asks it to end, which must be clean, as in [`Self::ended`].
-    fn end(self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.ended();
-    }
-
-    /// Waits for its end: no read has failed, and no update.
-    fn ended(self) {
-        let output = self.child.wait_with_output().unwrap();
-        let told = String::from_utf8(output.stdout).unwrap();
-        let said = std::fs::read_to_string(&self.said).unwrap();
-        say(&format!("rolling: {said}{told}"));
-        assert_eq!(output.status.code(), Some(Exit::Done as i32), "{}", self.said.display());
-        let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!((&told["failed"], &told["updates_failed"]), (&0.into(), &0.into()));
-        assert!(told["answered"].as_u64() > Some(0), "{told}");
     }
 }

@@ -9,6 +9,7 @@
 mod process;
 mod reading;
 mod nodes;
+mod load;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +25,7 @@ use isotherm::topics::definitions;
 
 use crate::kafka::real::BROKER;
 
+pub use self::load::Load;
 pub use self::nodes::Nodes;
 pub use self::process::Process;
 pub use self::reading::Raw;

@@ -9,6 +9,13 @@ use crate::cli::Flag;
 use crate::cli::args::{Capacities, capacities};
 use crate::cli::replay::Scenario;
 
+/// What is usual.
+const READS_PER_S: &str = "2000";
+const WRITES_PER_S: &str = "200";
+const KEYS: &str = "100000";
+const PAYLOAD_BYTES: &str = "100";
+const TICK: &str = "1s";
+
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "Nothing needs to run beforehand: without --kafka, the broker is in this process and ends with it."
@@ -20,6 +27,7 @@ pub struct DemoArgs {
         value_enum,
         value_name = "NAME",
         default_value = "moving-hotspot",
+        conflicts_with = "trace",
         help_heading = "The load"
     )]
     pub scenario: Scenario,
@@ -36,19 +44,19 @@ pub struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "The load")]
     pub seed: u64,
     /// Reads a second, in the mean
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "The load")]
+    #[arg(long, value_name = "N", default_value = READS_PER_S, value_parser = clap::value_parser!(u64).range(1..), help_heading = "The load")]
     pub reads_per_s: u64,
     /// Updates of rows a second, in the mean
-    #[arg(long, value_name = "N", default_value_t = 200, help_heading = "The load")]
+    #[arg(long, value_name = "N", default_value = WRITES_PER_S, help_heading = "The load")]
     pub writes_per_s: u64,
     /// Rows of the table
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000), help_heading = "The load")]
+    #[arg(long, value_name = "N", default_value = KEYS, value_parser = clap::value_parser!(u64).range(1_000..=50_000_000), help_heading = "The load")]
     pub keys: u64,
     /// What each row carries
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u64).range(..=100_000), help_heading = "The load")]
+    #[arg(long, value_name = "BYTES", default_value = PAYLOAD_BYTES, value_parser = clap::value_parser!(u64).range(..=100_000), help_heading = "The load")]
     pub payload_bytes: u64,
 
-    /// How many nodes
+    /// How many nodes, 16 at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), help_heading = "Nodes")]
     pub nodes: Option<u32>,
     /// 1:2:3:4 as parts, or 1000000,2000000 in µs of service a second
@@ -58,8 +66,8 @@ pub struct DemoArgs {
     /// observe (plan nothing) or auto
     #[arg(long, value_name = "MODE", help_heading = "Planner")]
     pub mode: Option<String>,
-    /// How long a tick is
-    #[arg(long, value_name = "DURATION", default_value = "1s", help_heading = "Planner")]
+    /// How long a tick is, 100ms at least
+    #[arg(long, value_name = "DURATION", default_value = TICK, help_heading = "Planner")]
     pub tick: String,
     /// persistence or ewma
     #[arg(long, value_name = "RUNG", help_heading = "Planner")]
@@ -91,20 +99,36 @@ impl DemoArgs {
         given.into_iter().filter_map(|(flag, key, it)| Some((flag, key, it.clone()?))).collect()
     }
 
-    /// The command that shows the same in another mode.
+    /// The command that shows the same in another mode: all flags but those of results, where they differ
+    /// from what is usual.
     pub fn again(&self, mode: &str) -> String {
         let mut res = "isotherm demo".to_owned();
+        let mut flag = |name: &str, value: String, usual: &str| {
+            if value != usual {
+                res.push_str(&format!(" --{name} {value}"));
+            }
+        };
         match &self.trace {
             Some(path) => {
-                res.push_str(&format!(" --trace {} --speed {}", path.display(), self.speed));
+                flag("trace", path.display().to_string(), "");
+                flag("speed", self.speed.to_string(), "1");
             }
-            None => res.push_str(&format!(" --scenario {}", self.scenario.as_str())),
+            None => flag("scenario", self.scenario.as_str().to_owned(), ""),
         }
+        flag("seed", self.seed.to_string(), "");
         let duration = humantime::format_duration(self.duration).to_string().replace(' ', "");
-        res.push_str(&format!(" --seed {} --duration {duration} --mode {mode}", self.seed));
-        if let Some(kafka) = &self.kafka {
-            res.push_str(&format!(" --kafka {kafka}"));
-        }
+        flag("duration", duration, "");
+        flag("reads-per-s", self.reads_per_s.to_string(), READS_PER_S);
+        flag("writes-per-s", self.writes_per_s.to_string(), WRITES_PER_S);
+        flag("keys", self.keys.to_string(), KEYS);
+        flag("payload-bytes", self.payload_bytes.to_string(), PAYLOAD_BYTES);
+        flag("nodes", self.nodes.map_or_else(String::new, |it| it.to_string()), "");
+        let capacity = self.capacity.as_ref().map_or_else(String::new, ToString::to_string);
+        flag("capacity", capacity, "");
+        flag("tick", self.tick.clone(), TICK);
+        flag("forecast", self.forecast.clone().unwrap_or_default(), "");
+        flag("mode", mode.to_owned(), "");
+        flag("kafka", self.kafka.clone().unwrap_or_default(), "");
         res
     }
 }

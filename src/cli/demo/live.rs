@@ -16,6 +16,7 @@ use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
 use ratatui::style::{Color, Style};
 use ratatui::text::{Line, Span, Text};
 use ratatui::{Terminal, widgets::Paragraph};
+use schemas::Millis;
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::node_capacity::NodeCapacity;
 use schemas::wire::{Record as _, decode};
@@ -48,6 +49,10 @@ pub struct Live<'a> {
     figures: Figures,
     screen: Option<Screen>,
     said: Instant,
+    /// When the load began.
+    pub begun: Option<Millis>,
+    /// How long it has gone on, or a little longer.
+    pub played_for: Duration,
     failed: Option<anyhow::Error>,
 }
 
@@ -73,7 +78,18 @@ impl<'a> Live<'a> {
             eprintln!("isotherm demo · {}", figures.title);
         }
         let said = Instant::now();
-        Ok(Self { shown, follower, cluster, signals, figures, screen, said, failed: None })
+        Ok(Self {
+            shown,
+            follower,
+            cluster,
+            signals,
+            figures,
+            screen,
+            said,
+            begun: None,
+            played_for: Duration::ZERO,
+            failed: None,
+        })
     }
 
     /// Takes in what has come, and shows how it is now.
@@ -123,6 +139,9 @@ impl<'a> Live<'a> {
 
 impl Watch for Live<'_> {
     fn told(&mut self, status: &LoadStatus) {
+        self.played_for = status.since_start;
+        let since_start_ms = status.since_start.as_millis() as u64;
+        self.begun.get_or_insert_with(|| Millis(wall_clock().0.saturating_sub(since_start_ms)));
         let recent = &status.recent;
         let latency = recent.answered();
         let ms = |part| latency.quantile(part).unwrap_or_default() as f64 / 1e3;

@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use schemas::Millis;
+use schemas::{KeySpan, Millis};
 use zstd::stream::read::Decoder;
 
 use super::DemoArgs;
 use super::cluster::TABLE_PARTITIONS;
 use super::live::Live;
 use crate::cli::exit::{Exit, Fault};
+use crate::demo::reaction::Crowd;
 use crate::kafka::Connection;
 use crate::load::driver::{self, Options};
 use crate::load::rows::Filling;
 use crate::load::schedule::Schedule;
 use crate::load::tally::Tally;
+use crate::replay;
 use crate::replay::driver::open_trace;
 use crate::replay::plot::KeyAxis;
 use crate::replay::scenario::{Scenario, Shape};
@@ -157,16 +159,29 @@ impl Load {
         driver::run(&options, schedule, live)
     }
 
+    /// The crowd that comes, if the load began then.
+    pub fn crowd(&self, begun: Millis) -> Option<Crowd> {
+        let Source::Scenario(scenario) = &self.source else { return None };
+        let (keys, since_ms) = scenario.crowd()?;
+        let span = KeySpan { start: replay::key(keys.start), end: replay::key(keys.end) };
+        Some(Crowd { span, since: Millis(begun.0 + since_ms) })
+    }
+
     /// Refuses what the embedded broker cannot keep, or not keep up with.
     pub fn check_embedded(&self, args: &DemoArgs) -> Result<(), Box<Fault>> {
         let row = (self.payload_bytes as u64 + ROW_BYTES) as f64;
         let updates = self.updates_per_s * args.duration.as_secs_f64();
         let rows = (self.filling.keys.end - self.filling.keys.start) / self.filling.every;
         let bytes = (rows as f64 + updates) * row;
-        let remedy = "run it on a real Kafka, with --kafka HOST:PORT (docker/kafka up brings one up), or \
-                      ask for less: --duration, --keys, --payload-bytes, --reads-per-s, --speed";
+        let less = match &self.source {
+            Source::Scenario(_) => "--duration, --keys, --payload-bytes, --reads-per-s",
+            Source::Trace { .. } => "--duration, --speed, --payload-bytes",
+        };
+        let remedy = &format!(
+            "run it on a real Kafka, with --kafka HOST:PORT (docker/kafka up brings one up), or ask for less: {less}"
+        );
         let refused = |code: &str, what: String| {
-            Err(Box::new(Fault::new(Exit::Usage, code, what).remedy(remedy)))
+            Err(Box::new(Fault::new(Exit::Usage, code, what).remedy(remedy.as_str())))
         };
         if EMBEDDED_TABLE_BYTES < bytes {
             let what = format!(

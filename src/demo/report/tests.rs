@@ -28,6 +28,7 @@ fn report() -> Report {
             Lead::Unknown,
         ]),
         delay_ms: Delays { commit: Some(160), copy: Some(210), cut_over: None, whole: Some(1_300) },
+        reaction: Some(Reaction { split: Some(1), active: Some(3.52), ..Reaction::default() }),
         forecast: Forecast { rung: "ewma".into() },
         verify: Verify { entries: 100_000, ..Verify::default() },
         ..Report::default()
@@ -45,6 +46,7 @@ fn end_of_a_run_is_told() {
         moves                41 complete, 0 failed, 412 MB
                              2 before the overload, 1 after it (median lead 9 ticks); 1 without one, 1 not to be told
         decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
+        reaction             split after 1, START never, ACTIVE after 3.5 ticks, from the first whole tick of the crowd on
         splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
         forecast             ewma
         verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps

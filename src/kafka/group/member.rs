@@ -22,6 +22,8 @@ pub(super) struct Member {
     answer: Mutex<Option<Answer>>,
     /// It takes no part any more: what it has goes without a word.
     closing: AtomicBool,
+    /// Another has its name, or it has itself, as it came twice.
+    fenced: AtomicBool,
 }
 
 /// What the group has said, and the client waits for us to carry out.
@@ -65,11 +67,20 @@ impl Member {
             changes: Mutex::default(),
             answer: Mutex::default(),
             closing: AtomicBool::new(false),
+            fenced: AtomicBool::new(false),
         }
     }
 
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn fenced(&self) {
+        self.fenced.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_fenced(&self) -> bool {
+        self.fenced.load(Ordering::Acquire)
     }
 
     pub(super) fn changes(&self) -> MutexGuard<'_, VecDeque<Change>> {
@@ -105,6 +116,9 @@ impl ConsumerContext for Member {
     ) {
         self.report.reached();
         let is_given = what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if is_given {
+            self.report.joined();
+        }
         if self.closing.load(Ordering::Acquire) {
             // Nobody polls any more; what this cannot do ends with the client.
             _ = match is_given {

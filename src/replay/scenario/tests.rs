@@ -69,6 +69,14 @@ fn crowd_comes_at_two_fifths_and_day_is_ten_times_night() {
 }
 
 #[test]
+fn crowd_is_where_and_when_it_is_said_to_be() {
+    let flash = Scenario { keys: 1_000, ..scenario(Shape::FlashCrowd) };
+    let (keys, since_ms) = flash.crowd().unwrap();
+    assert_eq!((keys, since_ms), (620..630, flash.duration_ms * 2 / 5));
+    assert_eq!(scenario(Shape::Uniform).crowd(), None);
+}
+
+#[test]
 fn hottest_block_has_its_share_and_the_rest_theirs() {
     let mut blocks = vec![0_u32; 1_000];
     for query in scenario(Shape::Zipf).queries_logged() {

@@ -1,10 +1,12 @@
 //! The processes of the index.
 
 use std::collections::BTreeMap;
+use std::process::ExitStatus;
 
 use schemas::MigrationId;
+use schemas::migration_status::Phase;
 
-use super::deaths::{Death, Kind, hold};
+use super::deaths::{Death, Kind, Side, hold};
 use super::told::Told;
 use crate::world::{Process, World, await_that};
 
@@ -12,23 +14,42 @@ pub const NODES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
 const CHANNELS: [&str; 2] = ["c0", "c1"];
 
+const ROUTERS: [&str; 2] = ["r0", "r1"];
+
+/// How large nodes are, and how long a tick is.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// Of each node, in microseconds of service a second; `None` is the default.
+    pub capacities: [Option<u64>; 4],
+    pub tick: &'static str,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        // Slower than those of other tests, as so much else runs on the same machine.
+        Self { capacities: [None; 4], tick: "500ms" }
+    }
+}
+
 /// All processes, but those that are started for a moment.
 pub struct Cluster<'a> {
     world: &'a World,
-    planner: Process,
+    size: Size,
+    pub planner: Process,
     workers: BTreeMap<&'static str, Process>,
     channels: [Process; 2],
     pub routers: [Process; 2],
 }
 
 impl<'a> Cluster<'a> {
-    pub fn start(world: &'a World) -> Self {
+    pub fn start(world: &'a World, size: &Size) -> Self {
         let res = Self {
             world,
-            planner: planner(world),
-            workers: NODES.map(|it| (it, worker(world, it))).into(),
+            size: *size,
+            planner: planner(world, size, None),
+            workers: NODES.map(|it| (it, worker(world, size, it))).into(),
             channels: CHANNELS.map(|it| channel(world, it)),
-            routers: ["r0", "r1"].map(|it| world.start(it, &["router"], None)),
+            routers: ROUTERS.map(|it| router(world, it)),
         };
         res.await_ready();
         res
@@ -47,9 +68,40 @@ impl<'a> Cluster<'a> {
         self.channels[n] = channel(self.world, CHANNELS[n]);
     }
 
+    pub fn kill_router(&mut self, n: usize) {
+        self.routers[n].kill_now();
+        self.routers[n] = router(self.world, ROUTERS[n]);
+    }
+
     pub fn kill_planner(&mut self) {
+        self.kill_planner_for(None);
+    }
+
+    /// Waits until the planner has died by itself, and starts another.
+    pub fn bury_planner(&mut self) -> ExitStatus {
+        let status = self.planner.await_end();
+        self.planner = planner(self.world, &self.size, None);
+        status
+    }
+
+    /// The next one dies by itself, where its fail points say so.
+    pub fn kill_planner_for(&mut self, fail_points: Option<&str>) {
         self.planner.kill_now();
-        self.planner = planner(self.world);
+        self.planner = planner(self.world, &self.size, fail_points);
+    }
+
+    /// The same of a move from `source`, which sends nothing until somebody is dead: a copy is quick.
+    pub fn kill_worker_copying(
+        &mut self,
+        told: &mut Told,
+        migration: MigrationId,
+        (side, node): (Side, &'static str),
+        source: &'static str,
+    ) -> Option<Death> {
+        self.workers[source].signal("-STOP");
+        let death = self.kill_worker_at(told, migration, (side, Phase::Copying), node);
+        self.workers[source].signal("-CONT");
+        death
     }
 
     /// Kills a worker in a phase of a move, and starts it again at once; `None`, if it was not in it.
@@ -65,20 +117,27 @@ impl<'a> Cluster<'a> {
         told.catch_up();
         let course = told.course(migration);
         drop(held);
-        self.workers.insert(node, worker(self.world, node));
+        self.workers.insert(node, worker(self.world, &self.size, node));
         course.is_at(kind.1).then_some(Death { kind, node, migration, course })
     }
 }
 
-/// Slower than those of other tests, as so much else runs on the same machine.
-fn planner(world: &World) -> Process {
-    world.start("planner", &["planner", "--tick", "500ms"], None)
+fn planner(world: &World, size: &Size, fail_points: Option<&str>) -> Process {
+    world.start("planner", &["planner", "--tick", size.tick], fail_points)
 }
 
-fn worker(world: &World, node: &str) -> Process {
-    world.start(node, &["worker", "--dir", "data", "--node-id", node], None)
+fn worker(world: &World, size: &Size, node: &str) -> Process {
+    let place = NODES.iter().position(|it| *it == node).unwrap();
+    let capacity = size.capacities[place].map(|it| it.to_string());
+    let capacity = capacity.iter().flat_map(|it| ["--capacity", it]);
+    let args = ["worker", "--dir", "data", "--node-id", node].into_iter().chain(capacity);
+    world.start(node, &args.collect::<Vec<_>>(), None)
 }
 
 fn channel(world: &World, name: &str) -> Process {
     world.start(name, &["channel", "--member", name], None)
+}
+
+fn router(world: &World, name: &str) -> Process {
+    world.start(name, &["router"], None)
 }

@@ -9,7 +9,7 @@ use isotherm::kafka::{Connection, Record};
 use schemas::MigrationId;
 use schemas::assignment::Assignment;
 use schemas::migration_status::{MigrationStatus, Phase, Status};
-use schemas::plan::Planned;
+use schemas::plan::{MoveChosen, Planned};
 use schemas::range_segment::{Kind, RangeSegment};
 use schemas::segment_ack::SegmentAck;
 use schemas::wire::{Record as _, decode};
@@ -26,6 +26,8 @@ pub struct Told {
     pub moves: BTreeMap<MigrationId, Course>,
     /// What became of commands; none, if one is refused.
     pub answers: BTreeMap<String, Option<MigrationId>>,
+    /// The moves of plans.
+    pub chosen: BTreeMap<MigrationId, MoveChosen>,
 }
 
 /// What was said of one migration.
@@ -64,8 +66,9 @@ impl Told {
             let partitions = follower.partitions(topic).unwrap().into_iter();
             follower.add(partitions.map(|it| (it, From::Beginning))).unwrap();
         }
-        let (map, moves, answers) = (Map::default(), BTreeMap::new(), BTreeMap::new());
-        Self { follower, map, moves, answers }
+        let (map, moves, answers, chosen) =
+            (Map::default(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { follower, map, moves, answers, chosen }
     }
 
     pub fn course(&self, of: MigrationId) -> Course {
@@ -114,6 +117,8 @@ impl Told {
                 let it: Planned = decode(value.unwrap()).unwrap();
                 let answers = it.commands.into_iter().map(|it| (it.command, it.migration));
                 self.answers.extend(answers);
+                let chosen = it.moves.into_iter().filter_map(|it| Some((it.migration?, it)));
+                self.chosen.extend(chosen);
             }
             Assignment::TOPIC => {
                 let row = Row::read(record.key.as_deref(), value).unwrap();

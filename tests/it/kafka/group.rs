@@ -3,8 +3,9 @@
 
 use isotherm::kafka::Connection;
 use isotherm::kafka::group::{Claimed, Commit, Event, Group};
+use isotherm::kafka::standby::Standby;
 
-use super::real::real;
+use super::real::{Broker, real};
 use super::*;
 
 #[test]
@@ -161,6 +162,68 @@ fn named_member_is_back_at_its_place_at_once() {
         }
     };
     assert!(err.contains("same name"), "{err}");
+}
+
+#[test]
+fn named_members_that_a_hanging_broker_has_not_heard_for_too_long_join_again() {
+    let Some(real) = real("missed", &[("table", 2), ("planner_progress", 1)]) else { return };
+    let connection = real.connection.clone();
+    // Nobody else is to need the broker.
+    drop(real);
+    let Some(broker) = Broker::alone("missed") else { return };
+    let standby = |name| Standby::join(&connection, "planner_progress", "planner", name).unwrap();
+    let planner = standby("planner-a");
+    planner.wait_for_turn().unwrap();
+    let other = standby("planner-b");
+    let mut pair = Pair {
+        members: ["channel-a", "channel-b"].map(|name| join(&connection, Some(name))),
+        held: [0, 0],
+        lost: 0,
+    };
+    let apart = |pair: &mut Pair, lost: usize| {
+        let deadline = Instant::now() + TIMEOUT;
+        while pair.held != [1, 1] || pair.lost < lost {
+            assert!(Instant::now() < deadline, "{:?} is held, {} lost", pair.held, pair.lost);
+            pair.look();
+        }
+    };
+    apart(&mut pair, 0);
+    broker.paused(|| {
+        let since = Instant::now();
+        // Longer than a session, and not as long as a request.
+        while since.elapsed() < Duration::from_secs(9) {
+            pair.look();
+        }
+    });
+    apart(&mut pair, 1);
+    // Whose turn it is may have changed; who has none waits for it, and does not end.
+    assert!(planner.keeps_turn() || !other.has_lost_turn(), "both have ended");
+    if !planner.has_lost_turn() {
+        assert!(!other.has_lost_turn(), "who waits has ended");
+    }
+}
+
+/// Two members, and what each of them holds.
+struct Pair {
+    members: [Group; 2],
+    held: [usize; 2],
+    lost: usize,
+}
+
+impl Pair {
+    fn look(&mut self) {
+        for (member, held) in self.members.iter_mut().zip(&mut self.held) {
+            match next(member, Duration::from_millis(10)) {
+                Some(Event::Assigned(claimed)) => *held += claimed.len(),
+                Some(Event::Revoked { partitions, lost }) => {
+                    *held -= partitions.len();
+                    self.lost += usize::from(lost);
+                }
+                Some(Event::Record(record)) => panic!("{record:?}"),
+                None => (),
+            }
+        }
+    }
 }
 
 fn join(connection: &Connection, member: Option<&str>) -> Group {

@@ -531,6 +531,14 @@ impl Broker {
         kafka(&self.script, &["stop", "1"]);
     }
 
+    /// Lets it hang, its connections open, while something is done.
+    pub fn paused<T>(&self, during: impl FnOnce() -> T) -> T {
+        kafka(&self.script, &["pause", "1"]);
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
+        kafka(&self.script, &["resume", "1"]);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     pub fn start(&mut self) {
         kafka(&self.script, &["start", "1"]);
         self.is_stopped = false;

@@ -47,8 +47,13 @@ impl Process {
 
     /// Waits for its end.
     pub fn ended(mut self) -> ExitStatus {
-        let log = self.log.clone();
-        await_that(&format!("the end of the planner: {log:?}"), || self.child.try_wait().unwrap())
+        self.await_end()
+    }
+
+    /// The same; another of its name may be started then.
+    pub fn await_end(&mut self) -> ExitStatus {
+        let what = format!("the end of a process: {}", self.log.display());
+        await_that(&what, || self.child.try_wait().unwrap())
     }
 
     pub fn log_path(&self) -> PathBuf {
