@@ -215,7 +215,8 @@ impl Reads {
     fn ask(&mut self, now: Micros, id: u64) {
         let read = self.reads[&id];
         let deadline = self.deadline(&read);
-        let within_us = deadline.0.saturating_sub(now.0);
+        // What nobody waits for any more is not to be done: the next one asks for the same.
+        let within_us = deadline.0.saturating_sub(now.0).min(self.settings.patience_us);
         let Read { router, key, attempt, reason, .. } = read;
         if 0 < within_us {
             self.actions.extend(reason.map(Action::Repeat));

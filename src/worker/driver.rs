@@ -15,7 +15,8 @@
 //! * **Reads never wait for the machine**: they are answered by what the last step has left.
 //! * **A full disk stops writes, not reads.** The step is tried again until there is room. Where the write
 //!   itself has failed, the worker ends when there is room, to be started again.
-//! * **A stated capacity is kept**, by reads, updates and what is copied; these two go before reads that wait.
+//! * **A stated capacity is kept**, by reads, and by updates and what is copied, which have half of it while
+//!   reads wait.
 
 mod serve;
 mod start;
@@ -256,7 +257,7 @@ impl Run<'_> {
         let costs = &shared.options.costs;
         let cost_us = writes * costs.write_us + (bytes * costs.copy_mb_us).div_ceil(1_000_000);
         let now_us = shared.clock_us(Instant::now());
-        let done_us = shared.service().take_first(now_us, cost_us);
+        let done_us = shared.service().take_beside(now_us, cost_us);
         self.busy_until = Instant::now() + Duration::from_micros(done_us.saturating_sub(now_us));
     }
 

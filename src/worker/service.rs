@@ -1,15 +1,16 @@
-//! Works no faster than the capacity that is stated: one queue of reads, served in order, and before them
+//! Works no faster than the capacity that is stated: one queue of reads, served in order, and beside it
 //! what is written and copied.
 //!
 //! ```text
 //!  read, asked at 3, takes 4    ├────┤
 //!  read, asked at 4, takes 2         ├──┤          done at 9, though it takes 2
-//!  copy, begun at 5, takes 1      ├─┤              done at 6: it does not wait for reads
+//!  copy, begun at 5, takes 1      ├──┤             done at 7: it has half of the capacity while reads wait
 //!  read, asked at 5, takes 2                ├──┤   done at 12: it waits for all of them
-//!  time                      0  3  5 6  7  9 10 12
+//!  time                      0  3  5  7  9 10 12
 //! ```
 //!
-//! A node that has too many reads to do is helped by what it hands over, and that must not wait for them.
+//! A node that has too many reads to do is helped by what it hands over, and that must not wait for all of
+//! them; nor are reads to wait for ever where there is too much to write.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +50,13 @@ impl Service {
         self.begins_at(now_us)
     }
 
-    /// Takes in work that goes before all reads that are not done, of one who does one after the other;
-    /// returns when it is done. Those that have their time keep it, and all later ones wait.
-    pub fn take_first(&mut self, now_us: u64, cost_us: u64) -> u64 {
+    /// Takes in work beside reads, of one who does one after the other; returns when it is done: twice as
+    /// late as without reads that wait. Those that have their time keep it, and all later ones wait.
+    pub fn take_beside(&mut self, now_us: u64, cost_us: u64) -> u64 {
         let takes = self.takes(cost_us);
+        let parts = if now_us < self.free_at_us { 2 } else { 1 };
         self.free_at_us = self.begins_at(now_us).saturating_add(takes);
-        now_us.saturating_add(takes)
+        now_us.saturating_add(takes.saturating_mul(parts))
     }
 
     /// Counts the work, and returns how long it takes, in microseconds.
@@ -91,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_copied_does_not_wait_for_reads_and_they_wait_for_it() {
+    fn what_is_copied_has_half_while_reads_wait_and_they_wait_for_it() {
         let mut service = Service::new(Some(500_000));
         assert_eq!(service.take(0, 1_000_000), 2_000_000);
-        assert_eq!(service.take_first(1_000, 3_000), 7_000);
-        assert_eq!(service.take_first(7_000, 500), 8_000);
-        assert_eq!(service.take(8_000, 1_000), 2_009_000);
+        assert_eq!(service.take_beside(1_000, 3_000), 13_000);
+        assert_eq!(service.take_beside(13_000, 500), 15_000);
+        assert_eq!(service.take(15_000, 1_000), 2_009_000);
         assert_eq!(service.done_us(), 1_004_500);
-        assert_eq!(service.take_first(3_000_000, 1_000), 3_002_000);
+        assert_eq!(service.take_beside(3_000_000, 1_000), 3_002_000);
         assert_eq!(service.begins_at(3_000_000), 3_002_000);
     }
 

@@ -59,7 +59,8 @@ const TRACE_KEYS: u64 = 24_000;
 /// The load is there for so many, at least.
 const TICKS: u64 = 60;
 
-const PAYLOAD_BYTES: &str = "500";
+/// A copy takes half a second or so, and can be seen half done.
+const PAYLOAD_BYTES: &str = "8000";
 
 /// What is played, on which nodes.
 struct Form<'a> {
@@ -129,7 +130,7 @@ impl Form<'_> {
             grace = "1s""#
         );
         world.more = more.leak();
-        world.policy = "bandwidth_bytes_per_s = 2000000";
+        world.policy = "bandwidth_bytes_per_s = 600000";
         let capacities = [1, 2, 3, 4].map(|it| Some(it * unit));
         let mut cluster = Cluster::start(&world, &Size { capacities, tick: "1s" });
         let mut told = Told::follow(&world.connection);

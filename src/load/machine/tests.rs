@@ -64,11 +64,11 @@ fn reads_go_to_the_routers_in_turn() {
         SETTINGS,
         &[(5, due(7, 3)), (6, due(8, 6)), (7, answered(1, 0)), (8, answered(0, 0)), (9, due(9, 9))],
         expect![[r#"
-            5     ask router 0 for key 7 as 0.0 within 998
-            6     ask router 1 for key 8 as 1.0 within 1000
+            5     ask router 0 for key 7 as 0.0 within 300
+            6     ask router 1 for key 8 as 1.0 within 300
             7     1: Answered { repeated: false, found: true } after 1
             8     0: Answered { repeated: false, found: true } after 5
-            9     ask router 0 for key 9 as 2.0 within 1000
+            9     ask router 0 for key 9 as 2.0 within 300
         "#]],
     );
 }
@@ -89,17 +89,17 @@ fn read_that_is_not_answered_is_asked_of_the_other_at_once_and_then_after_pauses
             (170, answered(0, 5)),
         ],
         expect![[r#"
-            0     ask router 0 for key 7 as 0.0 within 1000
+            0     ask router 0 for key 7 as 0.0 within 300
             10    repeat busy
-            10    ask router 1 for key 7 as 0.1 within 990
+            10    ask router 1 for key 7 as 0.1 within 300
             30    repeat busy
-            30    ask router 0 for key 7 as 0.2 within 970
+            30    ask router 0 for key 7 as 0.2 within 300
             60    repeat late
-            60    ask router 1 for key 7 as 0.3 within 940
+            60    ask router 1 for key 7 as 0.3 within 300
             110   repeat refused
-            110   ask router 0 for key 7 as 0.4 within 890
+            110   ask router 0 for key 7 as 0.4 within 300
             160   repeat garbage
-            160   ask router 1 for key 7 as 0.5 within 840
+            160   ask router 1 for key 7 as 0.5 within 300
             170   0: Answered { repeated: true, found: true } after 170
         "#]],
     );
@@ -123,16 +123,16 @@ fn router_that_tells_nothing_is_given_up_and_avoided_for_a_while() {
             (530, due(12, 530)),
         ],
         expect![[r#"
-            0     ask router 0 for key 7 as 0.0 within 1000
+            0     ask router 0 for key 7 as 0.0 within 300
             300   give up 0.0
             300   repeat silent
-            300   ask router 1 for key 7 as 0.1 within 700
+            300   ask router 1 for key 7 as 0.1 within 300
             310   0: Answered { repeated: true, found: true } after 310
-            320   ask router 1 for key 8 as 1.0 within 1000
-            330   ask router 1 for key 9 as 2.0 within 1000
-            340   ask router 1 for key 10 as 3.0 within 1000
+            320   ask router 1 for key 8 as 1.0 within 300
+            330   ask router 1 for key 9 as 2.0 within 300
+            340   ask router 1 for key 10 as 3.0 within 300
             350   3: Answered { repeated: false, found: true } after 10
-            520   ask router 0 for key 11 as 4.0 within 1000
+            520   ask router 0 for key 11 as 4.0 within 300
             530   5: Failed(TooMany) after 0
         "#]],
     );
@@ -150,20 +150,20 @@ fn read_fails_at_its_deadline_whether_it_is_asked_for_or_pauses() {
             (2_000, Event::Tick),
         ],
         expect![[r#"
-            0     ask router 0 for key 7 as 0.0 within 1000
-            0     ask router 1 for key 8 as 1.0 within 1000
+            0     ask router 0 for key 7 as 0.0 within 300
+            0     ask router 1 for key 8 as 1.0 within 300
             300   give up 0.0
             300   repeat silent
-            300   ask router 1 for key 7 as 0.1 within 700
+            300   ask router 1 for key 7 as 0.1 within 300
             300   give up 1.0
             300   repeat silent
-            300   ask router 0 for key 8 as 1.1 within 700
+            300   ask router 0 for key 8 as 1.1 within 300
             600   give up 0.1
             600   give up 1.1
             610   repeat silent
-            610   ask router 0 for key 7 as 0.2 within 390
+            610   ask router 0 for key 7 as 0.2 within 300
             610   repeat silent
-            610   ask router 1 for key 8 as 1.2 within 390
+            610   ask router 1 for key 8 as 1.2 within 300
             910   give up 0.2
             910   give up 1.2
             930   repeat silent
@@ -203,12 +203,12 @@ fn read_that_finds_too_many_under_way_fails_at_once() {
         SETTINGS,
         &events,
         expect![[r#"
-            0     ask router 0 for key 0 as 0.0 within 1000
-            1     ask router 1 for key 1 as 1.0 within 1000
-            2     ask router 0 for key 2 as 2.0 within 1000
+            0     ask router 0 for key 0 as 0.0 within 300
+            1     ask router 1 for key 1 as 1.0 within 300
+            2     ask router 0 for key 2 as 2.0 within 300
             3     3: Failed(TooMany) after 0
             5     1: Answered { repeated: false, found: true } after 4
-            6     ask router 1 for key 9 as 4.0 within 1000
+            6     ask router 1 for key 9 as 4.0 within 300
         "#]],
     );
 }
@@ -225,12 +225,12 @@ fn one_router_is_asked_again_after_a_pause() {
             (50, answered(0, 2)),
         ],
         expect![[r#"
-            0     ask router 0 for key 7 as 0.0 within 1000
+            0     ask router 0 for key 7 as 0.0 within 300
             20    repeat unreachable
-            20    ask router 0 for key 7 as 0.1 within 980
-            40    ask router 0 for key 8 as 1.0 within 1000
+            20    ask router 0 for key 7 as 0.1 within 300
+            40    ask router 0 for key 8 as 1.0 within 300
             50    repeat unreachable
-            50    ask router 0 for key 7 as 0.2 within 950
+            50    ask router 0 for key 7 as 0.2 within 300
         "#]],
     );
 }

@@ -25,6 +25,9 @@ const PLANNERS: usize = 5;
 /// So many moves are tried, until a worker dies in the phase that is wanted.
 const TRIES: usize = 20;
 
+/// So many ticks a planner has to split what is hot and to move it.
+const RELIEF_TICKS: u64 = 6;
+
 /// At a random time within it, a planner that has committed a tick is killed.
 const RANDOM_MS: u64 = 1_500;
 
@@ -107,6 +110,9 @@ impl Kills {
         assert_eq!(status.signal(), Some(SIGKILL), "{point}: {status}");
         *self.planners.entry(point).or_default() += 1;
         *self.planners.entry("anywhere").or_default() += 1;
+        // Without a planner a hot node has too much to do, and reads wait longer and longer.
+        let next = world.last_tick().map_or(0, |it| it + RELIEF_TICKS);
+        cluster.planner.await_tick(world, next);
     }
 
     /// Kills source or destination of a move that the planner has decided.

@@ -90,7 +90,7 @@ impl<'a> Cluster<'a> {
         self.planner = planner(self.world, &self.size, fail_points);
     }
 
-    /// The same of a move from `source`, which sends nothing until somebody is dead: a copy is quick.
+    /// Kills a worker while a move from `source` copies, which sends no more until then: a copy is quick.
     pub fn kill_worker_copying(
         &mut self,
         told: &mut Told,
@@ -98,8 +98,14 @@ impl<'a> Cluster<'a> {
         (side, node): (Side, &'static str),
         source: &'static str,
     ) -> Option<Death> {
+        let phase = Phase::Copying;
+        hold(told, migration, phase, &self.planner, &self.channels[1])?;
         self.workers[source].signal("-STOP");
-        let death = self.kill_worker_at(told, migration, (side, Phase::Copying), node);
+        told.catch_up();
+        let death = match told.course(migration).is_at(phase) {
+            true => self.kill_worker_at(told, migration, (side, phase), node),
+            false => None,
+        };
         self.workers[source].signal("-CONT");
         death
     }
