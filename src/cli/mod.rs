@@ -24,6 +24,9 @@ pub mod router;
 pub mod topics;
 pub mod replay;
 pub mod demo;
+pub mod panels;
+pub mod forecast;
+pub mod train;
 pub mod tail;
 pub mod records;
 pub mod values;
@@ -97,6 +100,11 @@ pub enum Command {
     Topics(topics::TopicsCommand),
     /// Show what would have been done with a query log, or check what was done
     Replay(Box<replay::ReplayArgs>),
+    /// See how good the forecast is
+    #[command(subcommand)]
+    Forecast(forecast::ForecastCommand),
+    /// Train the network of the forecast
+    Train(train::TrainArgs),
     /// Print the records of a topic
     Tail(tail::TailArgs),
     /// Read plans: what was decided, and why
@@ -158,6 +166,8 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         Command::Router(args) => router::run(&shared.settled(args.flags())?, &args),
         Command::Topics(command) => topics::run(&shared.settled(Vec::new())?, &command),
         Command::Replay(args) => replay::run(&shared.settled(args.flags())?, &args),
+        Command::Forecast(command) => forecast::run(&command),
+        Command::Train(args) => train::run(&args),
         Command::Tail(args) => tail::run(&shared.settled(args.flags())?, &args),
         Command::Plan(command) => plan::run(&shared.settled(Vec::new())?, &command),
         Command::Range(command) => range::run(&shared.settled(Vec::new())?, &command),
@@ -191,6 +201,8 @@ impl Command {
             | Self::Load(_)
             | Self::Topics(_)
             | Self::Replay(_)
+            | Self::Forecast(_)
+            | Self::Train(_)
             | Self::Tail(_)
             | Self::Plan(_)
             | Self::Range(_)

@@ -6,8 +6,8 @@
 //!                                             └ EWMA: level + residual quantiles (ewma, residuals, prior)
 //! ```
 //!
-//! Loads go in as sums of a tick and come out as `cost_us` per second. A further rung of the ladder
-//! has its state beside `Ewma`'s and answers from the same loads.
+//! Loads go in as sums of a tick and come out as `cost_us` per second. The further rungs, the linear
+//! model and the network, answer in `ladder`, which `backtest` judges and `train` feeds.
 //!
 //! * **Deterministic.** Only +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features
 //!   give the same answers; what a snapshot restores goes on to the bit.
@@ -18,12 +18,25 @@
 mod ewma;
 mod prior;
 mod residuals;
+pub mod features;
+mod linear;
+mod gru;
+mod fading;
+mod conformal;
+mod candidates;
+mod selector;
+mod guard;
+pub mod ladder;
+pub mod panel;
+pub mod model;
+pub mod train;
+pub mod backtest;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use dataflows::Tick;
-use dataflows::forecast::{Forecast, RangeForecast, TARGETS};
+use dataflows::forecast::{Forecast, H1, H6, H30, HORIZON, MAX30, MEAN30, RangeForecast, TARGETS};
 use dataflows::heat::Rolling;
 use dataflows::quanta::quantise;
 use schemas::{RangeId, heatmap};
@@ -33,6 +46,20 @@ use ewma::{Ewma, Series, WIDE};
 
 /// Index of reads and of writes wherever both are kept.
 const OPS: usize = 2;
+
+/// How many ticks ahead each target ends.
+pub const AHEAD: [usize; TARGETS] = [1, 6, 30, 30, 30];
+
+/// What came at a target, given the load of each tick ahead; `None` where one is not known.
+fn came(target: usize, load: impl Fn(usize) -> Option<f32>) -> Option<f32> {
+    let ahead = || (1..=HORIZON as usize).map(&load).collect::<Option<Vec<_>>>();
+    match target {
+        H1 | H6 | H30 => load(AHEAD[target]),
+        MEAN30 => ahead().map(|it| it.iter().sum::<f32>() / HORIZON as f32),
+        MAX30 => ahead().map(|it| it.into_iter().fold(0.0, f32::max)),
+        _ => unreachable!("there are {TARGETS} targets"),
+    }
+}
 
 /// What answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

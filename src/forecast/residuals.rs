@@ -120,7 +120,7 @@ fn merged(a: &Runs, b: &Runs, join: impl Fn(u32, u32) -> u32) -> Runs {
 }
 
 /// The number of a residual's bin; bins of opposite residuals have opposite numbers.
-fn bin(residual: f64) -> i16 {
+pub fn bin(residual: f64) -> i16 {
     let grains = residual.abs() / GRAIN;
     let bin = if grains < 32.0 {
         (grains + 0.5) as i16
@@ -133,7 +133,7 @@ fn bin(residual: f64) -> i16 {
 }
 
 /// The residual that stands for a bin.
-fn centre(bin: i16) -> f64 {
+pub fn centre(bin: i16) -> f64 {
     let at = i64::from(bin.abs());
     let size = if at < 32 {
         at as f64 * GRAIN

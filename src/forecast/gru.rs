@@ -1,0 +1,315 @@
+//! Forecasts by a recurrent network, as a correction of the linear model's fan.
+//!
+//! ```text
+//!  inputs of a tick ──> GRU ──> state, carried to the next tick ──┐
+//!                                                 row, linear fan ┴─> tanh ──> δ, a level and target
+//!  median + δ₀ · spread, gap · exp(δ) <── linear fan: median, gaps
+//! ```
+//!
+//! One network serves all ranges and both operations. What it is fed is told in units of the row's
+//! own swing, so that it knows no levels.
+//!
+//! * **Starts as the linear model.** With the last layer at zero every δ is zero, and the fan is the
+//!   linear one to the last bit.
+//! * **Never crosses.** A gap is positive, whatever the network says.
+//! * **Row by row.** What a row gets does not depend on the rows beside it in a block.
+
+use burn::tensor::activation::sigmoid;
+use burn::tensor::{Device, Tensor, TensorData};
+use dataflows::forecast::{Q50, TARGETS};
+use rand::Rng;
+use rand_pcg::Pcg64;
+use schemas::heatmap::LEVELS;
+use serde::{Deserialize, Serialize};
+
+use super::conformal::Fan;
+use super::features::{
+    FEATURES, LAG_COLUMN, LEVEL_COLUMN, MAX_COLUMN, MEAN_COLUMN, NEAR_COLUMN, OP_COLUMN,
+    OTHER_COLUMN, OWN, SHARE_COLUMN, SWING_COLUMN, TOTAL_COLUMN,
+};
+
+/// Size of the state of a row.
+pub const HIDDEN: usize = 32;
+const HEAD: usize = 32;
+/// What the recurrent part sees of a tick.
+pub const INPUTS: usize = 16;
+/// What the head sees beside the state.
+pub const STATICS: usize = OWN + 2 * TARGETS + 2;
+const OUTPUTS: usize = TARGETS * LEVELS.len();
+
+/// Rows and columns of each tensor of weights.
+pub const SHAPES: [(usize, usize); 8] = [
+    (INPUTS, 3 * HIDDEN),
+    (1, 3 * HIDDEN),
+    (HIDDEN, 3 * HIDDEN),
+    (1, 3 * HIDDEN),
+    (HIDDEN + STATICS, HEAD),
+    (1, HEAD),
+    (HEAD, OUTPUTS),
+    (1, OUTPUTS),
+];
+
+/// What a gap may be multiplied by at most is the exponential of this.
+pub const DELTA_MAX: f32 = 2.5;
+/// Swing of a row whose arrivals are Poisson, about.
+const SWING_LEAST: f32 = 0.5;
+/// What the network sees is within these bounds.
+const SEEN_MAX: f32 = 8.0;
+
+/// The weights of the network, tensor by tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Weights(pub Vec<Vec<f32>>);
+
+impl Weights {
+    /// Those of a network that knows nothing: it equals the linear model.
+    pub fn untrained(random: &mut Pcg64) -> Self {
+        let tensor = |(at, (rows, columns)): (usize, (usize, usize))| {
+            let reach = match (at, rows) {
+                (6, _) | (_, 1) => 0.0,
+                _ => (6.0 / (rows + columns) as f32).sqrt(),
+            };
+            (0..rows * columns).map(|_| random.random_range(-1.0..1.0_f32) * reach).collect()
+        };
+        Self(SHAPES.into_iter().enumerate().map(tensor).collect())
+    }
+}
+
+/// The weights where they are computed with.
+#[derive(Clone, Debug)]
+pub struct Network {
+    tensors: [Tensor<2>; SHAPES.len()],
+    device: Device,
+}
+
+/// What the network sees of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Seen {
+    pub inputs: [f32; INPUTS],
+    pub statics: [f32; STATICS],
+}
+
+/// A fan as its median and the gaps between its levels: what the network corrects.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Parts {
+    pub median: f32,
+    pub gaps: [f32; LEVELS.len() - 1],
+}
+
+impl Parts {
+    pub fn of(fan: &Fan) -> Self {
+        Self { median: fan[Q50], gaps: std::array::from_fn(|i| (fan[i + 1] - fan[i]).max(1e-3)) }
+    }
+
+    /// What a δ of one for the median is.
+    pub fn spread(&self) -> f32 {
+        self.gaps[Q50 - 1] + self.gaps[Q50]
+    }
+
+    /// The fan with corrections: of the median first, then of each gap.
+    pub fn fan(&self, deltas: &[f32; LEVELS.len()]) -> Fan {
+        let delta = |i: usize| deltas[i].clamp(-DELTA_MAX, DELTA_MAX);
+        let gap = |i: usize| self.gaps[i] * delta(i + 1).exp();
+        let mut fan = [self.median + delta(0) * self.spread(); LEVELS.len()];
+        (Q50 + 1..LEVELS.len()).for_each(|i| fan[i] = fan[i - 1] + gap(i - 1));
+        (0..Q50).rev().for_each(|i| fan[i] = fan[i + 1] - gap(i));
+        fan
+    }
+}
+
+/// Says what the network sees. `swing` is how far the row swings, `base` its level, as roots.
+pub fn seen(row: &[f32; FEATURES], swing: f32, base: f32, linear: &[Parts; TARGETS]) -> Seen {
+    let unit = swing + SWING_LEAST;
+    let within = |it: f32| if it.is_finite() { it.clamp(-SEEN_MAX, SEEN_MAX) } else { 0.0 };
+    let mut statics = [0.0; STATICS];
+    for (i, (to, from)) in statics.iter_mut().zip(&row[..OWN]).enumerate() {
+        *to = match i {
+            // Share has no unit; the level has its logarithm.
+            SHARE_COLUMN => *from,
+            LEVEL_COLUMN => (1.0 + from).ln() / 2.0,
+            _ => within(from / unit),
+        };
+    }
+    for (target, parts) in linear.iter().enumerate() {
+        statics[OWN + target] = within((parts.median - base) / unit);
+        statics[OWN + TARGETS + target] = within((parts.spread() / unit).ln());
+    }
+    let [op, size] = [row[OP_COLUMN], unit.ln()];
+    statics[OWN + 2 * TARGETS..].copy_from_slice(&[op, size]);
+    let inputs = [
+        statics[LAG_COLUMN],
+        statics[LAG_COLUMN] - statics[LAG_COLUMN + 1],
+        statics[MEAN_COLUMN],
+        statics[MEAN_COLUMN + 1],
+        statics[MEAN_COLUMN + 2],
+        statics[LEVEL_COLUMN],
+        statics[MAX_COLUMN],
+        statics[SWING_COLUMN],
+        statics[OTHER_COLUMN],
+        statics[TOTAL_COLUMN],
+        statics[NEAR_COLUMN],
+        statics[NEAR_COLUMN + 1],
+        statics[NEAR_COLUMN + 2],
+        statics[NEAR_COLUMN + 3],
+        op,
+        size,
+    ];
+    Seen { inputs, statics }
+}
+
+impl Network {
+    pub fn new(weights: &Weights) -> Self {
+        Self::on(weights, Device::flex())
+    }
+
+    /// The same where gradients are known.
+    pub fn learning(weights: &Weights) -> Self {
+        let Self { tensors, device } = Self::on(weights, Device::flex().autodiff());
+        Self { tensors: tensors.map(Tensor::require_grad), device }
+    }
+
+    fn on(weights: &Weights, device: Device) -> Self {
+        let tensors = std::array::from_fn(|i| {
+            let (rows, columns) = SHAPES[i];
+            Tensor::from_data(TensorData::new(weights.0[i].clone(), [rows, columns]), &device)
+        });
+        Self { tensors, device }
+    }
+
+    pub fn tensors(&self) -> &[Tensor<2>; SHAPES.len()] {
+        &self.tensors
+    }
+
+    pub fn tensor(&self, plain: Vec<f32>, columns: usize) -> Tensor<2> {
+        let rows = plain.len() / columns;
+        Tensor::from_data(TensorData::new(plain, [rows, columns]), &self.device)
+    }
+
+    /// The part of the gates that comes from inputs.
+    pub fn gates(&self, inputs: Tensor<2>) -> Tensor<2> {
+        inputs.matmul(self.tensors[0].clone()) + self.tensors[1].clone()
+    }
+
+    /// The next state.
+    pub fn step(&self, gates: Tensor<2>, state: Tensor<2>) -> Tensor<2> {
+        let own = state.clone().matmul(self.tensors[2].clone()) + self.tensors[3].clone();
+        let [update, reset] = [0, HIDDEN].map(|from| {
+            let part = |it: &Tensor<2>| it.clone().narrow(1, from, HIDDEN);
+            sigmoid(part(&gates) + part(&own))
+        });
+        let part = |it: Tensor<2>| it.narrow(1, 2 * HIDDEN, HIDDEN);
+        let new = (part(gates) + reset * part(own)).tanh();
+        new.clone() + update * (state - new)
+    }
+
+    /// The corrections, target by target of the median and of the gaps.
+    pub fn head(&self, state: Tensor<2>, statics: Tensor<2>) -> Tensor<2> {
+        let seen = Tensor::cat(vec![state, statics], 1);
+        let hidden = (seen.matmul(self.tensors[4].clone()) + self.tensors[5].clone()).tanh();
+        hidden.matmul(self.tensors[6].clone()) + self.tensors[7].clone()
+    }
+
+    /// Steps a block of rows: their states become the next ones, and their corrections return.
+    pub fn answer(&self, seen: &[Seen], states: &mut [[f32; HIDDEN]]) -> Vec<[f32; OUTPUTS]> {
+        if seen.is_empty() {
+            return Vec::new();
+        }
+        let inputs = self.tensor(seen.iter().flat_map(|it| it.inputs).collect(), INPUTS);
+        let statics = self.tensor(seen.iter().flat_map(|it| it.statics).collect(), STATICS);
+        let state = self.tensor(states.as_flattened().to_vec(), HIDDEN);
+        let state = self.step(self.gates(inputs), state);
+        let deltas = self.head(state.clone(), statics);
+        states.copy_from_slice(sound(state).as_chunks::<HIDDEN>().0);
+        sound(deltas).as_chunks::<OUTPUTS>().0.to_vec()
+    }
+}
+
+/// The numbers of a tensor; what is not a number becomes zero.
+fn sound(tensor: Tensor<2>) -> Vec<f32> {
+    let plain = tensor.into_data().try_to_vec::<f32>().expect("all tensors are of f32");
+    plain.into_iter().map(|it| if it.is_finite() { it } else { 0.0 }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn rows(count: usize, random: &mut Pcg64) -> Vec<Seen> {
+        let mut any = || random.random_range(-3.0..3.0_f32);
+        (0..count)
+            .map(|_| Seen {
+                inputs: std::array::from_fn(|_| any()),
+                statics: std::array::from_fn(|_| any()),
+            })
+            .collect()
+    }
+
+    /// Weights of a network that says something.
+    fn loud(random: &mut Pcg64, reach: f32) -> Weights {
+        let mut weights = Weights::untrained(random);
+        weights.0[6].iter_mut().for_each(|it| *it = random.random_range(-reach..reach));
+        weights
+    }
+
+    #[test]
+    fn untrained_network_is_the_linear_model_to_the_bit() {
+        let random = &mut Pcg64::seed_from_u64(2);
+        let network = Network::new(&Weights::untrained(random));
+        let mut states = vec![[0.0; HIDDEN]; 50];
+        for _ in 0..3 {
+            let deltas = network.answer(&rows(50, random), &mut states);
+            for deltas in deltas.iter().flat_map(|it| it.as_chunks().0) {
+                let mut at = random.random_range(-1.0..40.0_f32);
+                let fan: Fan = std::array::from_fn(|_| {
+                    at += random.random_range(0.0..2.0_f32);
+                    at
+                });
+                let parts = Parts::of(&fan);
+                let bits = |fan: Fan| fan.map(f32::to_bits);
+                assert_eq!(bits(parts.fan(deltas)), bits(parts.fan(&[0.0; LEVELS.len()])));
+                assert!(fan.iter().zip(parts.fan(deltas)).all(|(a, b)| (a - b).abs() < 0.01));
+            }
+        }
+        assert!(states.iter().flatten().any(|it| 0.01 < it.abs()), "the state is carried");
+    }
+
+    #[test]
+    fn row_gets_the_same_bits_in_any_block() {
+        let random = &mut Pcg64::seed_from_u64(3);
+        let network = Network::new(&loud(random, 0.5));
+        let rows = rows(203, random);
+        let run = |block: usize| {
+            let mut states = vec![[0.0; HIDDEN]; rows.len()];
+            let mut all = Vec::new();
+            for _ in 0..3 {
+                all.clear();
+                for (rows, states) in rows.chunks(block).zip(states.chunks_mut(block)) {
+                    all.extend(
+                        network.answer(rows, states).into_iter().flatten().map(f32::to_bits),
+                    );
+                }
+            }
+            all
+        };
+        let one = run(1);
+        for block in [2, 7, 64, 203] {
+            assert!(run(block) == one, "blocks of {block}");
+        }
+    }
+
+    #[test]
+    fn quantiles_never_cross_whatever_the_network_says() {
+        let random = &mut Pcg64::seed_from_u64(4);
+        for reach in [1.0, 1e6, 1e38] {
+            let network = Network::new(&loud(random, reach));
+            let mut states = vec![[0.0; HIDDEN]; 20];
+            for deltas in network.answer(&rows(20, random), &mut states) {
+                for deltas in deltas.as_chunks().0 {
+                    let fan = Parts { median: 3.0, gaps: [0.001; 7] }.fan(deltas);
+                    assert!(fan.is_sorted() && fan.iter().all(|it| it.is_finite()), "{fan:?}");
+                }
+            }
+        }
+    }
+}

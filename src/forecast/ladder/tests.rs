@@ -1,0 +1,142 @@
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64;
+
+use super::*;
+use crate::forecast::gru::Weights;
+use crate::forecast::panel::Panel;
+
+const TICKS: usize = 260;
+const RANGES: usize = 12;
+/// From here on there are linear model and network.
+const LEARNED: usize = 150;
+
+/// No shape may make it lose more than this part of what persistence loses: what the guard lets pass.
+const HARM_MAX: f64 = 1.25;
+
+/// The load of a range at a tick.
+type Shape = Box<dyn Fn(usize, usize) -> f32>;
+
+/// Loads of a shape, tick by tick.
+fn panel(load: impl Fn(usize, usize) -> f32) -> Panel {
+    let bin =
+        |tick: usize| (0..RANGES).map(|it| [load(tick, it), load(tick + 1, it) / 2.0]).collect();
+    Panel {
+        name: "shape".into(),
+        bin_ms: 10_000,
+        bins: (0..TICKS).map(bin).collect(),
+        ops: vec![0, 1],
+        digest: String::new(),
+    }
+}
+
+/// A network that says something.
+fn network() -> Network {
+    let random = &mut Pcg64::seed_from_u64(9);
+    let mut weights = Weights::untrained(random);
+    weights.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.3..0.3));
+    Network::new(&weights)
+}
+
+/// Runs the ladder over a panel, holds every fan sound, and returns the losses of persistence and of
+/// what was shipped, from the tick on at which all models are there.
+fn check(panel: &Panel) -> [f64; 2] {
+    let mut ladder = Ladder::new(panel.ranges(), panel.bin_ms, &panel.ops);
+    let mut losses = [0.0; 2];
+    for (bin, loads) in panel.bins.iter().enumerate() {
+        if bin == LEARNED {
+            // Too simple a panel has no linear model; the ladder goes on without.
+            if let Ok(linear) = panel.fit(LEARNED) {
+                ladder.set_linear(linear);
+            }
+            ladder.set_network(network());
+        }
+        let answers = ladder.answer(loads);
+        for (at, target) in (0..RANGES * OPS).flat_map(|at| (0..TARGETS).map(move |it| (at, it))) {
+            for model in MODELS {
+                let fan = answers.fan(at, target, model);
+                assert!(
+                    fan.is_sorted() && fan.iter().all(|it| it.is_finite() && root(0.0) <= *it),
+                    "{model:?} says {fan:?} of row {at} at {target}, tick {bin}"
+                );
+            }
+            let came = panel.came(bin, at / OPS, at % OPS, target);
+            if let Some(came) = came.filter(|it| LEARNED <= bin && it.is_finite()) {
+                for (loss, model) in losses.iter_mut().zip([Model::Persistence, Model::Shipped]) {
+                    *loss += pinball(&answers.fan(at, target, model), came);
+                }
+            }
+        }
+    }
+    losses
+}
+
+/// The shapes that a forecast could be harmed by.
+#[test]
+fn no_shape_makes_it_unsound_or_worse_than_persistence_by_more_than_the_guard_bounds() {
+    let mut shuffled: Vec<_> = (0..TICKS).map(|it| ((it * it) % 97) as f32).collect();
+    shuffled.shuffle(&mut Pcg64::seed_from_u64(1));
+    let shapes: [(&str, Shape); 8] = [
+        ("zero", Box::new(|_, _| 0.0)),
+        ("constant", Box::new(|_, range| 40.0 + range as f32)),
+        ("step", Box::new(|tick, _| if tick < 200 { 10.0 } else { 500.0 })),
+        ("fall", Box::new(|tick, _| if tick < 200 { 500.0 } else { 0.0 })),
+        ("square wave", Box::new(|tick, range| ((tick + range) % 2 * 100) as f32)),
+        ("shuffled", Box::new(move |tick, range| shuffled[(tick + range * 7) % TICKS])),
+        ("jump", Box::new(|tick, range| if tick == 210 { 1e6 } else { 5.0 + range as f32 })),
+        ("spikes", Box::new(|tick, range| if tick % 17 == range { 1e6 } else { 0.0 })),
+    ];
+    for (name, shape) in shapes {
+        let [persistence, shipped] = check(&panel(shape));
+        assert!(shipped <= persistence * HARM_MAX + 1e-3, "{name}: {shipped} beside {persistence}");
+    }
+}
+
+#[test]
+fn what_is_no_load_makes_nothing_unsound() {
+    check(&panel(|tick, range| match (tick + range) % 9 {
+        0 => f32::NAN,
+        1 => -7.0,
+        2 => f32::INFINITY,
+        3 => f32::MAX,
+        _ => 4.0,
+    }));
+}
+
+#[test]
+fn hot_spot_that_moves_is_foreseen_by_who_sees_its_neighbours() {
+    let mut random = Pcg64::seed_from_u64(6);
+    let noise: Vec<f32> = (0..TICKS * 40).map(|_| random.random_range(0.0..6.0)).collect();
+    // It needs eight ticks for a range.
+    let panel = panel(|tick, range| {
+        let away = (tick as f32 / 8.0 - range as f32).rem_euclid(RANGES as f32);
+        let hot = if away < 1.0 { 200.0 } else { 0.0 };
+        (hot + noise[tick * RANGES + range]).floor()
+    });
+    let [persistence, shipped] = check(&panel);
+    assert!(shipped < persistence * 0.7, "{shipped} beside {persistence}");
+}
+
+#[test]
+fn guard_answers_with_what_is_there_after_two_ticks_above_the_band() {
+    let mut ladder = Ladder::new(40, 10_000, &[0]);
+    // So noisy that a slow mean leads, and one range among forty does not change that.
+    let mut random = Pcg64::seed_from_u64(3);
+    let mut median = |first: Option<f32>| {
+        let mut loads: Vec<_> = (0..40).map(|_| [random.random_range(0.0..40.0), 0.0]).collect();
+        loads[0][0] = first.unwrap_or(loads[0][0]);
+        load(ladder.answer(&loads).fan(0, H1, Model::Shipped)[Q50])
+    };
+    (0..100).for_each(|_| assert!(median(None) < 40.0));
+    let risen: Vec<_> = (0..2).map(|_| median(Some(400.0))).collect();
+    assert!(risen[0] < 100.0 && 300.0 < risen[1], "{risen:?}");
+}
+
+#[test]
+fn young_ladder_answers_with_a_prior_that_has_a_width() {
+    let mut ladder = Ladder::new(2, 10_000, &[0]);
+    let answers = ladder.answer(&[[9.0, 0.0], [0.0, 0.0]]);
+    let [busy, idle] = [0, OPS].map(|at| answers.fan(at, H1, Model::Shipped).map(super::load));
+    assert!(busy[0] < 6.0 && 12.0 < busy[Q99], "{busy:?}");
+    assert!(idle.iter().all(|it| *it < 1e-3), "{idle:?}");
+}

@@ -1,0 +1,197 @@
+//! Says what a model file is: one line of JSON that tells where the model comes from, then its weights.
+//!
+//! ```text
+//!  {"format":"isotherm-model","version":1,"layout":…,"seed":…,"panels":[…],"backtest":[…]}⏎
+//!  weights: f32, little-endian, tensor by tensor
+//! ```
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::backtest::Line;
+use super::features::FEATURES;
+use super::gru::{SHAPES, Weights};
+use super::panel::Panel;
+
+static SHIPPED: &[u8] = include_bytes!("shipped.model");
+
+const FORMAT: &str = "isotherm-model";
+const VERSION: u32 = 1;
+
+/// A network, and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub head: Head,
+    pub weights: Weights,
+}
+
+/// What a model file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    format: String,
+    version: u32,
+    /// How many features a row has, and the rows and columns of each tensor.
+    layout: Layout,
+    pub seed: u64,
+    pub steps: u32,
+    /// What it was trained on.
+    pub panels: Vec<Span>,
+    /// What came of it on what it was not trained on.
+    pub backtest: Vec<Line>,
+    /// Of the weights, in hexadecimal.
+    digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Layout {
+    features: usize,
+    tensors: Vec<(usize, usize)>,
+}
+
+/// Some bins of a panel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub name: String,
+    pub digest: String,
+    pub bin_ms: u64,
+    /// The first bin, and the one behind the last.
+    pub from: usize,
+    pub to: usize,
+}
+
+/// Why bytes are no model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    #[error("its first line is not that of a model")]
+    Head,
+    #[error("it has version {0}, and this program reads {VERSION}")]
+    Version(u32),
+    #[error("its features or tensors are not those of this program")]
+    Layout,
+    #[error("its weights are not those that its first line tells of")]
+    Weights,
+}
+
+impl Span {
+    /// What is before a bin.
+    pub fn of(panel: &Panel, to: usize) -> Self {
+        let (name, digest) = (panel.name.clone(), panel.digest.clone());
+        Self { name, digest, bin_ms: panel.bin_ms, from: 0, to }
+    }
+}
+
+impl Model {
+    /// The one that is built in; docs/forecast.md has the command that made it.
+    pub fn shipped() -> Self {
+        Self::decode(SHIPPED).expect("what is built in was tested")
+    }
+
+    pub fn new(weights: Weights, seed: u64, steps: u32, panels: Vec<Span>) -> Self {
+        let digest = digest(&bytes(&weights));
+        let (format, backtest) = (FORMAT.to_owned(), Vec::new());
+        let head = Head {
+            format,
+            version: VERSION,
+            layout: layout(),
+            seed,
+            steps,
+            panels,
+            backtest,
+            digest,
+        };
+        Self { head, weights }
+    }
+
+    /// Reads a model file; whatever the bytes, nothing but a sound model is returned.
+    pub fn decode(file: &[u8]) -> Result<Self, ModelError> {
+        let end = file.iter().position(|it| *it == b'\n').ok_or(ModelError::Head)?;
+        let (line, weights) = (&file[..end], &file[end + 1..]);
+        let told: serde_json::Value = serde_json::from_slice(line).map_err(|_| ModelError::Head)?;
+        if told["format"] != FORMAT {
+            return Err(ModelError::Head);
+        }
+        let version = told["version"].as_u64().ok_or(ModelError::Head)?;
+        if version != u64::from(VERSION) {
+            return Err(ModelError::Version(version as u32));
+        }
+        let head: Head = serde_json::from_value(told).map_err(|_| ModelError::Head)?;
+        if head.layout != layout() {
+            return Err(ModelError::Layout);
+        }
+        let size: usize = SHAPES.iter().map(|(rows, columns)| rows * columns).sum();
+        if weights.len() != size * 4 || digest(weights) != head.digest {
+            return Err(ModelError::Weights);
+        }
+        let numbers = weights.as_chunks::<4>().0.iter().map(|it| f32::from_le_bytes(*it));
+        let mut numbers = numbers.collect::<Vec<_>>().into_iter();
+        let weights = SHAPES.map(|(rows, columns)| numbers.by_ref().take(rows * columns).collect());
+        let weights = Weights(weights.to_vec());
+        if weights.0.iter().flatten().any(|it: &f32| !it.is_finite()) {
+            return Err(ModelError::Weights);
+        }
+        Ok(Self { head, weights })
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut file = serde_json::to_vec(&self.head).expect("a head is plain values");
+        file.push(b'\n');
+        file.extend(bytes(&self.weights));
+        file
+    }
+}
+
+fn layout() -> Layout {
+    Layout { features: FEATURES, tensors: SHAPES.to_vec() }
+}
+
+fn bytes(weights: &Weights) -> Vec<u8> {
+    weights.0.iter().flatten().flat_map(|it| it.to_le_bytes()).collect()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|it| format!("{it:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_pcg::Pcg64;
+
+    use super::*;
+
+    fn model() -> Model {
+        let span = Span { name: "p".into(), digest: "d".into(), bin_ms: 10_000, from: 0, to: 300 };
+        Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(1)), 1, 2, vec![span])
+    }
+
+    #[test]
+    fn model_that_is_built_in_is_sound_and_tells_where_it_is_from() {
+        let shipped = Model::shipped();
+        assert!(!shipped.head.panels.is_empty() && !shipped.head.backtest.is_empty());
+    }
+
+    #[test]
+    fn model_reads_as_it_was_written() {
+        assert_eq!(Model::decode(&model().encode()), Ok(model()));
+    }
+
+    #[test]
+    fn file_that_is_no_sound_model_is_refused() {
+        let file = model().encode();
+        let check = |file: Vec<u8>, error: ModelError| assert_eq!(Model::decode(&file), Err(error));
+        let replaced = |from: &str, to: &str| {
+            let end = file.iter().position(|it| *it == b'\n').unwrap();
+            let head = String::from_utf8(file[..end].to_vec()).unwrap();
+            assert!(head.contains(from), "{head}");
+            [head.replacen(from, to, 1).as_bytes(), &file[end..]].concat()
+        };
+        check(Vec::new(), ModelError::Head);
+        check(replaced("isotherm-model", "other"), ModelError::Head);
+        check(replaced("\"version\":1", "\"version\":2"), ModelError::Version(2));
+        check(replaced("\"features\":7", "\"features\":8"), ModelError::Layout);
+        check(file[..file.len() - 4].to_vec(), ModelError::Weights);
+        let mut flipped = file.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        check(flipped, ModelError::Weights);
+    }
+}

@@ -1,0 +1,144 @@
+//! Chooses a model by what it lost lately, for each operation and target.
+//!
+//! ```text
+//!  pinball loss of a row ──> lately, and for long (fading) ──> mean ──> the least leads
+//! ```
+//!
+//! Only calibrated forecasts count, of which the truth is known. Who leads stays until another is
+//! better by a hundredth: a lead that is chance would make forecasts jump.
+
+use dataflows::forecast::TARGETS;
+use serde::{Deserialize, Serialize};
+
+use super::candidates::{CANDIDATES, Candidate};
+use super::fading::{ENOUGH, STAYS, share};
+use super::{AHEAD, OPS};
+
+/// Another must have lost less than this part of what the leader lost.
+const LEAD: f64 = 0.99;
+
+/// The losses of all models, and who leads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selector {
+    /// By (op, target, candidate), in that order.
+    losses: Vec<Recent>,
+    /// By (op, target): of each field of candidates who leads.
+    leaders: Vec<Vec<(Field, Candidate)>>,
+}
+
+/// Among whom is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Field {
+    Ewma,
+    Linear,
+    All,
+}
+
+/// Losses and their number, that fade as residuals do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Recent {
+    lately: [f64; 2],
+    long: [f64; 2],
+}
+
+impl Field {
+    fn candidates(self) -> &'static [Candidate] {
+        use Candidate::{Blend, Last, Linear, Mean2, Mean6, Mean20, Mean60, Network, Swayed};
+        match self {
+            Self::Ewma => &[Mean6, Mean2, Mean20, Mean60],
+            Self::Linear => &[Linear, Swayed],
+            Self::All => &[Mean6, Last, Mean2, Mean20, Mean60, Linear, Swayed, Network, Blend],
+        }
+    }
+}
+
+impl Default for Selector {
+    fn default() -> Self {
+        Self {
+            losses: vec![Recent::default(); OPS * TARGETS * CANDIDATES.len()],
+            leaders: vec![Vec::new(); OPS * TARGETS],
+        }
+    }
+}
+
+impl Selector {
+    pub fn add(&mut self, op: usize, target: usize, candidate: Candidate, loss: f64) {
+        let recent = &mut self.losses[place(op, target, candidate)];
+        for [sum, count] in [&mut recent.lately, &mut recent.long] {
+            *sum += loss;
+            *count += 1.0;
+        }
+    }
+
+    /// Ends a tick.
+    pub fn close(&mut self) {
+        for it in &mut self.losses {
+            it.lately.iter_mut().for_each(|it| *it *= f64::from(STAYS[0]));
+            it.long.iter_mut().for_each(|it| *it *= f64::from(STAYS[1]));
+        }
+        for op in 0..OPS {
+            for target in 0..TARGETS {
+                let leaders = [Field::Ewma, Field::Linear, Field::All]
+                    .into_iter()
+                    .filter_map(|field| Some((field, self.lead(op, target, field)?)));
+                self.leaders[op * TARGETS + target] = leaders.collect();
+            }
+        }
+    }
+
+    /// Who leads; `None` while nobody has lost enough to tell.
+    pub fn leader(&self, op: usize, target: usize, field: Field) -> Option<Candidate> {
+        let leaders = &self.leaders[op * TARGETS + target];
+        leaders.iter().find(|it| it.0 == field).map(|it| it.1)
+    }
+
+    /// Mean loss of a row lately, in operations.
+    pub fn loss(&self, op: usize, target: usize, candidate: Candidate) -> Option<f64> {
+        let Recent { lately, long } = &self.losses[place(op, target, candidate)];
+        let share = share(lately[1] / AHEAD[target] as f64);
+        let mean = |[sum, count]: &[f64; 2]| sum / count.max(1e-9);
+        (ENOUGH <= long[1]).then(|| share * mean(lately) + (1.0 - share) * mean(long))
+    }
+
+    fn lead(&self, op: usize, target: usize, field: Field) -> Option<Candidate> {
+        let lost = |it: Candidate| Some((self.loss(op, target, it)?, it));
+        let known = field.candidates().iter().filter_map(|it| lost(*it));
+        let best = known.min_by(|a, b| a.0.total_cmp(&b.0))?;
+        let before = self.leader(op, target, field).and_then(lost);
+        Some(before.filter(|it| it.0 * LEAD <= best.0).unwrap_or(best).1)
+    }
+}
+
+fn place(op: usize, target: usize, candidate: Candidate) -> usize {
+    (op * TARGETS + target) * CANDIDATES.len() + candidate as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn feed(it: &mut Selector, ticks: usize, losses: &[(Candidate, f64)]) {
+        for _ in 0..ticks {
+            for (candidate, loss) in losses {
+                (0..10).for_each(|_| it.add(0, 0, *candidate, *loss));
+            }
+            it.close();
+        }
+    }
+
+    #[test]
+    fn who_lost_least_lately_leads_and_keeps_the_lead_against_chance() {
+        use Candidate::{Last, Linear, Mean6, Network};
+        let mut it = Selector::default();
+        it.close();
+        assert_eq!(it.leader(0, 0, Field::All), None);
+        feed(&mut it, 50, &[(Last, 3.0), (Mean6, 2.0), (Linear, 1.0)]);
+        let leaders = [Field::Ewma, Field::Linear, Field::All].map(|field| it.leader(0, 0, field));
+        assert_eq!(leaders, [Some(Mean6), Some(Linear), Some(Linear)]);
+        assert_eq!(it.leader(1, 0, Field::All), None, "writes are another matter");
+        feed(&mut it, 300, &[(Last, 3.0), (Linear, 1.0), (Network, 0.995)]);
+        assert_eq!(it.leader(0, 0, Field::All), Some(Linear));
+        feed(&mut it, 300, &[(Last, 0.5), (Linear, 1.0), (Network, 0.995)]);
+        assert_eq!(it.leader(0, 0, Field::All), Some(Last), "what is worse is not used");
+    }
+}
