@@ -59,7 +59,7 @@ const TRACE_KEYS: u64 = 24_000;
 /// The load is there for so many, at least.
 const TICKS: u64 = 60;
 
-/// A copy takes half a second or so, and can be seen half done.
+/// A copy takes a second or so, and can be seen half done.
 const PAYLOAD_BYTES: &str = "8000";
 
 /// What is played, on which nodes.
@@ -130,7 +130,7 @@ impl Form<'_> {
             grace = "1s""#
         );
         world.more = more.leak();
-        world.policy = "bandwidth_bytes_per_s = 600000";
+        world.policy = "bandwidth_bytes_per_s = 150000";
         let capacities = [1, 2, 3, 4].map(|it| Some(it * unit));
         let mut cluster = Cluster::start(&world, &Size { capacities, tick: "1s" });
         let mut told = Told::follow(&world.connection);

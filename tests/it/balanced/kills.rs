@@ -69,8 +69,10 @@ impl Kills {
         self.rounds += 1;
         let phases = [Phase::Copying, Phase::Ready, Phase::Active].map(What::Worker);
         let planners = (0..PLANNERS).map(What::Planners);
-        let mut due: Vec<_> = planners.chain(phases).chain([What::Channel, What::Router]).collect();
-        while !due.is_empty() {
+        let others = planners.chain([What::Channel, What::Router]);
+        // Moves are large and many as long as the load has just begun.
+        let mut due = [phases.to_vec(), others.collect()];
+        while let Some(due) = due.iter_mut().find(|it| !it.is_empty()) {
             let next = due.swap_remove(self.below(due.len() as u64) as usize);
             let began = Instant::now();
             loads.go_on();
