@@ -20,7 +20,7 @@ use tracing::info;
 
 use super::exit::{Exit, Fault};
 use super::replay::nodes::shared_out;
-use super::replay::out::ResultFile;
+use super::result_file::ResultFile;
 use super::signals::Signals;
 use super::topics::create_missing;
 use super::verify;
@@ -123,7 +123,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     };
     if let Some(file) = report_file {
         let text = serde_json::to_string_pretty(&report).expect("a report is plain values");
-        file.write(&(text + "\n"))?;
+        file.write(text + "\n")?;
     }
     if let (Some(file), Some(picture)) = (plot_file, picture) {
         file.write(&picture)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::exit::{Exit, Fault};
 use super::panels::PanelArgs;
 use super::print;
-use super::replay::out::ResultFile;
+use super::result_file::ResultFile;
 use crate::forecast::backtest::{Line, backtest, table};
 use crate::forecast::model::Model;
 use crate::forecast::panel::Panel;
@@ -45,7 +45,7 @@ pub fn run(command: &ForecastCommand) -> Result<Exit, Box<Fault>> {
     let lines = lines(&panels, &model)?;
     if let Some(file) = json {
         let all = json!({ "model": model.head, "rows": lines });
-        file.write(&format!("{all:#}\n"))?;
+        file.write(format!("{all:#}\n"))?;
     }
     print(&table(&lines, std::io::stdout().is_terminal()))?;
     Ok(Exit::Done)

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod config;
 pub mod completions;
 pub mod signals;
+pub mod result_file;
 pub mod checks;
 pub mod planner;
 pub mod channel;

@@ -13,13 +13,14 @@ mod topic;
 pub mod nodes;
 mod keys;
 mod progress;
-pub mod out;
+mod out;
 
 use std::io::IsTerminal;
 
 use indicatif::ProgressBar;
 
 use super::exit::{Exit, Fault, need_cluster};
+use super::result_file::ResultFile;
 use super::{planner, query_log};
 use crate::config::Config;
 use crate::kafka::wall_clock;
@@ -34,7 +35,7 @@ use crate::tick::rules::Rules;
 use crate::tick::tick_box::TickBox;
 pub use args::{ReplayArgs, Scenario, length};
 use keys::{Layout, layout};
-use out::{Out, ResultFile};
+use out::Out;
 use progress::Progress;
 
 /// How many records a tick may bring in one partition: the writer of a log knows no bound, and
@@ -110,10 +111,10 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     let report = subject.report(&isotherm, Some(&reactive));
     if let Some(file) = report_file {
         let text = serde_json::to_string_pretty(&report).expect("a report is plain values");
-        file.write(&(text + "\n"))?;
+        file.write(text + "\n")?;
     }
     if let Some(file) = plot_file {
-        file.write(&subject.picture(&isotherm, &report).svg())?;
+        file.write(subject.picture(&isotherm, &report).svg())?;
     }
     let paper = if std::io::stdout().is_terminal() { Paper::Ruled } else { Paper::Plain };
     super::print(&report.table(paper))?;

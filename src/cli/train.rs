@@ -3,13 +3,13 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::exit::{Exit, Fault};
 use super::forecast::{bar, lines};
 use super::panels::PanelArgs;
 use super::print;
+use super::result_file::ResultFile;
 use crate::forecast::backtest::{LEARNED_PERCENT, Line, Op, table};
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
@@ -34,6 +34,8 @@ pub struct TrainArgs {
 }
 
 pub fn run(args: &TrainArgs) -> Result<Exit, Box<Fault>> {
+    // What cannot be written should show before the work is done.
+    let out = ResultFile::create(&args.out)?;
     let panels = args.panels.read()?;
     let learned: Vec<_> = panels.iter().map(|it| it.until(end(it))).collect();
     let bar = bar(u64::from(args.steps), "training");
@@ -58,8 +60,7 @@ pub fn run(args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     let mut model = Model::new(weights, args.seed, args.steps, spans);
     let lines = lines(&panels, &model)?;
     model.head.backtest = brief(&lines);
-    std::fs::write(&args.out, model.encode())
-        .with_context(|| format!("write {}", args.out.display()))?;
+    out.write(model.encode())?;
     print(&table(&lines, std::io::stdout().is_terminal()))?;
     Ok(Exit::Done)
 }

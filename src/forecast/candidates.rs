@@ -65,17 +65,7 @@ impl Candidate {
 
     /// The unit of its residuals.
     pub fn scale(self, scale: f32) -> f32 {
-        match self {
-            Self::Swayed => scale,
-            Self::Last
-            | Self::Mean2
-            | Self::Mean6
-            | Self::Mean20
-            | Self::Mean60
-            | Self::Linear
-            | Self::Network
-            | Self::Blend => 1.0,
-        }
+        if self == Self::Swayed { scale } else { 1.0 }
     }
 }
 

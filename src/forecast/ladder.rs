@@ -200,19 +200,12 @@ impl Ladder {
 
     /// Says what the network corrects.
     fn steady(&mut self, rows: &mut [Row]) {
-        let c = Candidate::Swayed as usize;
-        for &op in &self.ops {
-            for target in 0..TARGETS {
-                let level = |row: &Row| row.named[target][c][Q50];
-                let edges = conformal::edges(rows.iter().skip(op).step_by(OPS).map(level));
-                for row in rows.iter_mut().skip(op).step_by(OPS) {
-                    let place = Place { op, target, bucket: conformal::bucket(&edges, level(row)) };
-                    let (fan, scale) = (&row.named[target][c], Candidate::Swayed.scale(row.scale));
-                    let fan = self.calibration[c].steady(place, fan, scale);
-                    row.base[target] = Parts::of(&fan.unwrap_or(row.prior[target]));
-                }
-            }
-        }
+        let candidate = Candidate::Swayed;
+        let calibration = &mut self.calibration[candidate as usize];
+        for_each_placed(&self.ops, candidate, rows, |place, fan, row| {
+            let fan = calibration.steady(place, fan, candidate.scale(row.scale));
+            row.base[place.target] = Parts::of(&fan.unwrap_or(row.prior[place.target]));
+        });
     }
 
     /// Has the network correct the linear model's fans.
@@ -239,18 +232,12 @@ impl Ladder {
 
     fn calibrate(&mut self, candidate: Candidate, rows: &mut [Row]) {
         let c = candidate as usize;
-        for &op in &self.ops {
-            for target in 0..TARGETS {
-                let level = |row: &Row| row.named[target][c][Q50];
-                let edges = conformal::edges(rows.iter().skip(op).step_by(OPS).map(level));
-                for row in rows.iter_mut().skip(op).step_by(OPS) {
-                    let place = Place { op, target, bucket: conformal::bucket(&edges, level(row)) };
-                    let (fan, scale) = (&row.named[target][c], candidate.scale(row.scale));
-                    row.told[target][c] = self.calibration[c].calibrated(place, fan, scale);
-                    row.buckets[target][c] = place.bucket as u8;
-                }
-            }
-        }
+        let calibration = &mut self.calibration[c];
+        for_each_placed(&self.ops, candidate, rows, |place, fan, row| {
+            let told = calibration.calibrated(place, fan, candidate.scale(row.scale));
+            row.told[place.target][c] = told;
+            row.buckets[place.target][c] = place.bucket as u8;
+        });
     }
 
     /// Takes in what came of earlier answers.
@@ -282,6 +269,27 @@ impl Ladder {
         }
         self.calibration.iter_mut().for_each(Conformal::close);
         self.selector.close();
+    }
+}
+
+/// Gives the fan that a candidate names of each row and target, with its bucket of level.
+fn for_each_placed(
+    ops: &[usize],
+    candidate: Candidate,
+    rows: &mut [Row],
+    mut each: impl FnMut(Place, &Fan, &mut Row),
+) {
+    let c = candidate as usize;
+    for &op in ops {
+        for target in 0..TARGETS {
+            let level = |row: &Row| row.named[target][c][Q50];
+            let edges = conformal::edges(rows.iter().skip(op).step_by(OPS).map(level));
+            for row in rows.iter_mut().skip(op).step_by(OPS) {
+                let bucket = conformal::bucket(&edges, level(row));
+                let fan = row.named[target][c];
+                each(Place { op, target, bucket }, &fan, row);
+            }
+        }
     }
 }
 

@@ -24,7 +24,8 @@ use schemas::wire::{decode, encode};
 use schemas::{Epoch, Generation, Inbox, Key, MigrationId, NodeId, dead_letter};
 
 use crate::kafka::broker;
-use crate::kafka::real::{Broker, real, transactional};
+use crate::kafka::broker::Broker;
+use crate::kafka::real::{real, transactional};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot unwrap has failed it")]
 
+pub mod broker;
 pub mod real;
 pub mod follow;
 pub mod group;

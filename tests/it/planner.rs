@@ -19,7 +19,7 @@ use isotherm::topics::definitions;
 use schemas::Millis;
 
 use crate::channel;
-use crate::kafka::real::Broker;
+use crate::kafka::broker::Broker;
 use crate::kafka::{App, broker};
 use crate::killed::{check_assigned, check_replay, check_replay_of, check_whole};
 use crate::world::{Nodes, PATIENCE, TICK_MS, World, await_that, say};

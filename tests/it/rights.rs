@@ -13,7 +13,7 @@ use isotherm::topics::definition::{Definition, Process as Who};
 use isotherm::topics::definitions;
 use serde_json::Value;
 
-use crate::kafka::real::kafka;
+use crate::kafka::broker::kafka;
 use crate::world::{Process, World, await_that, say};
 
 /// On any port.

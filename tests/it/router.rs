@@ -30,7 +30,8 @@ use schemas::{Epoch, Inbox, Key, NodeId};
 
 use crate::channel::range;
 use crate::kafka::broker;
-use crate::kafka::real::{Broker, real};
+use crate::kafka::broker::Broker;
+use crate::kafka::real::real;
 use crate::world::await_that;
 use standin::{COST_US, Mood, Standin};
 

@@ -23,7 +23,7 @@ use isotherm::kafka::Connection;
 use isotherm::kafka::admin::{Admin, Topic};
 use isotherm::topics::definitions;
 
-use crate::kafka::real::BROKER;
+use crate::kafka::broker::BROKER;
 
 pub use self::load::Load;
 pub use self::nodes::Nodes;

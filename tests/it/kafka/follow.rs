@@ -10,7 +10,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset as At, TopicPartitionList};
 
-use super::real::{Broker, log, real, transactional};
+use super::broker::Broker;
+use super::real::{log, real, transactional};
 use super::*;
 
 /// Nothing is waited for that is not there already.

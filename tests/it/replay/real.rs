@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::{isotherm, replay, table, zstd};
 use crate::foreign;
-use crate::kafka::real::BROKER;
+use crate::kafka::broker::BROKER;
 use crate::world::{Nodes, World, await_that, now_ms, say};
 
 /// The log is of the spring of 2025; ticks of five seconds.

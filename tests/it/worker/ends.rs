@@ -3,7 +3,7 @@
 use isotherm::cli::exit::Exit;
 
 use super::*;
-use crate::kafka::real::Broker;
+use crate::kafka::broker::Broker;
 
 #[test]
 fn worker_that_is_asked_to_end_while_kafka_is_away_gives_up_in_time_and_loses_nothing() {
