@@ -60,7 +60,7 @@ impl Cluster {
         let Connection { bootstrap_servers, prefix, .. } = &res.connection;
         let birth_nodes = nodes.len();
         let bandwidth = match bandwidth {
-            Bandwidth::Unbounded => "[policy]\nbandwidth_bytes_per_s = 1000000000",
+            Bandwidth::Unbounded => "[policy]\nbandwidth_bytes_per_s = 100000000000",
             Bandwidth::Default => "",
         };
         let configuration = format!(

@@ -40,6 +40,8 @@ pub struct Sender {
     unacked_bytes: u64,
     credit_bytes: u64,
     bandwidth_bytes_per_s: u64,
+    /// So many thousandths of it may be taken now.
+    eased_permille: u16,
     /// By bandwidth, nothing before.
     due: Millis,
     frozen: Option<(Floors, Generation)>,
@@ -64,6 +66,9 @@ enum Scan {
 /// A page takes so many milliseconds of the bandwidth, if it is not less than that.
 const PAGE_MS: u64 = 2;
 const PAGE_BYTES_MIN: usize = 32 << 10;
+
+/// So much a copy may take, if its bandwidth is not less, whoever waits: it has to come to an end.
+const EASED_BYTES_PER_S_MIN: u64 = 3_000_000;
 
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +101,7 @@ impl Sender {
             unacked_bytes: 0,
             credit_bytes,
             bandwidth_bytes_per_s,
+            eased_permille: 1_000,
             due: Millis(0),
             frozen: None,
         }
@@ -113,6 +119,11 @@ impl Sender {
     /// How many bytes of changes wait to be sent.
     pub fn waiting_bytes(&self) -> usize {
         self.waiting_bytes
+    }
+
+    /// From now on the copy takes a part of the bandwidth; what is left of it behind the commit, all.
+    pub fn ease(&mut self, permille: u16) {
+        self.eased_permille = permille;
     }
 
     /// Takes in a change of the store since the snapshot.
@@ -208,11 +219,22 @@ impl Sender {
     /// A page is small where bandwidth is: who shares the processor with the copying waits for a part of it
     /// at a time.
     fn page_bytes_max(&self) -> usize {
-        let of_a_moment = self.bandwidth_bytes_per_s.saturating_mul(PAGE_MS) / 1000;
-        match self.bandwidth_bytes_per_s {
+        let bandwidth = self.bandwidth_bytes_per_s();
+        let of_a_moment = bandwidth.saturating_mul(PAGE_MS) / 1000;
+        match bandwidth {
             0 => SEGMENT_BYTES_MAX,
             _ => (of_a_moment as usize).clamp(PAGE_BYTES_MIN, SEGMENT_BYTES_MAX),
         }
+    }
+
+    /// What may be taken now; 0: all that there is.
+    fn bandwidth_bytes_per_s(&self) -> u64 {
+        let whole = self.bandwidth_bytes_per_s;
+        if self.is_frozen() {
+            return whole;
+        }
+        let eased = u128::from(whole) * u128::from(self.eased_permille) / 1_000;
+        (eased as u64).max(whole.min(EASED_BYTES_PER_S_MIN))
     }
 
     fn first_waiting(&mut self) -> Vec<Entry> {
@@ -228,7 +250,7 @@ impl Sender {
         self.unacked.push_back((self.next_seq, bytes));
         self.unacked_bytes += bytes;
         self.next_seq += 1;
-        if let Some(ms) = (bytes * 1000).checked_div(self.bandwidth_bytes_per_s) {
+        if let Some(ms) = (bytes * 1000).checked_div(self.bandwidth_bytes_per_s()) {
             self.due = Millis(self.due.max(now).0 + ms);
         }
         segment

@@ -23,6 +23,7 @@ mod start;
 mod follow;
 mod moves;
 mod sending;
+mod naps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,6 +114,7 @@ impl Run<'_> {
                 self.read_scans()?;
                 self.look_at_ends()?;
             }
+            self.ease();
             self.tick();
             self.step()?;
             self.tell_held();
@@ -124,6 +126,14 @@ impl Run<'_> {
 
     fn handle(&mut self, event: Event) {
         self.runner.handle(self.shared.clock.now(), event);
+    }
+
+    /// What is copied from here takes less of the bandwidth where reads would wait for it.
+    fn ease(&mut self) {
+        let permille = self.shared.naps.told(self.runner.worker().is_sending());
+        if permille != self.runner.worker().eased_permille() {
+            self.handle(Event::Eased { permille });
+        }
     }
 
     fn tick(&mut self) {

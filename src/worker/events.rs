@@ -67,6 +67,8 @@ pub enum Event {
     Committed,
     /// The answer to [`Action::Page`].
     Paged { stream: StreamId, page: Page },
+    /// What is copied from here may take so many thousandths of the bandwidth from now on.
+    Eased { permille: u16 },
     /// Time has passed.
     Tick,
 }

@@ -71,6 +71,7 @@ pub struct Worker {
     pub(super) at_end: BTreeMap<(Scan, u32), u64>,
     pub(super) asked: BTreeMap<MigrationId, Asked>,
     pub(super) senders: BTreeMap<MigrationId, Sender>,
+    pub(super) eased_permille: u16,
     pub(super) collected: super::updates::Collected,
     phase: Phase,
     pub(super) step: Step,
@@ -152,6 +153,7 @@ impl Worker {
             at_end: BTreeMap::new(),
             asked: BTreeMap::new(),
             senders: BTreeMap::new(),
+            eased_permille: 1_000,
             collected: super::updates::Collected::default(),
             phase: Phase::Resting,
             step: Step::default(),
@@ -165,7 +167,11 @@ impl Worker {
     /// time has passed.
     pub fn handle(&mut self, now: Millis, event: Event) {
         let is_of_step = match &event {
-            Event::Staged(_) | Event::Committed | Event::Paged { .. } | Event::Tick => true,
+            Event::Staged(_)
+            | Event::Committed
+            | Event::Paged { .. }
+            | Event::Eased { .. }
+            | Event::Tick => true,
             Event::Begun { .. }
             | Event::MapRead(_)
             | Event::MapReached
@@ -212,6 +218,7 @@ impl Worker {
                 self.committed();
             }
             Event::Paged { stream, page } => self.paged(stream, page),
+            Event::Eased { permille } => self.eased_permille = permille,
             Event::Tick => (),
         }
     }

@@ -21,6 +21,7 @@ mod rebuild;
 mod words;
 pub mod step;
 pub mod service;
+pub mod ease;
 pub mod records;
 pub mod report;
 pub mod gauge;

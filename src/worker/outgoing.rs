@@ -226,6 +226,10 @@ impl Worker {
     pub(super) fn pump(&mut self) {
         for migration in self.senders.keys().copied().collect::<Vec<_>>() {
             self.bound_backlog(migration);
+            let eased_permille = self.eased_permille;
+            if let Some(sender) = self.senders.get_mut(&migration) {
+                sender.ease(eased_permille);
+            }
             while let Some(sender) = self.senders.get_mut(&migration)
                 && let Some(next) = sender.poll(self.now)
             {
@@ -321,6 +325,16 @@ impl Worker {
         let of_it = |it: (&MigrationId, &Outgoing)| it.1.span.overlaps(span).then_some(*it.0);
         let those: Vec<_> = self.remembered.outgoing.iter().filter_map(of_it).collect();
         those.into_iter().for_each(|it| self.forget(it));
+    }
+
+    /// Tells whether anything is being copied from here.
+    pub fn is_sending(&self) -> bool {
+        !self.senders.is_empty()
+    }
+
+    /// How much of the bandwidth that may take, in thousandths.
+    pub fn eased_permille(&self) -> u16 {
+        self.eased_permille
     }
 
     pub(super) fn streams_due(&self) -> Option<Millis> {

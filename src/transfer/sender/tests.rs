@@ -180,6 +180,28 @@ fn page_takes_a_moment_of_the_bandwidth() {
 }
 
 #[test]
+fn eased_copy_takes_a_part_of_the_bandwidth_and_a_handover_all() {
+    let page = |bandwidth, permille, is_frozen| {
+        let mut sender = Sender::new(STREAM, Floors::new(), u64::MAX, bandwidth);
+        sender.ease(permille);
+        if is_frozen {
+            sender.freeze(Floors::new(), Generation(1));
+        }
+        assert!(matches!(sender.poll(Millis(0)), Some(Next::Segment(_))));
+        let due = sender.poll_deadline(Millis(0));
+        match sender.poll(Millis(1_000_000)) {
+            Some(Next::Scan { bytes, .. }) => (bytes, due),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(page(100_000_000, 250, false), (50_000, None));
+    assert_eq!(page(100_000_000, 250, true), (200_000, None));
+    // What is slow anyway is no slower, and what is not held back at all stays so.
+    assert_eq!(page(1_000, 250, false), (PAGE_BYTES_MIN, Some(Millis(BARE_BYTES))));
+    assert_eq!(page(0, 250, false), (SEGMENT_BYTES_MAX, None));
+}
+
+#[test]
 fn segments_of_changes_are_bounded() {
     let mut it = Pair::new(&[], Floors::new(), u64::MAX);
     let large = "x".repeat(SEGMENT_BYTES_MAX / 2);

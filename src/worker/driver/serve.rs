@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
+use super::naps::Naps;
 use super::{Options, Run, Watch};
 use crate::counts::Counts;
 use crate::store::fjall::FjallSnapshot;
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) serving: ArcSwapOption<Serving<FjallSnapshot>>,
     pub(super) service: Mutex<Service>,
     pub(super) counts: Counts,
+    pub(super) naps: Naps,
 }
 
 /// Somebody asks for what is held, as of one step.
@@ -84,6 +86,7 @@ impl Server {
             serving: ArcSwapOption::empty(),
             service: Mutex::new(Service::new(options.capacity_us_per_s)),
             counts: counts.clone(),
+            naps: Naps::begin().context("begin the thread that naps")?,
             options,
         });
         let (asks, holding) = sync_channel(HOLDING_MAX);

@@ -1,0 +1,70 @@
+//! Decides how much of the bandwidth copies may take, by how long threads that have something to do wait for a
+//! processor.
+//!
+//! ```text
+//!  naps of a thread that goes before all others, as those that answer reads do
+//!     late ≥ 2 of 50   ──> half of what copies had, not less than a sixteenth of the bandwidth, or 3 MB/s
+//!     otherwise        ──> a hundredth of the bandwidth more
+//! ```
+//!
+//! * **Who copies yields**: a read that finds all processors taken is late, and nothing else shows that on the
+//!   machine itself. It is what CockroachDB's elastic work goes by too, with the p99 of its scheduler's delay.
+//! * **Begins low.** A move that ends before anything can be measured must not harm. Where no thread waits, all
+//!   of the bandwidth is taken after five seconds; what was found is kept from one move to the next.
+//! * **Of the source alone.** What a destination has to do goes by what is sent to it.
+
+/// Naps that are looked at together.
+pub const NAPS: u32 = 50;
+
+/// So many late ones of them are too many.
+const LATE: u32 = 2;
+
+/// All of the bandwidth.
+const WHOLE: u16 = 1_000;
+const LEAST: u16 = 62;
+const MORE: u16 = 10;
+
+/// The part of the bandwidth that copies may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ease {
+    permille: u16,
+}
+
+impl Default for Ease {
+    fn default() -> Self {
+        Self { permille: LEAST }
+    }
+}
+
+impl Ease {
+    /// In thousandths of the bandwidth.
+    pub fn permille(self) -> u16 {
+        self.permille
+    }
+
+    /// Takes in how many of [`NAPS`] naps ended late.
+    pub fn napped(&mut self, late: u32) {
+        self.permille = match late < LATE {
+            true => (self.permille + MORE).min(WHOLE),
+            false => (self.permille / 2).max(LEAST),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_take_half_where_threads_wait_and_slowly_more_where_none_does() {
+        let mut ease = Ease::default();
+        let mut after = |late| {
+            ease.napped(late);
+            ease.permille()
+        };
+        assert_eq!([0, 1, 1, 0].map(&mut after), [72, 82, 92, 102]);
+        assert_eq!([2, 50].map(&mut after), [62, 62]);
+        assert_eq!((0..94).map(|_| after(0)).last(), Some(WHOLE));
+        assert_eq!(after(2), 500);
+    }
+}
