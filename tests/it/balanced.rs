@@ -28,10 +28,10 @@ use crate::moved::{check, ranges};
 use crate::world::{World, await_that, now_ms, say};
 
 /// In microseconds of service a second, of the smallest node; the others have two, three and four of it.
-const UNIT: u64 = 29_000;
+const UNIT: u64 = 46_000;
 
-/// Of the scenario's load; with [`COSTS`] it is 0.55 of what the nodes can do: more than the smaller ones
-/// can, where the hot spot is.
+/// Of the scenario's load; with [`COSTS`] it is 0.35 of what the nodes can do: more than the smaller ones
+/// can, where the hot spot is, and not so much more that reads fail while there is no planner.
 const READS_PER_S: &str = "40";
 
 /// A write counts little, or nodes would have the rows to do for a while.
@@ -39,8 +39,8 @@ const COSTS: [u64; 2] = [4_000, 10];
 
 const KEYS: u64 = 4_000;
 
-/// Then the hot spot, which has gone over half of the keys, is where it began.
-const DURATION: &str = "45s";
+/// The hot spot goes over half of the keys once, so slowly that it comes to new ones as long as anybody is killed.
+const DURATION: &str = "180s";
 
 /// Times as fast as it was: some 160 requests a second, nine of ten of them writes.
 const TRACE_SPEED: &str = "2";
@@ -73,7 +73,6 @@ struct Form<'a> {
 }
 
 #[test]
-#[ignore = "not finished: once the hot spot has been everywhere, too few moves are left for a death in each phase"]
 fn nothing_is_lost_though_a_hot_spot_moves_and_all_are_killed() {
     let keys = KEYS.to_string();
     let played = ["--scenario", "moving-hotspot", "--keys", &keys, "--duration", DURATION];

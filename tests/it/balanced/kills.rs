@@ -156,6 +156,7 @@ impl Kills {
             if let Some(it) = death {
                 return self.workers.push(it);
             }
+            say(&format!("{migration} was not at {phase:?}: {:?}", told.course(migration)));
         }
         panic!("of {TRIES} moves none was seen at {phase:?}");
     }

@@ -7,8 +7,8 @@ use schemas::MigrationId;
 use schemas::migration_status::Phase;
 
 use super::deaths::{Death, Kind, Side, hold};
-use super::told::Told;
-use crate::world::{Process, World, await_that};
+use super::told::{Course, Told};
+use crate::world::{PATIENCE, Process, World, await_that};
 
 pub const NODES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 
@@ -91,6 +91,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Kills a worker while a move from `source` copies, which sends no more until then: a copy is quick.
+    /// `None`, if all of it was sent before.
     pub fn kill_worker_copying(
         &mut self,
         told: &mut Told,
@@ -98,16 +99,20 @@ impl<'a> Cluster<'a> {
         (side, node): (Side, &'static str),
         source: &'static str,
     ) -> Option<Death> {
-        let phase = Phase::Copying;
-        hold(told, migration, phase, &self.planner, &self.channels[1])?;
+        if !told.is_soon(migration, PATIENCE, Course::is_sending) {
+            return None;
+        }
         self.workers[source].signal("-STOP");
         told.catch_up();
-        let death = match told.course(migration).is_at(phase) {
-            true => self.kill_worker_at(told, migration, (side, phase), node),
-            false => None,
-        };
+        let course = told.course(migration);
+        let is_sending = course.is_sending();
+        if is_sending {
+            self.workers.get_mut(node).unwrap().kill_now();
+            self.workers.insert(node, worker(self.world, &self.size, node));
+        }
         self.workers[source].signal("-CONT");
-        death
+        let kind = (side, Phase::Copying);
+        is_sending.then_some(Death { kind, node, migration, course })
     }
 
     /// Kills a worker in a phase of a move, and starts it again at once; `None`, if it was not in it.

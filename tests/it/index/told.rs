@@ -19,6 +19,9 @@ use crate::world::await_that;
 /// So long is waited for the next record.
 const MOMENT: Duration = Duration::from_millis(10);
 
+/// So many are taken at once, at most.
+const AT_ONCE: usize = 1_000;
+
 /// Follows what planner and workers say.
 pub struct Told {
     follower: Follower,
@@ -75,10 +78,13 @@ impl Told {
         self.moves.get(&of).cloned().unwrap_or_default()
     }
 
-    /// Waits a moment for what comes, and takes it in.
+    /// Waits a moment for what comes, and takes in what there is: who polls now and then is not to fall behind.
     pub fn poll(&mut self) {
-        if let Some(record) = self.follower.poll(MOMENT).unwrap() {
+        let mut wait = MOMENT;
+        for _ in 0..AT_ONCE {
+            let Some(record) = self.follower.poll(wait).unwrap() else { return };
             self.take(&record);
+            wait = Duration::ZERO;
         }
     }
 
@@ -176,6 +182,12 @@ impl Course {
             Phase::Unknown => false,
         };
         is_there && self.phase == Some(phase) && self.ends.is_empty()
+    }
+
+    /// Tells whether some of it was sent at COPYING, and not all; what is small is acknowledged at its end only.
+    pub fn is_sending(&self) -> bool {
+        let (_, Stream { sent, is_whole, .. }) = self.stream();
+        0 < sent && !is_whole && self.phase == Some(Phase::Copying) && self.ends.is_empty()
     }
 
     /// Tells whether all of it was sent.
