@@ -121,7 +121,7 @@ impl Sender {
         self.waiting_bytes
     }
 
-    /// From now on the copy takes a part of the bandwidth; what is left of it behind the commit, all.
+    /// From now on the copy takes a part of the bandwidth. Changes behind it take all: they must not pile up.
     pub fn ease(&mut self, permille: u16) {
         self.eased_permille = permille;
     }
@@ -230,7 +230,7 @@ impl Sender {
     /// What may be taken now; 0: all that there is.
     fn bandwidth_bytes_per_s(&self) -> u64 {
         let whole = self.bandwidth_bytes_per_s;
-        if self.is_frozen() {
+        if self.is_frozen() || self.scan == Scan::Ended {
             return whole;
         }
         let eased = u128::from(whole) * u128::from(self.eased_permille) / 1_000;

@@ -199,6 +199,12 @@ fn eased_copy_takes_a_part_of_the_bandwidth_and_a_handover_all() {
     // What is slow anyway is no slower, and what is not held back at all stays so.
     assert_eq!(page(1_000, 250, false), (PAGE_BYTES_MIN, Some(Millis(BARE_BYTES))));
     assert_eq!(page(0, 250, false), (SEGMENT_BYTES_MAX, None));
+
+    let mut copied = Sender::new(STREAM, Floors::new(), u64::MAX, 100_000_000);
+    copied.ease(250);
+    assert_eq!(copied.bandwidth_bytes_per_s(), 25_000_000);
+    copied.scan = Scan::Ended;
+    assert_eq!(copied.bandwidth_bytes_per_s(), 100_000_000);
 }
 
 #[test]
