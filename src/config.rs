@@ -148,6 +148,8 @@ pub enum Rung {
     /// It stays as it is: the reactive form, to compare with.
     Persistence,
     Ewma,
+    /// Whoever of EWMA, linear model and network lost least lately.
+    Ladder,
 }
 
 /// `[costs]`: what a query counts that does not tell its cost.

@@ -157,6 +157,7 @@ pub fn settings(config: &Config) -> Result<Settings, Box<Fault>> {
         rung: match planner.forecast {
             config::Rung::Persistence => Rung::Persistence,
             config::Rung::Ewma => Rung::Ewma,
+            config::Rung::Ladder => Rung::Ladder,
         },
         costs: tally::Costs { read_us, scan_us, write_us },
         cells: CellRules::default(),

@@ -63,6 +63,16 @@ impl Candidate {
         }
     }
 
+    /// The rung of the ladder that it stands on, as reports name it.
+    pub fn rung(self) -> &'static str {
+        match self {
+            Self::Last => "persistence",
+            Self::Mean2 | Self::Mean6 | Self::Mean20 | Self::Mean60 => "ewma",
+            Self::Linear | Self::Swayed => "linear",
+            Self::Network | Self::Blend => "network",
+        }
+    }
+
     /// The unit of its residuals.
     pub fn scale(self, scale: f32) -> f32 {
         if self == Self::Swayed { scale } else { 1.0 }

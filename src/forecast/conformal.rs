@@ -118,11 +118,15 @@ impl Conformal {
                 *self.offsets[at].insert(offsets)
             }
         }?;
-        let mut least = root(0.0);
-        Some(std::array::from_fn(|i| {
-            least = least.max(fan[i] + offsets[i] * scale);
-            least
-        }))
+        Some(told(fan, &offsets, scale))
+    }
+
+    /// What is added at a target in this tick, by operation and bucket; `None` where too little is known or
+    /// nobody asked.
+    pub fn offsets_of(&self, target: usize) -> Vec<Option<Fan>> {
+        let places = (0..OPS).flat_map(|op| (0..BUCKETS).map(move |bucket| (op, bucket)));
+        let at = |(op, bucket)| Place { op, target, bucket }.group() * BUCKETS + bucket;
+        places.map(|it| self.offsets.get(at(it)).copied().flatten().flatten()).collect()
     }
 
     /// The forecast with what it missed for long made good: what moves slowly, and can be corrected
@@ -207,6 +211,15 @@ impl Place {
     fn group(self) -> usize {
         self.op * TARGETS + self.target
     }
+}
+
+/// A fan with what calibration adds to it: ascending, and never below no load.
+pub fn told(fan: &Fan, offsets: &Fan, scale: f32) -> Fan {
+    let mut least = root(0.0);
+    std::array::from_fn(|i| {
+        least = least.max(fan[i] + offsets[i] * scale);
+        least
+    })
 }
 
 /// A fan of what pools say, as roots.

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::prior::{self, Prior};
 use super::residuals::{self, ENOUGH, Pool};
-use super::{Known, OPS};
+use super::{Known, OPS, Quantiles};
 
 /// Index of the widest rolling window.
 pub const WIDE: usize = WIDTHS.len() - 1;
@@ -61,7 +61,6 @@ const BELOW_MAX: i8 = 3;
 
 type Levels = [f32; SPANS.len()];
 type Offsets = [f64; LEVELS.len()];
-type Quantiles = [[f64; LEVELS.len()]; TARGETS];
 /// Levels at which the next bucket begins.
 type Edges = [f32; BUCKETS - 1];
 
@@ -187,6 +186,11 @@ impl Ewma {
             calibration.pools.iter_mut().for_each(Pool::close);
             calibration.outlook()
         });
+    }
+
+    /// Mean cost of an operation, in microseconds.
+    pub fn unit_us(&self) -> [f64; OPS] {
+        self.unit_us
     }
 
     /// Quantiles for a range, in microseconds a tick.

@@ -21,6 +21,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::OPS;
+use super::ladder::Origination;
 
 /// So many ticks of a range are remembered.
 pub const HISTORY: usize = 60;
@@ -200,6 +201,24 @@ impl Book {
             }
             self.total[op].observe(total);
         }
+    }
+
+    /// From now on there are these ranges.
+    pub fn regroup(&mut self, ranges: &[Origination]) {
+        let tracks = |it: &Origination| match it {
+            Origination::Kept(at) => self.tracks[*at].clone(),
+            Origination::Born(parents) => std::array::from_fn(|op| {
+                let mut heir = Track::default();
+                parents.iter().for_each(|(at, share)| heir.inherit(&self.tracks[*at][op], *share));
+                heir
+            }),
+        };
+        self.tracks = ranges.iter().map(tracks).collect();
+    }
+
+    /// How many ticks were taken in.
+    pub fn ticks(&self) -> u64 {
+        self.ticks
     }
 
     pub fn tracks(&self) -> &[[Track; OPS]] {

@@ -7,16 +7,17 @@
 //! ```
 //!
 //! A row is an operation of a range; rows stand range by range, in it operation by operation. All is
-//! in root space (`features`).
+//! in root space (`features`). Of very many ranges some, in turn, tell what came of answers (`origins`).
 //!
 //! * **Sound.** Fans ascend, are never negative and never NaN, whatever the load does.
 //! * **No harm.** A model that is not calibrated, or lost more than persistence lately, is not used.
 //!   Before any is calibrated a prior answers.
 
-use std::collections::VecDeque;
+mod origins;
 
-use dataflows::forecast::{H1, HORIZON, MAX30, Q50, Q99, TARGETS};
+use dataflows::forecast::{H1, MAX30, Q50, Q99, TARGETS};
 use schemas::heatmap::LEVELS;
+use serde::{Deserialize, Serialize};
 
 use super::candidates::{self, CANDIDATES, Candidate};
 use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Place};
@@ -25,8 +26,10 @@ use super::gru::{HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::Linear;
 use super::prior::{self, Prior};
+use super::refit::{self, Refit};
 use super::selector::{Field, Selector};
 use super::{AHEAD, OPS, came};
+use origins::{Origin, Origins};
 
 /// Who answers, as reports name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,38 +47,73 @@ pub const MODELS: [Model; 5] =
     [Model::Persistence, Model::Ewma, Model::Linear, Model::Network, Model::Shipped];
 
 /// How much of the ladder is climbed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Depth {
     /// The linear model alone: what a network is trained on.
     Linear,
     Full,
 }
 
-/// All models over the ranges of a key space, with what they remember.
+/// All models over the ranges of a key space, with what they remember. Its serialised form is all but the
+/// network, which is named again.
+///
+/// A range takes about 1 kB, and one that is asked what came of its answers 20 kB beside that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ladder {
     book: Book,
     /// Operations that there are.
     ops: Vec<usize>,
     linear: Option<[Linear; OPS]>,
-    network: Option<Network>,
+    refit: Option<Refit>,
+    #[serde(skip)]
+    network: Loaded,
     depth: Depth,
-    states: Vec<[f32; HIDDEN]>,
-    guards: Vec<Guard>,
+    lives: Vec<Life>,
     calibration: Vec<Conformal>,
     selector: Selector,
-    /// The answers of the last ticks, from the latest.
-    origins: VecDeque<Answers>,
+    origins: Origins,
+    /// Follows from what comes next.
+    #[serde(skip)]
+    answers: Answers,
+}
+
+/// What goes on of a row from tick to tick, besides its loads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Life {
+    state: [f32; HIDDEN],
+    guard: Guard,
+    /// The root above which the next load is unexpected.
+    ceiling: Option<f32>,
+}
+
+/// A network, which is not told by its numbers.
+#[derive(Clone, Debug, Default)]
+struct Loaded(Option<Network>);
+
+impl PartialEq for Loaded {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_some() == other.0.is_some()
+    }
+}
+
+/// Where a range comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origination {
+    /// It was number so much before.
+    Kept(usize),
+    /// It was born of these, of each with a part of its load.
+    Born(Vec<(usize, f32)>),
 }
 
 /// What all models say at the end of a tick.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
     rows: Vec<Row>,
     has: [bool; CANDIDATES.len()],
-    leaders: [[Option<Candidate>; 3]; OPS * TARGETS],
+    leaders: Vec<[Option<Candidate>; 3]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Row {
     named: [[Fan; CANDIDATES.len()]; TARGETS],
     /// `None` while the candidate is not calibrated.
@@ -96,13 +134,44 @@ impl Ladder {
             book: Book::new(ranges, tick_ms),
             ops: ops.to_vec(),
             linear: None,
-            network: None,
+            refit: None,
+            network: Loaded::default(),
             depth: Depth::Full,
-            states: vec![[0.0; HIDDEN]; ranges * OPS],
-            guards: vec![Guard::default(); ranges * OPS],
+            lives: vec![Life::default(); ranges * OPS],
             calibration: CANDIDATES.map(|it| Conformal::new(it.kind())).to_vec(),
             selector: Selector::default(),
-            origins: VecDeque::new(),
+            origins: Origins::default(),
+            answers: Answers::default(),
+        }
+    }
+
+    /// At most so many ranges a tick, in turn, are asked what came of their answers.
+    pub fn sample(&mut self, ranges_max: usize) {
+        self.origins.sample(ranges_max);
+    }
+
+    /// From now on there are these ranges, each of which was there or was born.
+    pub fn regroup(&mut self, ranges: &[Origination]) {
+        let lives = ranges.iter().flat_map(|it| (0..OPS).map(move |op| (it, op)));
+        self.lives = lives.map(|(it, op)| self.life(it, op)).collect();
+        let now = refit::moved(ranges);
+        self.origins.regroup(&now);
+        self.refit.iter_mut().for_each(|it| it.regroup(&now));
+        self.book.regroup(ranges);
+        self.answers = Answers::default();
+    }
+
+    fn life(&self, of: &Origination, op: usize) -> Life {
+        match of {
+            Origination::Kept(at) => self.lives[at * OPS + op].clone(),
+            // As that of which it has most: what the network remembers knows no levels.
+            Origination::Born(parents) => {
+                let base =
+                    |it: &(usize, f32)| load(self.book.tracks()[it.0][op].means()[BASE]) * it.1;
+                let most = parents.iter().max_by(|a, b| base(a).total_cmp(&base(b)));
+                let state = most.map_or([0.0; HIDDEN], |it| self.lives[it.0 * OPS + op].state);
+                Life { state, ..Life::default() }
+            }
         }
     }
 
@@ -111,8 +180,14 @@ impl Ladder {
         self.linear = Some(linear);
     }
 
+    /// From now on it is fitted anew from what came of late; a fit takes effect so many ticks after it was
+    /// begun.
+    pub fn refit(&mut self, lag: u64) {
+        self.refit = Some(Refit::new(lag));
+    }
+
     pub fn set_network(&mut self, network: Network) {
-        self.network = Some(network);
+        self.network = Loaded(Some(network));
     }
 
     pub fn set_depth(&mut self, depth: Depth) {
@@ -121,7 +196,7 @@ impl Ladder {
 
     /// The linear model's fans of a row at the last answer, as the network corrects them.
     pub fn base(&self, at: usize) -> &[Parts; TARGETS] {
-        &self.origins[0].rows[at].base
+        &self.answers.rows[at].base
     }
 
     pub fn book(&self) -> &Book {
@@ -138,6 +213,11 @@ impl Ladder {
         self.book.observe(loads);
         self.settle();
         let look = self.book.look();
+        if let Some(refit) = &mut self.refit {
+            let ranges = self.origins.sampled(self.book.ticks(), self.book.tracks().len());
+            let rows = ranges.flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
+            self.linear = refit.observe(&self.book, &look, rows).or(self.linear.take());
+        }
         let has = CANDIDATES.map(|it| {
             self.depth.has(it)
                 && match it {
@@ -148,7 +228,7 @@ impl Ladder {
                     | Candidate::Mean60 => true,
                     Candidate::Linear | Candidate::Swayed => self.linear.is_some(),
                     Candidate::Network | Candidate::Blend => {
-                        self.linear.is_some() && self.network.is_some()
+                        self.linear.is_some() && self.network.0.is_some()
                     }
                 }
         });
@@ -167,13 +247,33 @@ impl Ladder {
             }
             self.calibrate(candidate, &mut rows);
         }
-        let leaders = std::array::from_fn(|at| {
-            [Field::Ewma, Field::Linear, Field::All]
-                .map(|it| self.selector.leader(at / TARGETS, at % TARGETS, it))
-        });
-        self.origins.push_front(Answers { rows, has, leaders });
-        self.origins.truncate(HORIZON as usize);
-        &self.origins[0]
+        let fields = [Field::Ewma, Field::Linear, Field::All];
+        let leader =
+            |at: usize| fields.map(|it| self.selector.leader(at / TARGETS, at % TARGETS, it));
+        let leaders = (0..OPS * TARGETS).map(leader).collect();
+        self.answers = Answers { rows, has, leaders };
+        self.remember();
+        &self.answers
+    }
+
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// Keeps what is needed when it is known what came of the answers.
+    fn remember(&mut self) {
+        for (at, life) in self.lives.iter_mut().enumerate() {
+            life.ceiling = Some(self.answers.fan(at, H1, Model::Shipped)[Q99]);
+        }
+        let tick = self.book.ticks();
+        for target in 0..TARGETS {
+            let offsets = self.calibration.iter().map(|it| it.offsets_of(target)).collect();
+            let rows = self.origins.sampled(tick, self.book.tracks().len());
+            let rows = rows.flat_map(|range| self.ops.iter().map(move |op| range * OPS + op));
+            let rows = rows.map(|at| self.answers.rows[at].origin(at, target)).collect();
+            let has = self.answers.has;
+            self.origins.add(target, Origin { has, offsets, rows });
+        }
     }
 
     fn row(&self, at: usize, look: &Look) -> Row {
@@ -194,7 +294,7 @@ impl Ladder {
             base: Default::default(),
             scale: candidates::scale(track),
             prior,
-            reactive: self.guards[at].is_up().then(|| last.max(track.means()[MEAN2])),
+            reactive: self.lives[at].guard.is_up().then(|| last.max(track.means()[MEAN2])),
         }
     }
 
@@ -210,14 +310,14 @@ impl Ladder {
 
     /// Has the network correct the linear model's fans.
     fn correct(&mut self, look: &Look, rows: &mut [Row]) {
-        let Some(network) = &self.network else { return };
+        let Some(network) = &self.network.0 else { return };
         let ops = &self.ops;
         let at: Vec<_> = (0..rows.len()).filter(|it| ops.contains(&(it % OPS))).collect();
         let seen: Vec<_> = at.iter().map(|at| self.seen(*at, look, &rows[*at])).collect();
-        let mut states: Vec<_> = at.iter().map(|at| self.states[*at]).collect();
+        let mut states: Vec<_> = at.iter().map(|at| self.lives[*at].state).collect();
         let deltas = network.answer(&seen, &mut states);
         for ((at, state), deltas) in at.into_iter().zip(states).zip(deltas) {
-            self.states[at] = state;
+            self.lives[at].state = state;
             for (target, deltas) in deltas.as_chunks::<{ LEVELS.len() }>().0.iter().enumerate() {
                 rows[at].named[target][Candidate::Network as usize] =
                     rows[at].base[target].fan(deltas);
@@ -242,27 +342,29 @@ impl Ladder {
 
     /// Takes in what came of earlier answers.
     fn settle(&mut self) {
+        for (at, life) in self.lives.iter_mut().enumerate() {
+            let last = self.book.tracks()[at / OPS][at % OPS].lag(0);
+            if let (Some(ceiling), Some(last)) = (life.ceiling, last) {
+                life.guard.observe(ceiling < last);
+            }
+        }
         for (target, ahead) in AHEAD.into_iter().enumerate() {
-            let Some(answers) = self.origins.get(ahead - 1) else { continue };
-            for (at, row) in answers.rows.iter().enumerate() {
-                let op = at % OPS;
-                let track = &self.book.tracks()[at / OPS][op];
+            let Some(origin) = self.origins.settled(target) else { continue };
+            for row in &origin.rows {
+                let op = row.at % OPS;
+                let track = &self.book.tracks()[row.at / OPS][op];
                 let lag = |ahead_of_it: usize| track.lag(ahead - ahead_of_it).map(load);
-                let Some(came) = came(target, lag).filter(|_| self.ops.contains(&op)) else {
-                    continue;
-                };
-                if target == H1 {
-                    let told = answers.fan(at, H1, Model::Shipped);
-                    self.guards[at].observe(told[Q99] < root(came));
-                }
-                for candidate in CANDIDATES.into_iter().filter(|it| answers.has[*it as usize]) {
-                    let c = candidate as usize;
-                    let place = Place { op, target, bucket: row.buckets[target][c].into() };
-                    let (named, told) = (&row.named[target][c], &row.told[target][c]);
+                let Some(came) = came(target, lag) else { continue };
+                for candidate in CANDIDATES.into_iter().filter(|it| origin.has[*it as usize]) {
+                    let bucket = row.buckets[candidate as usize].into();
+                    let place = Place { op, target, bucket };
+                    let named = row.named(candidate);
+                    let told = origin.told(row, candidate);
                     let scale = candidate.scale(row.scale);
-                    self.calibration[c].add(place, named, told.as_ref(), root(came), scale);
+                    let calibration = &mut self.calibration[candidate as usize];
+                    calibration.add(place, &named, told.as_ref(), root(came), scale);
                     if let Some(told) = told {
-                        self.selector.add(op, target, candidate, pinball(told, came));
+                        self.selector.add(op, target, candidate, pinball(&told, came));
                     }
                 }
             }
@@ -305,11 +407,16 @@ impl Depth {
 impl Answers {
     /// The roots at each level that a model says of a row.
     pub fn fan(&self, at: usize, target: usize, model: Model) -> Fan {
+        self.calibrated(at, target, model).unwrap_or(self.rows[at].prior[target])
+    }
+
+    /// The same, if it rests on experience.
+    pub fn calibrated(&self, at: usize, target: usize, model: Model) -> Option<Fan> {
         let row = &self.rows[at];
         let [ewma, linear, all] = self.leaders[at % OPS * TARGETS + target];
         let told = |it: Option<Candidate>| it.and_then(|it| row.told[target][it as usize]);
         let last = || told(Some(Candidate::Last));
-        let fan = match model {
+        match model {
             Model::Persistence => last(),
             Model::Ewma => told(ewma.or(Some(Candidate::Mean6))),
             Model::Linear => told(linear.or(Some(Candidate::Linear))),
@@ -324,13 +431,12 @@ impl Answers {
                     .or_else(|| told(Some(Candidate::Linear)))
                     .or_else(|| told(Some(Candidate::Mean6))),
             },
-        };
-        fan.unwrap_or(row.prior[target])
+        }
     }
 
     /// Who answers as shipped; `None` for the prior.
     pub fn leader(&self, op: usize, target: usize) -> Option<Candidate> {
-        self.leaders[op * TARGETS + target][2]
+        self.leaders.get(op * TARGETS + target)?[2]
     }
 
     /// The bucket of a row by its forecast.

@@ -68,6 +68,11 @@ impl Gram {
         }
     }
 
+    /// Lets all that it knows weigh less.
+    pub fn fade(&mut self, stays: f64) {
+        self.xx.iter_mut().chain(self.xy.as_flattened_mut()).for_each(|it| *it *= stays);
+    }
+
     pub fn rows(&self) -> f64 {
         self.xx[CONSTANT * FEATURES + CONSTANT]
     }

@@ -3,11 +3,13 @@
 //! ```text
 //!  changed heat, births, deaths ──> loads ──> rung ──> quantise ──> what differs from the last answer
 //!                                             │ persistence: the last tick's load, as it is
-//!                                             └ EWMA: level + residual quantiles (ewma, residuals, prior)
+//!                                             │ EWMA: level + residual quantiles (ewma, residuals, prior)
+//!                                             └ ladder: the best of several, linear model and network among
+//!                                               them (climb, ladder); where it knows too little, EWMA
 //! ```
 //!
-//! Loads go in as sums of a tick and come out as `cost_us` per second. The further rungs, the linear
-//! model and the network, answer in `ladder`, which `backtest` judges and `train` feeds.
+//! Loads go in as sums of a tick and come out as `cost_us` per second. `backtest` judges the ladder, and
+//! `train` feeds its network.
 //!
 //! * **Deterministic.** Only +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features
 //!   give the same answers; what a snapshot restores goes on to the bit.
@@ -27,6 +29,8 @@ mod candidates;
 mod selector;
 mod guard;
 pub mod ladder;
+mod refit;
+mod climb;
 pub mod panel;
 pub mod model;
 pub mod train;
@@ -42,7 +46,12 @@ use dataflows::quanta::quantise;
 use schemas::{RangeId, heatmap};
 use serde::{Deserialize, Serialize};
 
+use candidates::Candidate;
+use climb::{Climb, Loads};
 use ewma::{Ewma, Series, WIDE};
+
+/// Loads at each target and level, in microseconds a tick.
+type Quantiles = [[f64; heatmap::LEVELS.len()]; TARGETS];
 
 /// Index of reads and of writes wherever both are kept.
 const OPS: usize = 2;
@@ -70,6 +79,8 @@ pub enum Rung {
     /// A level from exponentially weighted means, and quantiles from what it missed lately.
     #[default]
     Ewma,
+    /// Whoever of several models lost least lately, behind a guard.
+    Ladder,
 }
 
 impl fmt::Display for Rung {
@@ -77,6 +88,7 @@ impl fmt::Display for Rung {
         f.write_str(match self {
             Self::Persistence => "persistence",
             Self::Ewma => "ewma",
+            Self::Ladder => "ladder",
         })
     }
 }
@@ -98,6 +110,8 @@ pub struct Features {
     pub born: Vec<Born>,
     /// Ranges that are no more.
     pub dead: Vec<RangeId>,
+    /// All that there are, in the order of their keys; who sees no neighbours does not ask.
+    pub order: Vec<RangeId>,
 }
 
 /// A range that came out of others.
@@ -112,7 +126,6 @@ pub struct Born {
 /// The forecast at the end of a tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
-    pub rung: Rung,
     /// Upserts in order of the range: those that differ from what was last answered for the range.
     pub ranges: Vec<(RangeId, Option<RangeForecast>)>,
     /// All ranges together, a series of its own: quantiles do not add.
@@ -132,6 +145,7 @@ pub struct Forecaster {
     ranges: BTreeMap<RangeId, Box<Known>>,
     total: Known,
     ewma: Ewma,
+    climb: Option<Climb>,
 }
 
 /// What is known of a range with heat.
@@ -172,19 +186,45 @@ impl Load {
 impl Forecaster {
     pub fn new(config: Config) -> Self {
         assert!(0 < config.tick_ms, "a tick has a length");
-        Self {
+        let mut res = Self {
             config,
             last: None,
             ranges: BTreeMap::new(),
             total: Known::default(),
             ewma: Ewma::new(),
-        }
+            climb: None,
+        };
+        res.configure(config);
+        res
     }
 
     /// Goes on as it is configured now; a snapshot brings what was said in its time.
     pub fn configure(&mut self, config: Config) {
         assert!(0 < config.tick_ms, "a tick has a length");
         self.config = config;
+        match config.rung {
+            Rung::Ladder => match &mut self.climb {
+                Some(climb) => climb.load_network(),
+                None => self.climb = Some(Climb::new(config.tick_ms)),
+            },
+            Rung::Persistence | Rung::Ewma => self.climb = None,
+        }
+    }
+
+    /// Tells whether it wants to know the order of all ranges.
+    pub fn sees_neighbours(&self) -> bool {
+        self.climb.is_some()
+    }
+
+    /// Which rung answers, as reports name it.
+    pub fn rung(&self) -> &'static str {
+        match self.config.rung {
+            Rung::Persistence => "persistence",
+            Rung::Ewma => "ewma",
+            Rung::Ladder => {
+                self.climb.as_ref().and_then(Climb::leader).map_or("ewma", Candidate::rung)
+            }
+        }
     }
 
     /// Takes in what a tick brought, and forecasts from its end on. Ticks come in order; every one
@@ -195,12 +235,34 @@ impl Forecaster {
         let mut ranges = Vec::new();
         self.regroup(features, &mut ranges);
         self.sum_up();
-        if self.config.rung == Rung::Ewma {
+        if self.config.rung != Rung::Persistence {
             self.ewma.observe(&mut self.ranges, &mut self.total, self.config.tick_ms);
         }
         let (rung, tick_ms, ewma) = (self.config.rung, self.config.tick_ms, &self.ewma);
+        let mut climbed = BTreeMap::new();
+        if let Some(climb) = &mut self.climb {
+            let load = |id: &RangeId| {
+                self.ranges.get(id).map_or([0; OPS], |it| it.load.map(|it| it.tick_us))
+            };
+            climb.observe(&features.order, &features.born, ewma.unit_us(), load);
+            for (id, loads) in climb.answers() {
+                // One that was cold may be about to warm up.
+                if self.ranges.contains_key(&id) || is_some_load(&loads, tick_ms) {
+                    self.ranges.entry(id).or_default();
+                    climbed.insert(id, loads);
+                }
+            }
+        }
         for (id, known) in &mut self.ranges {
-            if let Some(answer) = known.answer(rung, tick_ms, |op, it| ewma.range(op, it)) {
+            let climbed = climbed.get(id);
+            let quantiles = |op: usize, it: &Series| {
+                let quantiles = ewma.range(op, it);
+                match climbed {
+                    Some(climbed) => climbed_or(&climbed[op], quantiles),
+                    None => quantiles,
+                }
+            };
+            if let Some(answer) = known.answer(rung, tick_ms, quantiles) {
                 ranges.push((*id, answer));
             }
         }
@@ -210,7 +272,7 @@ impl Forecaster {
         ranges.sort_unstable_by_key(|(id, _)| *id);
         let mut inherited: Vec<_> = features.born.iter().map(|it| it.id).collect();
         inherited.sort_unstable();
-        Answers { rung, ranges, total: self.total.published.unwrap_or_default(), inherited }
+        Answers { ranges, total: self.total.published.unwrap_or_default(), inherited }
     }
 
     /// What was last answered for each range that has a forecast: what is fed again after a restart.
@@ -270,7 +332,7 @@ impl Known {
         &mut self,
         rung: Rung,
         tick_ms: u64,
-        ewma: impl Fn(usize, &Series) -> [[f64; heatmap::LEVELS.len()]; TARGETS],
+        ewma: impl Fn(usize, &Series) -> Quantiles,
     ) -> Option<Option<RangeForecast>> {
         let per_second = 1000.0 / tick_ms as f64;
         let op = |op: usize| match rung {
@@ -280,7 +342,7 @@ impl Known {
                 Forecast([[load; heatmap::LEVELS.len()]; TARGETS])
             }
             // Rounded: a cast cuts off, and saturates far above the greatest quantum.
-            Rung::Ewma => Forecast(
+            Rung::Ewma | Rung::Ladder => Forecast(
                 ewma(op, &self.series[op])
                     .map(|row| row.map(|it| quantise((it * per_second + 0.5) as u64))),
             ),
@@ -292,6 +354,20 @@ impl Known {
             forecast
         })
     }
+}
+
+/// What the ladder says, and elsewhere what is said without it. A maximum is not below a mean.
+fn climbed_or(climbed: &Loads, otherwise: Quantiles) -> Quantiles {
+    let mut all: Quantiles = std::array::from_fn(|it| climbed[it].unwrap_or(otherwise[it]));
+    let means = all[MEAN30];
+    all[MAX30].iter_mut().zip(means).for_each(|(max, mean)| *max = max.max(mean));
+    all
+}
+
+/// Tells whether anything is left of it once it is quantised.
+fn is_some_load(loads: &[Loads; OPS], tick_ms: u64) -> bool {
+    let greatest = loads.iter().flatten().flatten().flatten().fold(0.0, |a: f64, b| a.max(*b));
+    tick_ms as f64 <= greatest * 1000.0
 }
 
 #[cfg(test)]

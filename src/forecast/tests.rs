@@ -122,7 +122,7 @@ fn persistence_answers_the_last_tick_at_every_quantile() {
         let [reads, writes] = [reads, writes].map(|it| Forecast([[quantise(load(it)); 8]; 5]));
         let expected = RangeForecast { reads, writes };
         assert_eq!(answers.ranges, [(RangeId(4), Some(expected))]);
-        assert_eq!((answers.total, answers.rung), (expected, Rung::Persistence));
+        assert_eq!((answers.total, feed.forecaster.rung()), (expected, "persistence"));
     }
     assert_eq!(feed.tick(&BTreeMap::new()).ranges, [(RangeId(4), None)], "quiet again");
     assert_eq!(feed.tick(&BTreeMap::new()).ranges, []);
@@ -317,6 +317,7 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
         changed: vec![(parent, rolling(0)), (left, rolling(100)), (right, rolling(300))],
         born: vec![born(left, 250_000), born(right, 750_000)],
         dead: vec![parent],
+        order: Vec::new(),
     });
     assert_eq!(answers.inherited, [left, right]);
     assert_eq!(answers.ranges[0], (parent, None));
@@ -328,10 +329,32 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
         changed: vec![(left, rolling(400)), (right, rolling(0))],
         born: vec![Born { id: left, parents: vec![(left, 1_000_000), (right, 1_000_000)] }],
         dead: vec![right],
+        order: Vec::new(),
     });
     assert_eq!((joined.inherited, joined.ranges[1]), (vec![left], (right, None)));
     assert!(feed.answers[&left].reads.0[MAX30].iter().all(|it| it.abs_diff(load(400)) <= load(2)));
     assert_eq!(feed.answer(&Features::default()).inherited, []);
+}
+
+#[test]
+fn hot_spot_is_expected_where_it_goes_before_it_is_there() {
+    let mut feed = Feed::new(Rung::Ladder);
+    let mut random = Pcg64::seed_from_u64(7);
+    let ranges = 24;
+    // It stays in each range for ten ticks, and has come to the sixteenth once it has been everywhere twice.
+    let ticks = 2 * ranges * 10 + 16 * 10;
+    for tick in 0..ticks {
+        let load = |range: u64| if tick / 10 % ranges == range { 80.0 } else { 4.0 };
+        let heats: BTreeMap<_, _> =
+            (0..ranges).map(|it| (RangeId(it), heat(poisson(&mut random, load(it)), 0))).collect();
+        let mut features = feed.features(&heats);
+        features.order = (0..ranges).map(RangeId).collect();
+        feed.answer(&features);
+    }
+    assert!(["linear", "network"].contains(&feed.forecaster.rung()), "{}", feed.forecaster.rung());
+    let expected = |range: u64| feed.answers[&RangeId(range)].reads.0[MAX30][Q50];
+    let [behind, ahead] = [13, 16].map(expected);
+    assert!(2 * behind < ahead, "{ahead} is expected of what is next, {behind} of what was hot");
 }
 
 #[test]
@@ -358,9 +381,9 @@ fn adversarial_load_leaves_quantiles_sound() {
 
 #[test]
 fn restored_copy_goes_on_to_the_bit() {
-    for seed in 0..2 {
+    for (seed, rung) in [(0, Rung::Ewma), (1, Rung::Ewma), (2, Rung::Ladder), (3, Rung::Ladder)] {
         let mut random = Pcg64::seed_from_u64(seed);
-        let mut feed = Feed::new(Rung::Ewma);
+        let mut feed = Feed::new(rung);
         let restored_at = random.random_range(0..150);
         let mut copy = None;
         let mut alive: Vec<u64> = (0..12).collect();
@@ -386,9 +409,12 @@ fn restored_copy_goes_on_to_the_bit() {
                 feed.windows.remove(&RangeId(parent));
                 alive.extend([left, right]);
             }
+            features.order = alive.iter().copied().map(RangeId).collect();
             if tick == restored_at {
                 let bytes = postcard::to_stdvec(&feed.forecaster).unwrap();
-                copy = Some(postcard::from_bytes::<Forecaster>(&bytes).unwrap());
+                let mut restored = postcard::from_bytes::<Forecaster>(&bytes).unwrap();
+                restored.configure(Config { rung, tick_ms: TICK_MS });
+                copy = Some(restored);
             }
             let at = feed.tick;
             let answers = feed.answer(&features);

@@ -154,6 +154,10 @@ impl Planner {
             changed: changed.iter().map(|id| (*id, heat(id))).collect(),
             born: std::mem::take(&mut self.state.born),
             dead: std::mem::take(&mut self.state.dead),
+            order: match self.state.forecaster.sees_neighbours() {
+                true => self.state.ranges.iter().map(|it| it.id).collect(),
+                false => Vec::new(),
+            },
         };
         let answers = self.state.forecaster.answer(tick, &features);
         self.turn.heated = changed;

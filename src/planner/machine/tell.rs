@@ -123,7 +123,7 @@ impl Planner {
     /// Heat of ranges that has changed, as of the assignment that the tick began with.
     pub(super) fn publish(&mut self) {
         let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
-        let rung = self.state.settings.rung.to_string();
+        let rung = self.state.forecaster.rung();
         let ids: Vec<_> = self.turn.heated.iter().copied().collect();
         // Of other ranges no cell has samples, so nothing is known that no split can help.
         let watched: BTreeSet<_> = self.state.cells.watched().map(|(_, it)| it.range).collect();
@@ -141,7 +141,7 @@ impl Planner {
                     true => self.unsplittable_ppm(range),
                     false => 0,
                 },
-                rung: &rung,
+                rung,
             };
             let record = heated(range, facts);
             let old = self.state.published.get(&range.span.start);
@@ -190,7 +190,7 @@ impl Planner {
                 reads: (&self.state.total.reads).into(),
                 writes: (&self.state.total.writes).into(),
             }),
-            rung: self.state.settings.rung.to_string(),
+            rung: self.state.forecaster.rung().to_owned(),
             processor: std::env::consts::ARCH.to_owned(),
             queries: self.turn.queries,
             late: self.turn.late,

@@ -1,0 +1,229 @@
+//! Fits the linear model anew from what came of late, beside the tick.
+//!
+//! ```text
+//!  rows of a tick ── 30 ticks later, with what came ──> Gram, which fades ── every 30 ticks ──> fit, on a thread
+//!                                                                              n               │
+//!  the model of the ladder <────────────────────────────── n + lag, never earlier nor later ───┘
+//! ```
+//!
+//! * **At its tick.** A fit that was begun at a tick takes effect so many ticks later, however long it took:
+//!   who is restarted in between fits again from the same sums, and has the same model at the same tick.
+//! * **Fading.** What came for long outweighs what came lately, so that a load which drifts does not turn
+//!   the model around; whether it is used is the selector's matter.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+
+use dataflows::forecast::{HORIZON, TARGETS};
+use serde::{Deserialize, Serialize};
+
+use super::features::{BASE, Book, FEATURES, Look, load, root};
+use super::ladder::Origination;
+use super::linear::{Gram, Linear, ROWS_MIN};
+use super::{OPS, came};
+
+/// Ticks before this one are too young to learn from.
+const FIRST: u64 = 20;
+
+/// So many ticks lie between the beginnings of two fits, at least.
+const EVERY: u64 = 30;
+
+/// What is known fades by this in a tick.
+const STAYS: f64 = 1.0 - 1.0 / 4_000.0;
+
+/// The model that is learned while it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refit {
+    /// A fit takes effect so many ticks after it was begun.
+    lag: u64,
+    grams: Vec<Gram>,
+    /// Rows of which it is not known what comes, the latest tick first.
+    rows: VecDeque<Vec<Row>>,
+    underway: Option<Fitting>,
+    /// The next fit is begun not before this tick.
+    next: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Row {
+    at: usize,
+    base: f32,
+    features: Vec<f32>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fitting {
+    due: u64,
+    grams: Vec<Gram>,
+    #[serde(skip)]
+    fitted: Fitted,
+}
+
+/// What came of a fit: `None` where the rows have no least squares.
+type Fitted = Arc<OnceLock<Option<[Linear; OPS]>>>;
+
+impl PartialEq for Fitting {
+    fn eq(&self, other: &Self) -> bool {
+        (self.due, &self.grams) == (other.due, &other.grams)
+    }
+}
+
+impl Refit {
+    pub fn new(lag: u64) -> Self {
+        Self {
+            lag,
+            grams: vec![Gram::default(); OPS],
+            rows: VecDeque::new(),
+            underway: None,
+            next: 0,
+        }
+    }
+
+    /// Takes in a tick, with the rows of it that are learned from. Returns the model that takes effect now.
+    pub fn observe(
+        &mut self,
+        book: &Book,
+        look: &Look,
+        rows: impl Iterator<Item = usize>,
+    ) -> Option<[Linear; OPS]> {
+        self.grams.iter_mut().for_each(|it| it.fade(STAYS));
+        if self.rows.len() == HORIZON as usize {
+            self.rows
+                .pop_back()
+                .expect("it has as many")
+                .iter()
+                .for_each(|it| self.learn(book, it));
+        }
+        let row = |at: usize| Row {
+            at,
+            base: book.tracks()[at / OPS][at % OPS].means()[BASE],
+            features: look.0[at].to_vec(),
+        };
+        let is_old = FIRST <= book.ticks();
+        self.rows.push_front(rows.filter(|_| is_old).map(row).collect());
+        self.step(book.ticks())
+    }
+
+    /// From now on there are these ranges; what was seen of others is not learned from.
+    pub fn regroup(&mut self, now: &[Option<usize>]) {
+        for rows in &mut self.rows {
+            rows.retain_mut(|it| match now.get(it.at / OPS).copied().flatten() {
+                Some(range) => {
+                    it.at = range * OPS + it.at % OPS;
+                    true
+                }
+                None => false,
+            });
+        }
+    }
+
+    fn learn(&mut self, book: &Book, row: &Row) {
+        let track = &book.tracks()[row.at / OPS][row.at % OPS];
+        let mut told = [0.0; TARGETS];
+        for (target, told) in told.iter_mut().enumerate() {
+            let lag = |ahead: usize| track.lag(HORIZON as usize - ahead).map(load);
+            let Some(came) = came(target, lag) else { return };
+            *told = root(came) - row.base;
+        }
+        let features: &[f32; FEATURES] =
+            row.features.as_slice().try_into().expect("a row has all features");
+        self.grams[row.at % OPS].add(features, &told);
+    }
+
+    fn step(&mut self, tick: u64) -> Option<[Linear; OPS]> {
+        if let Some(fitting) = self.underway.take_if(|it| it.due <= tick) {
+            // The thread has long ended, or there is none after a restart.
+            return fitting.fitted.get_or_init(|| fit(&fitting.grams)).clone();
+        }
+        if self.underway.is_none()
+            && self.next <= tick
+            && self.grams.iter().all(|it| ROWS_MIN <= it.rows())
+        {
+            self.next = tick + EVERY;
+            let (grams, fitted) = (self.grams.clone(), Fitted::default());
+            let (of, to) = (grams.clone(), fitted.clone());
+            // Without a thread it is fitted when it is due.
+            _ = thread::Builder::new()
+                .name("refit".to_owned())
+                .spawn(move || _ = to.get_or_init(|| fit(&of)));
+            self.underway = Some(Fitting { due: tick + self.lag, grams, fitted });
+        }
+        None
+    }
+}
+
+/// Where each range that lived on is now, by where it was.
+pub fn moved(ranges: &[Origination]) -> Vec<Option<usize>> {
+    let before = |it: &Origination| match it {
+        Origination::Kept(at) => Some(*at),
+        Origination::Born(_) => None,
+    };
+    let count = ranges.iter().filter_map(before).max().map_or(0, |it| it + 1);
+    let mut now = vec![None; count];
+    for (at, of) in ranges.iter().enumerate() {
+        if let Some(before) = before(of) {
+            now[before] = Some(at);
+        }
+    }
+    now
+}
+
+fn fit(grams: &[Gram]) -> Option<[Linear; OPS]> {
+    let fitted: Result<Vec<_>, _> = grams.iter().map(Gram::fit).collect();
+    fitted.ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds ticks of a load that grows and falls; returns the ticks at which a model came, with it.
+    fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, [Linear; OPS])> {
+        let mut came = Vec::new();
+        for _ in 0..ticks {
+            let tick = book.ticks();
+            let load = |range: u64| ((tick * (range + 3)) % 29) as f32;
+            let loads: Vec<_> = (0..50).map(|range| [load(range), load(range + 7)]).collect();
+            book.observe(&loads);
+            let look = book.look();
+            if let Some(linear) = refit.observe(book, &look, 0..100) {
+                came.push((book.ticks(), linear));
+            }
+        }
+        came
+    }
+
+    #[test]
+    fn model_comes_at_its_tick_and_is_the_same_after_a_restart() {
+        let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
+        // Enough rows are known at 20 + 30 ticks and twenty more of fifty each, which fade, and one.
+        let begun = 70;
+        assert_eq!(run(&mut refit, &mut book, begun + 2), []);
+        let bytes = postcard::to_stdvec(&refit).unwrap();
+        let mut restarted: Refit = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(restarted, refit);
+        let mut later = book.clone();
+        let came = run(&mut refit, &mut book, 60);
+        assert_eq!(came, run(&mut restarted, &mut later, 60));
+        let ticks: Vec<_> = came.iter().map(|it| it.0).collect();
+        assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
+        assert!(came[0].1 != came[1].1, "nothing was learned in between");
+    }
+
+    #[test]
+    fn what_is_not_any_more_is_not_learned_from() {
+        let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
+        run(&mut refit, &mut book, 30);
+        let sizes = |it: &Refit| it.rows.iter().map(Vec::len).sum::<usize>();
+        let before = sizes(&refit);
+        // All move up by one; the first has ended.
+        let ranges: Vec<_> = (1..50).map(Origination::Kept).collect();
+        refit.regroup(&moved(&ranges));
+        assert_eq!(sizes(&refit) * 50, before * 49);
+        assert_eq!(
+            refit.rows[0].iter().map(|it| it.at).collect::<Vec<_>>(),
+            (0..98).collect::<Vec<_>>()
+        );
+    }
+}
