@@ -186,6 +186,8 @@ pub enum Ignored {
     SumsDiffer,
     /// A command that this program does not know.
     UnknownCommand,
+    /// A START that does not have the range as the map has it; answered with FAILED.
+    StaleCommand,
     /// An update that has neither an entry nor a watermark, or both.
     MalformedUpdate,
     /// The map says that a range came here in a way that this node has no part in.
@@ -208,6 +210,7 @@ impl Ignored {
             Self::BrokenStream => "stream_broken",
             Self::SumsDiffer => "sums_differ",
             Self::UnknownCommand => "command_unknown",
+            Self::StaleCommand => "command_stale",
             Self::MalformedUpdate => "update_malformed",
             Self::UnexpectedRange => "range_unexpected",
             Self::NoSuchGeneration => "no_such_generation",

@@ -72,6 +72,7 @@ impl Worker {
             self.tell_progress(&span, &import, Phase::Copying);
             self.erase(span, Then::Import(import));
         } else {
+            self.ignore(Ignored::StaleCommand);
             self.tell_failed(&span, &import, "the range is not as the command has it");
         }
         Taken::Last

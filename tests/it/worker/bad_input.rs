@@ -43,6 +43,7 @@ fn records_that_cannot_be_used_are_told_with_reason_and_origin_and_stop_nothing(
         ("payload_too_long", 2),
         ("no_such_generation", 3),
         ("unknown_migration", 2),
+        ("command_stale", 1),
         ("update_malformed", 1),
     ];
     play.await_counts(&a, &counts);

@@ -11,6 +11,10 @@ fn r5_start_at_another_epoch_fails_as_old() {
     it.live(1);
     assert_eq!(it.ended.get(&migration), Some(&Status::Failed));
     assert_eq!(it.roles("b"), ["[m, -) Active"]);
+    assert_eq!(
+        (it.ignored("b", Ignored::StaleCommand), it.ignored("a", Ignored::StaleCommand)),
+        (1, 0)
+    );
 }
 
 #[test]
