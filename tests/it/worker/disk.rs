@@ -1,6 +1,9 @@
 //! Disks that are full, or cannot be written, under a worker.
+//!
+//! A file system with files open for writing refuses to be made read-only by hand, so a disk that becomes so
+//! under a worker is an ext4 that is aborted: the kernel makes it read-only as it does after an error.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
 use schemas::node_capacity::{NodeCapacity, NodeState};
@@ -131,6 +134,41 @@ fn worker_does_not_start_on_a_disk_that_is_read_only_and_goes_on_when_it_is_not(
     play.check_verified();
 }
 
+#[test]
+fn worker_whose_disk_becomes_read_only_serves_reads_and_goes_on_when_it_is_mounted_again() {
+    let Some(mut play) = Play::create("worker-aborted") else { return };
+    let Some(disk) = Disk::mount_ext4(&play.world) else { return };
+    play.world.more = FULL;
+    play.rows(keys());
+    let mut a = play.worker("a");
+    let _channel = play.channel();
+    await_waiting(&a);
+    play.begin_with(["a", "a"]);
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1");
+    disk.abort();
+    play.rows(keys().map(|it| long(&it, "late")));
+    await_that("a worker that takes no writes", || {
+        assert!(!a.has_ended(), "it serves reads still");
+        let (status, body) = a.ask("/readyz?verbose")?;
+        (status == 503 && body.contains("[-] store: writes have stopped")).then_some(())
+    });
+    await_that("a report of it", || {
+        let all = play.world.values::<NodeCapacity>();
+        let last = all.iter().rfind(|it| it.node_id.0 == "a")?;
+        (last.state == NodeState::ReadOnly).then_some(())
+    });
+    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
+    let log = a.log_path();
+    a.kill();
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(told.contains("Read-only file system"), "{told}");
+    disk.mount_again();
+    let a = play.worker("a");
+    let late = long("c1", "late");
+    assert_eq!(play.await_read(&a, &late, 1), format!("of {late}"));
+    play.check_verified();
+}
+
 /// A key, so long that some rows of such fill what the store writes between two looks at the disk.
 fn long(key: &str, when: &str) -> String {
     format!("{key} {when} {}", "x".repeat(10_000))
@@ -138,18 +176,35 @@ fn long(key: &str, when: &str) -> String {
 
 const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 8388608";
 
+const EXT4: &str = "loop,errors=remount-ro";
+
 const NO_RESERVE: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 0";
 
 /// A small disk of its own under the stores.
-struct Disk(std::path::PathBuf);
+struct Disk(PathBuf);
 
 impl Disk {
     /// Mounts one, or says that the test is skipped.
     fn mount(world: &World) -> Option<Self> {
+        let size = format!("size={DISK_MB}m");
+        Self::mounted(world, &["-t", "tmpfs", "-o", &size, "isotherm-test"])
+    }
+
+    /// The same of ext4 on an image in a file, which can be aborted.
+    fn mount_ext4(world: &World) -> Option<Self> {
+        let image = world.folder.path().join("disk.img");
+        std::fs::File::create(&image).unwrap().set_len(DISK_MB << 20).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).output();
+        if !made.as_ref().is_ok_and(|it| it.status.success()) {
+            say(&format!("SKIPPED: ext4 cannot be made here: {made:?}"));
+            return None;
+        }
+        Self::mounted(world, &["-t", "ext4", "-o", EXT4, image.to_str().unwrap()])
+    }
+
+    fn mounted(world: &World, args: &[&str]) -> Option<Self> {
         let path = world.folder.path().join("data");
         std::fs::create_dir_all(&path).unwrap();
-        let size = format!("size={DISK_MB}m");
-        let args = ["-t", "tmpfs", "-o", &size, "isotherm-test"];
         let output = Command::new("mount").args(args).arg(&path).output();
         if output.as_ref().is_ok_and(|it| it.status.success()) {
             return Some(Self(path));
@@ -175,13 +230,28 @@ impl Disk {
 
     /// Nothing of it may be open for writing.
     fn is_read_only(&self, read_only: bool) {
-        let options = if read_only { "remount,ro" } else { "remount,rw" };
-        let done = Command::new("mount").args(["-o", options]).arg(&self.0).output().unwrap();
+        self.run("mount", &["-o", if read_only { "remount,ro" } else { "remount,rw" }]);
+    }
+
+    /// It becomes read-only as after an error of the medium, though files of it are open for writing.
+    fn abort(&self) {
+        self.run("mount", &["-o", "remount,abort"]);
+    }
+
+    /// An ext4 that was aborted is writable again; nothing of it may be open.
+    fn mount_again(&self) {
+        self.run("umount", &[]);
+        let image = self.0.with_file_name("disk.img");
+        self.run("mount", &["-t", "ext4", "-o", EXT4, image.to_str().unwrap()]);
+    }
+
+    fn run(&self, command: &str, args: &[&str]) {
+        let done = Command::new(command).args(args).arg(&self.0).output().unwrap();
         assert!(done.status.success(), "{done:?}");
     }
 
-    fn filler(&self) -> std::path::PathBuf {
-        Path::join(&self.0, "filler")
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
     }
 }
 
