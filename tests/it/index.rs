@@ -79,6 +79,7 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
     let mut deaths = Vec::new();
     let mut missed = BTreeSet::new();
     let mut range = span_of(told.map.owner(b"7").unwrap());
+    let mut begun: Vec<Begun> = Vec::new();
     let mut made = 0;
     for _ in 0..MOVES_MAX {
         if MOVES <= made && due.is_empty() {
@@ -91,8 +92,13 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
         }
         let from = node(told.map.range(&range).unwrap());
         let others: Vec<_> = NODES.into_iter().filter(|it| *it != from).collect();
-        let to = others[below(others.len())];
+        let before = begun.last().filter(|it| it.range == range && it.to == from);
+        let to = match before {
+            Some(it) if made % 3 == 0 => it.from,
+            Some(_) | None => others[below(others.len())],
+        };
         let Some(migration) = begin_move(&world, &mut told, &range, to) else { continue };
+        begun.push(Begun { migration, range: range.clone(), from, to });
         match made {
             8 => cluster.kill_channel(0),
             16 => cluster.kill_planner(),
@@ -117,9 +123,12 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
     load.wait().unwrap();
     let read = readers.map(Reader::end);
     told.catch_up();
-    say(&format!("index: {made} moves; of reads {read:?}\n{}", table(&deaths, &told)));
+    let (chains, returns) = chains_and_returns(&begun, &told);
+    say(&format!("index: {made} moves, {chains} chains and {returns} returns among them"));
+    say(&format!("of reads {read:?}\n{}", table(&deaths, &told)));
 
     assert!(MOVES <= made, "{made} moves were begun");
+    assert!(0 < chains && 0 < returns, "{chains} chains, {returns} returns of {begun:?}");
     assert!(read.iter().all(|it| it.answered > 1_000), "{read:?}");
     let said = check(&world, &["verify", "--timeout", "100s"], Exit::Done, "0 missing, 0 extra");
     assert!(said.contains("0 stale, 0 foreign; 0 gaps, 0 overlaps"), "{said}");
@@ -127,6 +136,28 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
     let complete = told.moves.values().filter(|it| it.ends[0] == Status::Complete).count() - born;
     assert!(complete > MOVES / 2, "{complete} moves were completed");
     check_deaths(&deaths, &told);
+}
+
+/// A move that was asked for and has begun.
+#[derive(Debug)]
+struct Begun {
+    migration: MigrationId,
+    range: KeySpan,
+    from: &'static str,
+    to: &'static str,
+}
+
+/// Counts of moves on end of one range, both complete, those that go on from A over B to C, and those back to A.
+fn chains_and_returns(begun: &[Begun], told: &Told) -> (usize, usize) {
+    let is_complete =
+        |it: &Begun| told.course(it.migration).ends.first() == Some(&Status::Complete);
+    let follows = |[first, second]: &[&Begun; 2]| {
+        first.range == second.range && is_complete(first) && is_complete(second)
+    };
+    let pairs = begun.windows(2).map(|it| [&it[0], &it[1]]).filter(follows);
+    let (returns, chains): (Vec<_>, Vec<_>) =
+        pairs.partition(|[first, second]| first.from == second.to);
+    (chains.len(), returns.len())
 }
 
 /// Writes the rows, then changes of them until it is killed.
