@@ -19,6 +19,7 @@ use super::{
     Aside, Batch, EntryKey, Limit, Outcome, Page, Scan, Snapshot, State, States, Store, StoreError,
     Write, is_below,
 };
+use crate::transfer::segment::entry_bytes;
 
 /// A store whose disk is a list of images.
 #[derive(Clone, Debug, Default)]
@@ -177,15 +178,18 @@ impl Image {
         max: usize,
     ) -> Outcome {
         let (looked, after) = first(keys_and_payloads(&self.entries, span, after), max);
-        let mut went = Vec::new();
+        let (mut went, mut entries, mut bytes) = (Vec::new(), 0, 0);
         for key in looked {
             let goes = |it: &mut Entry| it.payload.is_none() && is_below(below, it);
             let entry = self.entries.get_mut(&key).expect("it was found there");
             if goes(entry) {
                 went.extend(self.entries.remove(&key));
+            } else if entry.payload.is_some() {
+                entries += 1;
+                bytes += entry_bytes(entry) as u64;
             }
         }
-        Outcome::Collected { went, after }
+        Outcome::Collected { went, entries, bytes, after }
     }
 
     fn end_scan(&mut self, scan: Scan, after: Option<&Key>, max: usize) -> Outcome {

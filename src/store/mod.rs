@@ -121,8 +121,8 @@ pub enum Outcome {
     Drained { changed: Vec<Change>, after: Option<EntryKey> },
     /// Of an `Erase`.
     Erased { after: Option<EntryKey> },
-    /// Of a `Collect`: the tombstones that went.
-    Collected { went: Vec<Entry>, after: Option<EntryKey> },
+    /// Of a `Collect`: the tombstones that went; and how many live entries it has looked at, with their bytes.
+    Collected { went: Vec<Entry>, entries: u64, bytes: u64, after: Option<EntryKey> },
     /// Of a `Row`.
     Read { went: Vec<Entry>, changed: Vec<Change> },
     /// Of an `EndScan`.

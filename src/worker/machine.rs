@@ -47,7 +47,7 @@ use super::serving::View;
 use super::states::{Held, Name, Remembered, Role, Size, Unreadable};
 use super::words::Asked;
 use crate::assignment::whole::WholeMap;
-use crate::store::{Outcome, Scan, States, Write};
+use crate::store::{EntryKey, Outcome, Scan, States, Write};
 use crate::transfer::segment::StreamId;
 use crate::transfer::sender::Sender;
 
@@ -116,10 +116,12 @@ pub(super) struct Step {
 /// On whose behalf something is written; intervals are named by their starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Of {
-    /// What it counts, if it is live; and itself, if it is sent on in a stream.
+    /// What it counts, if it is live; its key, if its range is being counted; and itself, if it is sent on in
+    /// a stream.
     Update {
         start: Key,
         bytes: Option<u64>,
+        counted: Option<EntryKey>,
         sent: Option<Entry>,
     },
     Aside,
@@ -361,8 +363,8 @@ impl Worker {
         assert_eq!(origins.len(), outcomes.len(), "each write has an outcome");
         for (of, outcome) in origins.into_iter().zip(outcomes) {
             match of {
-                Of::Update { start, bytes, sent } => {
-                    self.put(&start, bytes, sent.as_ref(), outcome);
+                Of::Update { start, bytes, counted, sent } => {
+                    self.put(&start, bytes, counted.as_ref(), sent.as_ref(), outcome);
                 }
                 Of::Segment(start, entry) => self.put_staged(&start, &entry, outcome),
                 Of::Erase(start) => self.erased(&start, outcome),

@@ -46,7 +46,7 @@ pub struct Active {
     pub size: Size,
 }
 
-/// What a range holds; estimated after a split.
+/// What a range holds; after a split estimated, until all of it was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
     pub entries: u64,

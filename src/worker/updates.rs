@@ -22,12 +22,12 @@ use std::ops::Bound;
 
 use schemas::index_update::{EntryUpdate, IndexUpdate, Watermark};
 use schemas::range_segment::{Entry, Floor};
-use schemas::{Generation, Inbox, Key, KeySpan, Millis, NodeId};
+use schemas::{Epoch, Generation, Inbox, Key, KeySpan, Millis, NodeId};
 
 use super::events::{Ignored, Output};
 use super::machine::{Of, Worker};
 use super::queues::Taken;
-use super::states::{Active, Erasing, Mark, Name, Role, Then, live_bytes};
+use super::states::{Active, Erasing, Mark, Name, Role, Size, Then, live_bytes};
 use crate::store::{EntryKey, Outcome, Write};
 use crate::transfer::digest::{Floors, is_below, listed};
 
@@ -36,9 +36,18 @@ use crate::transfer::digest::{Floors, is_below, listed};
 pub(super) struct Collected {
     /// The range that is looked at, and behind what to go on.
     at: Option<(KeySpan, Option<EntryKey>)>,
+    passed: Option<Passed>,
     due: Millis,
     /// A batch is under way.
     busy: bool,
+}
+
+/// What the range has up to where the search is: in the end all, so that what was estimated is exact again.
+#[derive(Clone, Debug)]
+struct Passed {
+    span: KeySpan,
+    epoch: Epoch,
+    size: Size,
 }
 
 impl Worker {
@@ -103,7 +112,10 @@ impl Worker {
             Some(held) if !below => {
                 let sent = self.sent(&held.span).map(|_| entry.clone());
                 let (start, bytes) = (held.span.start.clone(), live_bytes(entry));
-                self.write(Of::Update { start, bytes, sent }, Write::Put(entry.clone()));
+                let is_counted = self.collected.at.as_ref().is_some_and(|it| it.0 == held.span);
+                let counted = is_counted.then(|| EntryKey::of(entry));
+                let of = Of::Update { start, bytes, counted, sent };
+                self.write(of, Write::Put(entry.clone()));
             }
             Some(_) | None => self.ignore(Ignored::BelowFloor),
         }
@@ -219,10 +231,18 @@ impl Worker {
         &mut self,
         start: &Key,
         bytes: Option<u64>,
+        counted: Option<&EntryKey>,
         sent: Option<&Entry>,
         outcome: Outcome,
     ) {
         let Outcome::Changed { replaced } = outcome else { return };
+        if let (Some((span, Some(after))), Some(passed)) =
+            (&self.collected.at, &mut self.collected.passed)
+            && passed.span == *span
+            && counted.is_some_and(|it| it <= after)
+        {
+            passed.size.put(bytes, replaced.as_ref());
+        }
         let Some(held) = self.remembered.roles.get_mut(start) else { return };
         match &mut held.role {
             Role::Active(it) => it.size.put(bytes, replaced.as_ref()),
@@ -269,12 +289,42 @@ impl Worker {
     /// Goes on behind a batch that was looked at.
     pub(super) fn collected(&mut self, outcome: Outcome) {
         self.collected.busy = false;
-        let Outcome::Collected { after, .. } = outcome else { return };
+        let Outcome::Collected { entries, bytes, after, .. } = outcome else { return };
         self.collected.due = Millis(self.now.0 + self.settings.collect_ms);
-        match (self.collected.at.take(), after) {
-            (Some((span, _)), Some(after)) => self.collected.at = Some((span, Some(after))),
-            (Some((span, _)), None) => self.collect_next(&span),
-            (None, _) => (),
+        let Some((span, before)) = self.collected.at.take() else { return };
+        self.pass(&span, before.as_ref(), Size { entries, bytes });
+        match after {
+            Some(after) => self.collected.at = Some((span, Some(after))),
+            None => {
+                self.recount(&span);
+                self.collect_next(&span);
+            }
+        }
+    }
+
+    /// Counts a batch, if the range is as it was when the search came to it.
+    fn pass(&mut self, span: &KeySpan, before: Option<&EntryKey>, batch: Size) {
+        let held = self.remembered.roles.get(&span.start).filter(|it| it.span == *span);
+        let Some(Role::Active(active)) = held.map(|it| &it.role) else { return };
+        let (span, epoch) = (span.clone(), active.epoch);
+        match &mut self.collected.passed {
+            passed if before.is_none() => *passed = Some(Passed { span, epoch, size: batch }),
+            Some(passed) if passed.span == span && passed.epoch == epoch => {
+                passed.size.entries += batch.entries;
+                passed.size.bytes += batch.bytes;
+            }
+            passed => *passed = None,
+        }
+    }
+
+    /// Takes what was counted for the size of a range of which all was passed.
+    fn recount(&mut self, span: &KeySpan) {
+        let Some(passed) = self.collected.passed.take() else { return };
+        let held = self.remembered.roles.get_mut(&span.start).filter(|it| it.span == passed.span);
+        let Some(Role::Active(active)) = held.map(|it| &mut it.role) else { return };
+        if active.epoch == passed.epoch && active.size != passed.size {
+            active.size = passed.size;
+            self.changed.insert(Name::Role(span.start.clone()));
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Tables, failed};
 use crate::store::{
     Aside, Batch, EntryKey, Outcome, Scan, StoreError, Write, is_below, key, value,
 };
+use crate::transfer::segment::entry_bytes;
 
 /// The step that is staged.
 #[derive(Default)]
@@ -182,15 +183,18 @@ impl Staged {
     ) -> Result<Outcome, StoreError> {
         let all = merged(table, &self.entries, key::bounds(span, after));
         let (found, end) = first_entries(all, max)?;
-        let mut went = Vec::new();
+        let (mut went, mut entries, mut bytes) = (Vec::new(), 0, 0);
         for (key, value) in found {
             let entry = value::decode(&key, &value)?;
-            if entry.payload.is_none() && is_below(below, &entry) {
+            if entry.payload.is_some() {
+                entries += 1;
+                bytes += entry_bytes(&entry) as u64;
+            } else if is_below(below, &entry) {
                 self.entries.insert(key_of(&key), None);
                 went.push(entry);
             }
         }
-        Ok(Outcome::Collected { went, after: cursor(end)? })
+        Ok(Outcome::Collected { went, entries, bytes, after: cursor(end)? })
     }
 
     fn row(

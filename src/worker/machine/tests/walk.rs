@@ -353,8 +353,13 @@ impl Walk {
     fn heal(&mut self) {
         self.world.live(12);
         self.world.check();
+        // All of each range is looked at meanwhile.
+        self.world.live(60);
         for name in self.names.clone() {
             self.audit(&name);
+            for [told, counted] in self.world.sizes(&name) {
+                assert_eq!(told, counted, "{name}: {}", self.world.told());
+            }
         }
         for (migration, end) in self.world.ended.clone() {
             if end == Status::Complete {

@@ -22,6 +22,7 @@ use crate::web::reads::{Answer, Asked, Read, What};
 use crate::worker::events::{Event, Ignored, Output, Record, Settings, Source};
 use crate::worker::machine::Worker;
 use crate::worker::serving::{Limits, Served, Serving};
+use crate::worker::states::{Role, Size};
 use crate::worker::step::{Halted, Runner, World as Outside};
 
 pub const PARTITIONS: u32 = 2;

@@ -77,3 +77,29 @@ fn r19_join_of_different_floors_has_the_lesser() {
     it.settle();
     assert!(has(&it, "b", "u", 2), "{}", it.told());
 }
+
+#[test]
+fn size_that_was_estimated_for_a_split_is_exact_once_all_was_looked_at_and_stays_so() {
+    let mut it = halves();
+    for (primary, index) in (2..).zip(["b", "c", "d", "e", "f", "g", "k"]) {
+        it.row(primary, Some(index));
+    }
+    // The split comes while the range is looked at.
+    it.live(2);
+    it.assign(&[("", "h", "a", From::None), ("h", "m", "a", From::None)]);
+    it.settle();
+    let is_exact = |it: &World| it.sizes(&node("a")).iter().all(|[told, counted]| told == counted);
+    assert!(!is_exact(&it), "it is estimated");
+    let mut was_exact = false;
+    for n in 0..40 {
+        // Before and behind where the search is.
+        it.row(20, (n % 2 == 0).then_some("a"));
+        it.row(21, (n % 3 == 0).then_some("g"));
+        it.row(22, Some(["bb", "k"][n % 2]));
+        it.live(1);
+        let is_exact = is_exact(&it);
+        assert!(is_exact || !was_exact, "{n}: {:?}", it.sizes(&node("a")));
+        was_exact = is_exact;
+    }
+    assert!(was_exact, "{:?}", it.sizes(&node("a")));
+}

@@ -192,6 +192,19 @@ impl World {
         told.collect()
     }
 
+    /// Of each range that is active at a node: the size by its role, and by its store.
+    pub fn sizes(&self, name: &NodeId) -> Vec<[Size; 2]> {
+        let runner = &self.nodes[name].runner;
+        let sizes = runner.worker().remembered().roles.values().filter_map(|it| {
+            let Role::Active(active) = &it.role else { return None };
+            let mut counted = Size::default();
+            let entries = all(&runner.store().snapshot(), &it.span);
+            entries.iter().for_each(|it| counted.change(it, None));
+            Some([active.size, counted])
+        });
+        sizes.collect()
+    }
+
     /// Checks that the index is the fold of the table, and every migration is over.
     pub fn check(&self) {
         assert_eq!(self.held(), self.fold(), "{}", self.told());
