@@ -64,34 +64,48 @@ impl Climb {
         unit_us: [f64; OPS],
         load_us: impl Fn(&RangeId) -> [u64; OPS],
     ) {
+        self.unit_us = unit_us;
         if order != self.ids || !born.is_empty() {
             self.regroup(order, born);
         }
-        self.unit_us = unit_us;
-        let load = |it: &RangeId| {
-            let load = load_us(it);
-            std::array::from_fn(|op| (load[op] as f64 / unit_us[op]) as f32)
-        };
-        let loads: Vec<[f32; OPS]> = order.iter().map(load).collect();
+        let loads: Vec<_> = order.iter().map(|it| self.operations(&load_us(it))).collect();
         self.ladder.answer(&loads);
+    }
+
+    fn operations(&self, load_us: &[u64; OPS]) -> [f32; OPS] {
+        std::array::from_fn(|op| (load_us[op] as f64 / self.unit_us[op]) as f32)
     }
 
     fn regroup(&mut self, order: &[RangeId], born: &[Born]) {
         let before: HashMap<_, _> = self.ids.iter().zip(0..).collect();
-        let born: HashMap<_, _> = born.iter().map(|it| (it.id, &it.parents)).collect();
-        let origination = |id: &RangeId| match (born.get(id), before.get(id)) {
-            (Some(parents), _) => {
-                let parents = parents.iter();
-                let known =
-                    parents.filter_map(|(id, ppm)| Some((*before.get(id)?, *ppm as f32 / 1e6)));
-                Origination::Born(known.collect())
-            }
-            (None, Some(at)) => Origination::Kept(*at),
-            (None, None) => Origination::Born(Vec::new()),
-        };
-        let ranges: Vec<_> = order.iter().map(origination).collect();
+        let born: HashMap<_, _> = born.iter().map(|it| (it.id, it)).collect();
+        let ranges: Vec<_> =
+            order.iter().map(|id| self.origination(id, born.get(id).copied(), &before)).collect();
         self.ladder.regroup(&ranges);
         self.ids = order.to_vec();
+    }
+
+    fn origination(
+        &self,
+        id: &RangeId,
+        born: Option<&Born>,
+        before: &HashMap<&RangeId, usize>,
+    ) -> Origination {
+        let Some(born) = born else {
+            let kept = before.get(id).copied().map(Origination::Kept);
+            return kept.unwrap_or(Origination::Born(Vec::new()));
+        };
+        let parents = born.parents.iter();
+        let parents: Vec<_> =
+            parents.filter_map(|(id, ppm)| Some((*before.get(id)?, *ppm as f32 / 1e6))).collect();
+        match parents.first() {
+            Some((of, _)) if !born.history.is_empty() => {
+                let history = born.since(self.ladder.book().ticks());
+                let history = history.iter().map(|it| self.operations(it)).collect();
+                Origination::Relived { of: *of, history }
+            }
+            Some(_) | None => Origination::Born(parents),
+        }
     }
 
     /// What is forecast of each range, reads and writes, in the order of their keys.

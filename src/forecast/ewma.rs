@@ -188,6 +188,19 @@ impl Ewma {
         });
     }
 
+    /// Takes in a history that ends with the last tick.
+    pub fn relive(&self, series: &mut [Series; OPS], history: &[[u64; OPS]]) {
+        for (tick, loads) in (self.ticks + 1 - history.len() as u64..).zip(history) {
+            for (series, load_us) in series.iter_mut().zip(loads) {
+                series.observe(tick, *load_us as f32, 0, false);
+            }
+        }
+    }
+
+    pub fn ticks(&self) -> u64 {
+        self.ticks
+    }
+
     /// Mean cost of an operation, in microseconds.
     pub fn unit_us(&self) -> [f64; OPS] {
         self.unit_us

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OPS;
 use super::ladder::Origination;
+use super::lineage::Run;
 
 /// So many ticks of a range are remembered.
 pub const HISTORY: usize = 60;
@@ -207,6 +208,11 @@ impl Book {
     pub fn regroup(&mut self, ranges: &[Origination]) {
         let tracks = |it: &Origination| match it {
             Origination::Kept(at) => self.tracks[*at].clone(),
+            Origination::Relived { history, .. } => std::array::from_fn(|op| {
+                let mut heir = Track::default();
+                history.iter().for_each(|loads| heir.observe(loads[op]));
+                heir
+            }),
             Origination::Born(parents) => std::array::from_fn(|op| {
                 let mut heir = Track::default();
                 parents.iter().for_each(|(at, share)| heir.inherit(&self.tracks[*at][op], *share));
@@ -214,6 +220,11 @@ impl Book {
             }),
         };
         self.tracks = ranges.iter().map(tracks).collect();
+    }
+
+    /// The load that ranges had together so many ticks ago, in operations; `None` before they began.
+    pub fn load(&self, run: Run, op: usize, ticks: usize) -> Option<f32> {
+        run.ranges().map(|at| self.tracks[at][op].lag(ticks).map(load)).sum()
     }
 
     /// How many ticks were taken in.

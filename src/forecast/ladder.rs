@@ -24,9 +24,10 @@ use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Place};
 use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
+use super::lineage::Lineage;
 use super::linear::Linear;
 use super::prior::{self, Prior};
-use super::refit::{self, Refit};
+use super::refit::Refit;
 use super::selector::{Field, Selector};
 use super::{AHEAD, OPS, came};
 use origins::{Origin, Origins};
@@ -103,6 +104,8 @@ pub enum Origination {
     Kept(usize),
     /// It was born of these, of each with a part of its load.
     Born(Vec<(usize, f32)>),
+    /// It was born of this one, and what it would have had is known: the loads of each tick, the oldest first.
+    Relived { of: usize, history: Vec<[f32; OPS]> },
 }
 
 /// What all models say at the end of a tick.
@@ -154,9 +157,9 @@ impl Ladder {
     pub fn regroup(&mut self, ranges: &[Origination]) {
         let lives = ranges.iter().flat_map(|it| (0..OPS).map(move |op| (it, op)));
         self.lives = lives.map(|(it, op)| self.life(it, op)).collect();
-        let now = refit::moved(ranges);
-        self.origins.regroup(&now);
-        self.refit.iter_mut().for_each(|it| it.regroup(&now));
+        let lineage = Lineage::new(ranges);
+        self.origins.regroup(&lineage);
+        self.refit.iter_mut().for_each(|it| it.regroup(&lineage));
         self.book.regroup(ranges);
         self.answers = Answers::default();
     }
@@ -164,6 +167,9 @@ impl Ladder {
     fn life(&self, of: &Origination, op: usize) -> Life {
         match of {
             Origination::Kept(at) => self.lives[at * OPS + op].clone(),
+            Origination::Relived { of, .. } => {
+                Life { state: self.lives[of * OPS + op].state, ..Life::default() }
+            }
             // As that of which it has most: what the network remembers knows no levels.
             Origination::Born(parents) => {
                 let base =
@@ -351,9 +357,8 @@ impl Ladder {
         for (target, ahead) in AHEAD.into_iter().enumerate() {
             let Some(origin) = self.origins.settled(target) else { continue };
             for row in &origin.rows {
-                let op = row.at % OPS;
-                let track = &self.book.tracks()[row.at / OPS][op];
-                let lag = |ahead_of_it: usize| track.lag(ahead - ahead_of_it).map(load);
+                let op = row.op;
+                let lag = |ahead_of_it: usize| self.book.load(row.of, op, ahead - ahead_of_it);
                 let Some(came) = came(target, lag) else { continue };
                 for candidate in CANDIDATES.into_iter().filter(|it| origin.has[*it as usize]) {
                     let bucket = row.buckets[candidate as usize].into();

@@ -30,6 +30,7 @@ mod selector;
 mod guard;
 pub mod ladder;
 mod refit;
+mod lineage;
 mod climb;
 pub mod panel;
 pub mod model;
@@ -121,6 +122,17 @@ pub struct Born {
     /// What it came from, each with the part of its load that came along, in millionths. The parts
     /// of one parent add up to a million over its children.
     pub parents: Vec<(RangeId, u32)>,
+    /// What it would have had, had it been there: reads and writes of each tick in microseconds, the oldest
+    /// first, up to the tick of its birth. Empty: only the shares are known.
+    pub history: Vec<[u64; OPS]>,
+}
+
+impl Born {
+    /// The part of its history that lies not before so many ticks.
+    fn since(&self, ticks: u64) -> &[[u64; OPS]] {
+        let count = self.history.len().min(usize::try_from(ticks).unwrap_or(usize::MAX));
+        &self.history[self.history.len() - count..]
+    }
 }
 
 /// The forecast at the end of a tick.
@@ -290,13 +302,17 @@ impl Forecaster {
         // Children are made before any is put in its place, as one may have its parent's id.
         let heir = |born: &Born| {
             let mut heir = Box::<Known>::default();
+            heir.published = self.ranges.get(&born.id).and_then(|it| it.published);
+            if !born.history.is_empty() {
+                self.ewma.relive(&mut heir.series, born.since(self.ewma.ticks()));
+                return (born.id, heir);
+            }
             for (parent, share_ppm) in &born.parents {
                 let Some(parent) = self.ranges.get(parent) else { continue };
                 for (series, of) in heir.series.iter_mut().zip(&parent.series) {
                     series.inherit(of, *share_ppm);
                 }
             }
-            heir.published = self.ranges.get(&born.id).and_then(|it| it.published);
             (born.id, heir)
         };
         let heirs: Vec<_> = features.born.iter().map(heir).collect();

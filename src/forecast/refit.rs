@@ -18,8 +18,8 @@ use std::thread;
 use dataflows::forecast::{HORIZON, TARGETS};
 use serde::{Deserialize, Serialize};
 
-use super::features::{BASE, Book, FEATURES, Look, load, root};
-use super::ladder::Origination;
+use super::features::{BASE, Book, FEATURES, Look, root};
+use super::lineage::{Lineage, Run};
 use super::linear::{Gram, Linear, ROWS_MIN};
 use super::{OPS, came};
 
@@ -47,7 +47,8 @@ pub struct Refit {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
-    at: usize,
+    of: Run,
+    op: usize,
     base: f32,
     features: Vec<f32>,
 }
@@ -96,7 +97,8 @@ impl Refit {
                 .for_each(|it| self.learn(book, it));
         }
         let row = |at: usize| Row {
-            at,
+            of: Run::from(at / OPS),
+            op: at % OPS,
             base: book.tracks()[at / OPS][at % OPS].means()[BASE],
             features: look.0[at].to_vec(),
         };
@@ -105,30 +107,23 @@ impl Refit {
         self.step(book.ticks())
     }
 
-    /// From now on there are these ranges; what was seen of others is not learned from.
-    pub fn regroup(&mut self, now: &[Option<usize>]) {
+    /// From now on there are other ranges.
+    pub fn regroup(&mut self, lineage: &Lineage) {
         for rows in &mut self.rows {
-            rows.retain_mut(|it| match now.get(it.at / OPS).copied().flatten() {
-                Some(range) => {
-                    it.at = range * OPS + it.at % OPS;
-                    true
-                }
-                None => false,
-            });
+            rows.retain_mut(|it| lineage.follow(it.of).map(|run| it.of = run).is_some());
         }
     }
 
     fn learn(&mut self, book: &Book, row: &Row) {
-        let track = &book.tracks()[row.at / OPS][row.at % OPS];
         let mut told = [0.0; TARGETS];
         for (target, told) in told.iter_mut().enumerate() {
-            let lag = |ahead: usize| track.lag(HORIZON as usize - ahead).map(load);
+            let lag = |ahead: usize| book.load(row.of, row.op, HORIZON as usize - ahead);
             let Some(came) = came(target, lag) else { return };
             *told = root(came) - row.base;
         }
         let features: &[f32; FEATURES] =
             row.features.as_slice().try_into().expect("a row has all features");
-        self.grams[row.at % OPS].add(features, &told);
+        self.grams[row.op].add(features, &told);
     }
 
     fn step(&mut self, tick: u64) -> Option<[Linear; OPS]> {
@@ -153,22 +148,6 @@ impl Refit {
     }
 }
 
-/// Where each range that lived on is now, by where it was.
-pub fn moved(ranges: &[Origination]) -> Vec<Option<usize>> {
-    let before = |it: &Origination| match it {
-        Origination::Kept(at) => Some(*at),
-        Origination::Born(_) => None,
-    };
-    let count = ranges.iter().filter_map(before).max().map_or(0, |it| it + 1);
-    let mut now = vec![None; count];
-    for (at, of) in ranges.iter().enumerate() {
-        if let Some(before) = before(of) {
-            now[before] = Some(at);
-        }
-    }
-    now
-}
-
 fn fit(grams: &[Gram]) -> Option<[Linear; OPS]> {
     let fitted: Result<Vec<_>, _> = grams.iter().map(Gram::fit).collect();
     fitted.ok()?.try_into().ok()
@@ -177,6 +156,7 @@ fn fit(grams: &[Gram]) -> Option<[Linear; OPS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::ladder::Origination;
 
     /// Feeds ticks of a load that grows and falls; returns the ticks at which a model came, with it.
     fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, [Linear; OPS])> {
@@ -212,18 +192,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_any_more_is_not_learned_from() {
+    fn what_cannot_be_followed_is_not_learned_from() {
         let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
         run(&mut refit, &mut book, 30);
         let sizes = |it: &Refit| it.rows.iter().map(Vec::len).sum::<usize>();
         let before = sizes(&refit);
         // All move up by one; the first has ended.
         let ranges: Vec<_> = (1..50).map(Origination::Kept).collect();
-        refit.regroup(&moved(&ranges));
+        refit.regroup(&Lineage::new(&ranges));
         assert_eq!(sizes(&refit) * 50, before * 49);
-        assert_eq!(
-            refit.rows[0].iter().map(|it| it.at).collect::<Vec<_>>(),
-            (0..98).collect::<Vec<_>>()
-        );
+        let rows: Vec<_> = refit.rows[0].iter().map(|it| (it.of, it.op)).collect();
+        let expected = (0..49).flat_map(|it| [(Run::from(it), 0), (Run::from(it), 1)]);
+        assert_eq!(rows, expected.collect::<Vec<_>>());
     }
 }

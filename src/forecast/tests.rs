@@ -311,7 +311,7 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
     for _ in 0..80 {
         feed.reads(400);
     }
-    let born = |id, share| Born { id, parents: vec![(parent, share)] };
+    let born = |id, share| Born { id, parents: vec![(parent, share)], history: Vec::new() };
     let rolling = |it| Rolling::of(heat(it, 0));
     let answers = feed.answer(&Features {
         changed: vec![(parent, rolling(0)), (left, rolling(100)), (right, rolling(300))],
@@ -327,7 +327,11 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
     }
     let joined = feed.answer(&Features {
         changed: vec![(left, rolling(400)), (right, rolling(0))],
-        born: vec![Born { id: left, parents: vec![(left, 1_000_000), (right, 1_000_000)] }],
+        born: vec![Born {
+            id: left,
+            parents: vec![(left, 1_000_000), (right, 1_000_000)],
+            history: Vec::new(),
+        }],
         dead: vec![right],
         order: Vec::new(),
     });
@@ -402,8 +406,12 @@ fn restored_copy_goes_on_to_the_bit() {
                 let parent = alive.remove(random.random_range(0..alive.len()));
                 let (left, right) = (100 + tick * 2, 101 + tick * 2);
                 let share = random.random_range(0..=1_000_000);
-                let born =
-                    |id, share| Born { id: RangeId(id), parents: vec![(RangeId(parent), share)] };
+                let past = random.random_range(0..3) * 40;
+                let mut born = |id, share| Born {
+                    id: RangeId(id),
+                    parents: vec![(RangeId(parent), share)],
+                    history: (0..past).map(|_| [random.random_range(0..9_000), 500]).collect(),
+                };
                 features.born = vec![born(left, share), born(right, 1_000_000 - share)];
                 features.dead = vec![RangeId(parent)];
                 feed.windows.remove(&RangeId(parent));

@@ -211,6 +211,8 @@ struct Turn {
     heated: BTreeSet<RangeId>,
     /// Cells that change behind this tick.
     reshapes: Vec<Reshape>,
+    /// Cells of ranges that a split has made, with the place of each among the born.
+    children: BTreeMap<CellId, usize>,
     statuses: Vec<Output>,
     /// Heat that is told, then ranges that are forgotten: what a plan rests on is told, though the range
     /// ends with it.

@@ -7,7 +7,7 @@
 //! * **Small.** Models that name one value keep that one, and what calibration added to it stands once
 //!   for all rows. So a row takes 0.1 kB a tick and target.
 //! * **Bounded.** Of very many ranges some are asked, others in the next tick.
-//! * **Only of who lives on.** A range that was born or ended since is asked for nothing of before.
+//! * **Whatever became of the range.** Its children are asked in its place (`lineage`).
 
 use std::collections::VecDeque;
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::candidates::{CANDIDATES, Candidate};
 use super::super::conformal::{BUCKETS, Fan, Kind, told};
+use super::super::lineage::{Lineage, Run};
 use super::super::{AHEAD, OPS};
 use super::Row;
 
@@ -42,7 +43,8 @@ pub struct Origin {
 /// What was said of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
-    pub at: usize,
+    pub of: Run,
+    pub op: usize,
     points: [f32; POINTS],
     fans: [Fan; FANS],
     pub buckets: [u8; CANDIDATES.len()],
@@ -77,16 +79,10 @@ impl Origins {
         self.by_target[target].get(AHEAD[target] - 1)
     }
 
-    /// `now` tells where each range that lived on is, by where it was.
-    pub fn regroup(&mut self, now: &[Option<usize>]) {
+    /// From now on there are other ranges.
+    pub fn regroup(&mut self, lineage: &Lineage) {
         for rows in self.by_target.iter_mut().flatten().map(|it| &mut it.rows) {
-            rows.retain_mut(|it| match now.get(it.at / OPS).copied().flatten() {
-                Some(range) => {
-                    it.at = range * OPS + it.at % OPS;
-                    true
-                }
-                None => false,
-            });
+            rows.retain_mut(|it| lineage.follow(it.of).map(|run| it.of = run).is_some());
         }
     }
 }
@@ -94,7 +90,7 @@ impl Origins {
 impl Origin {
     /// The fan of a row as it was calibrated then.
     pub fn told(&self, row: &Told, candidate: Candidate) -> Option<Fan> {
-        let place = row.at % OPS * BUCKETS + usize::from(row.buckets[candidate as usize]);
+        let place = row.op * BUCKETS + usize::from(row.buckets[candidate as usize]);
         let offsets = self.offsets[candidate as usize].get(place)?.as_ref()?;
         Some(told(&row.named(candidate), offsets, candidate.scale(row.scale)))
     }
@@ -115,7 +111,8 @@ impl Row {
     pub fn origin(&self, at: usize, target: usize) -> Told {
         let named = &self.named[target];
         Told {
-            at,
+            of: Run::from(at / OPS),
+            op: at % OPS,
             points: std::array::from_fn(|it| named[it][Q50]),
             fans: std::array::from_fn(|it| named[POINTS + it]),
             buckets: self.buckets[target],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dataflows::cells::{Reshape, divide};
 use dataflows::delta::Placed;
-use dataflows::heat::Rolling;
+use dataflows::heat::{Rolling, WIDEST};
 use dataflows::splits::SplitChange;
 use dataflows::window;
 use differential_dataflow::difference::{IsZero, Semigroup};
@@ -21,7 +21,7 @@ use super::{Planner, RangeState};
 use crate::assignment::birth;
 use crate::assignment::draft::{self, Draft, Owner};
 use crate::assignment::map::Row;
-use crate::forecast::Born;
+use crate::forecast::{Born, Rung};
 use crate::kafka::Output;
 use crate::keys::{WHOLE, fraction};
 use crate::migration::table::{Action, Proposal};
@@ -37,7 +37,7 @@ enum Deed {
 
 impl Planner {
     /// Takes in how the delta has changed, and carries it out. Returns the cells whose sums are
-    /// wanted, because they are cut or join.
+    /// wanted, because they are cut or join, or are what a range was split into.
     pub fn settle(&mut self, delta: Vec<(Placed, isize)>) -> Vec<CellId> {
         for (row, diff) in delta {
             *self.delta.entry(row).or_default() += diff;
@@ -54,14 +54,54 @@ impl Planner {
         }
         self.start_moves(&deeds);
         self.turn.outputs.plan = self.plan();
-        self.reshape()
+        let children = self.cells_of_children();
+        let mut wanted = self.reshape();
+        wanted.extend(children.keys());
+        wanted.sort_unstable();
+        wanted.dedup();
+        self.turn.children = children;
+        wanted
     }
 
-    /// Takes in the sums of the cells that are cut or join, and divides or adds them up for the next
-    /// tick.
+    /// The cells of ranges that came out of a split in this tick, with the place of each among the born.
+    fn cells_of_children(&self) -> BTreeMap<CellId, usize> {
+        let mut cells = BTreeMap::new();
+        if self.state.settings.rung == Rung::Persistence {
+            return cells;
+        }
+        for (at, born) in self.state.born.iter().enumerate() {
+            // Of those that have joined the sum of their histories is exact.
+            if born.parents.len() > 1 {
+                continue;
+            }
+            let Some(range) = self.state.ranges.get(born.id) else { continue };
+            let within = self.state.cells.within(&range.span.start, &range.span.end);
+            cells.extend(within.map(|(cell, _)| (cell, at)));
+        }
+        cells
+    }
+
+    /// Gives ranges that came out of a split the history of their cells.
+    fn relive(&mut self, sums: &BTreeMap<CellId, Vec<Slot>>) {
+        let first = (self.turn.tick + 1).saturating_sub(WIDEST);
+        for (cell, at) in std::mem::take(&mut self.turn.children) {
+            let history = &mut self.state.born[at].history;
+            history.resize((self.turn.tick + 1 - first) as usize, [0; 2]);
+            for (_, tick, heat) in sums.get(&cell).into_iter().flatten() {
+                let Some(at) = tick.checked_sub(first) else { continue };
+                let Some([reads, writes]) = history.get_mut(at as usize) else { continue };
+                *reads += heat.read_us.max(0) as u64;
+                *writes += heat.write_us.max(0) as u64;
+            }
+        }
+    }
+
+    /// Takes in the sums of cells: divides those that are cut and adds up those that join, for the next
+    /// tick, and tells children what they would have had.
     pub fn divide(&mut self, slots: Vec<Slot>) {
         let mut sums = BTreeMap::<CellId, Vec<Slot>>::new();
         slots.into_iter().for_each(|slot| sums.entry(slot.0).or_default().push(slot));
+        self.relive(&sums);
         let mut of = |cell| sums.remove(&cell).unwrap_or_default();
         let reshapes = &mut self.changes.reshapes;
         for reshape in std::mem::take(&mut self.turn.reshapes) {
@@ -253,7 +293,7 @@ impl Planner {
             };
             let ppm = if i + 1 == spans.len() { ppm_left } else { shares[i].min(ppm_left) };
             ppm_left -= ppm;
-            self.state.born.push(Born { id, parents: vec![(parent.id, ppm)] });
+            self.state.born.push(Born { id, parents: vec![(parent.id, ppm)], history: Vec::new() });
             self.state.renewed.insert(id);
             if i > 0 {
                 let node = parent.node.clone().expect("it has an owner");
@@ -283,7 +323,7 @@ impl Planner {
         };
         self.state.ranges.put(state);
         let parents = parts.iter().map(|it| (it.id, 1_000_000)).collect();
-        self.state.born.push(Born { id: first.id, parents });
+        self.state.born.push(Born { id: first.id, parents, history: Vec::new() });
         self.state.renewed.insert(first.id);
         for part in &parts[1..] {
             self.relabel(&part.span, first.id);

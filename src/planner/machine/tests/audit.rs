@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
-use dataflows::heat::WIDTHS;
+use dataflows::heat::{Rolling, WIDTHS};
 use dataflows::quanta::quantise;
+use differential_dataflow::difference::Semigroup;
 use schemas::assignment::{Assignment, Source};
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::{Command, MigrateRange};
@@ -85,10 +86,29 @@ impl Audit {
         (self.open.len(), self.open.values().filter(|it| it.committed).count())
     }
 
+    /// What came out of a split has the history of its cells: over each window as much as they have.
+    fn check_children(&mut self, planner: &Planner) {
+        let state = planner.state();
+        for born in state.born.iter().filter(|it| it.parents.len() == 1) {
+            let Some(range) = state.ranges.get(born.id) else { continue };
+            let cells = state.cells.within(&range.span.start, &range.span.end);
+            let mut heat = Rolling::default();
+            cells.for_each(|(_, cell)| heat.plus_equals(&cell.heat));
+            for (width, heat) in WIDTHS.into_iter().zip(heat.0) {
+                let last = born.history.iter().rev().take(width as usize);
+                let sums = last.fold([0, 0], |[r, w], it| [r + it[0], w + it[1]]);
+                assert_eq!(sums.map(|it| it as i64), [heat.read_us, heat.write_us], "{born:?}");
+            }
+            *self.counts.entry("children with a past".to_owned()).or_default() +=
+                u64::from(born.history.iter().flatten().any(|it| 0 < *it));
+        }
+    }
+
     pub fn tick(&mut self, planner: &Planner, recorded: &Recorded, outputs: &TickOutputs) {
         let tick = recorded.bounds.tick;
         let end_ms = (tick + 1) * self.settings.tick_ms;
         self.check_heat(planner, recorded, outputs);
+        self.check_children(planner);
         self.hear(recorded);
         if let Some(plan) = &outputs.plan {
             self.check_plan(plan, recorded.bounds.stale);

@@ -26,6 +26,7 @@ use schemas::{Epoch, Key, KeySpan, MigrationId, Millis, NodeId};
 
 use super::operator::Operator;
 use crate::assignment::birth;
+use crate::forecast::Rung;
 use crate::kafka::source::FilledBox;
 use crate::kafka::{Record, TopicPartition};
 use crate::planner::driver;
@@ -97,7 +98,7 @@ pub fn settings(tick_ms: u64, snapshot_ticks: Tick) -> Settings {
     Settings {
         tick_ms,
         mode: Mode::Auto,
-        rung: Default::default(),
+        rung: Rung::Ewma,
         costs: Costs { read_us: 1000, scan_us: 2000, write_us: 3000 },
         cells: CellRules {
             cut_ppm: 60_000,
@@ -149,7 +150,8 @@ impl World {
         let mut rng = Pcg64::seed_from_u64(seed);
         // An hour is longer than the world, or a part of it.
         let tick_ms = if seed.is_multiple_of(4) { 120_000 } else { 1000 };
-        let settings = settings(tick_ms, rng.random_range(7..=11));
+        let rung = if seed % 4 == 3 { Rung::Ladder } else { Rung::Ewma };
+        let settings = Settings { rung, ..settings(tick_ms, rng.random_range(7..=11)) };
         let model = Model {
             bandwidth_bytes_per_s: settings.policy.bandwidth_bytes_per_s,
             delay_ms: tick_ms / 5,
