@@ -35,6 +35,7 @@ fn check(words: &[Word], steps: &[Step], state: State) {
 fn r10_ready_commits_and_complete_ends() {
     use Word::{Active, Complete, Copying, Ready};
     let steps = [Step::Start, Step::Commit];
+    check(&[Copying], &steps[..1], State::Copying);
     check(&[Copying, Ready], &steps, State::HandingOver);
     check(&[Copying, Ready, Ready, Active], &steps, State::Draining);
     check(&[Copying, Ready, Active, Complete], &steps, State::Complete);
