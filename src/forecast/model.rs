@@ -132,6 +132,11 @@ impl Model {
         Ok(Self { head, weights })
     }
 
+    /// Of the weights, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.head.digest
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut file = serde_json::to_vec(&self.head).expect("a head is plain values");
         file.push(b'\n');

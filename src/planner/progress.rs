@@ -67,7 +67,7 @@ impl Policies {
                  any more; set it back, or choose another planner id, which adopts the assignment"
             )
         })?;
-        serde_json::from_str(text)
+        Settings::parse(text)
             .with_context(|| format!("read the policy {digest} from planner_progress"))
     }
 }

@@ -1,5 +1,6 @@
 //! Says what a planner goes by; part of what every decision rests on.
 
+use anyhow::ensure;
 use dataflows::Tick;
 use dataflows::balance::policy::Policy;
 use dataflows::cells::CellRules;
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::snapshot::hex;
 use crate::forecast::Rung;
+use crate::forecast::model::Model;
 use crate::foreign::form::Form;
 
 /// What the planner may do by itself.
@@ -48,10 +50,40 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the text that progress keeps, and its digest.
+    /// Returns the text that progress keeps, and its digest. It names the model that forecasts, too.
     pub fn text(&self) -> (String, String) {
-        let text = serde_json::to_string(self).expect("plain values can be written");
+        let text = match self.rung {
+            Rung::Persistence | Rung::Ewma => serde_json::to_string(self),
+            Rung::Ladder => {
+                let model = Some(Model::shipped().digest().to_owned());
+                serde_json::to_string(&Named { settings: self.clone(), model })
+            }
+        };
+        let text = text.expect("plain values can be written");
         let digest = hex(&Sha256::digest(text.as_bytes()));
         (text, digest)
     }
+
+    /// Reads such a text. Fails when this program forecasts by another model than it names.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        let Named { settings, model } = serde_json::from_str(text)?;
+        let own = Model::shipped();
+        ensure!(
+            model.as_deref().is_none_or(|it| it == own.digest()),
+            "it forecasts by the model {}, and this program has {}: run the version that has that one, or \
+             choose another planner id, which adopts the assignment",
+            model.unwrap_or_default(),
+            own.digest()
+        );
+        Ok(settings)
+    }
+}
+
+/// Settings, and the model that forecasts if there is one.
+#[derive(Serialize, Deserialize)]
+struct Named {
+    #[serde(flatten)]
+    settings: Settings,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
 }

@@ -69,7 +69,7 @@ pub struct DemoArgs {
     /// How long a tick is, 100ms at least
     #[arg(long, value_name = "DURATION", default_value = TICK, help_heading = "Planner")]
     pub tick: String,
-    /// persistence or ewma
+    /// persistence, ewma or ladder
     #[arg(long, value_name = "RUNG", help_heading = "Planner")]
     pub forecast: Option<String>,
 

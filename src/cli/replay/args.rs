@@ -65,7 +65,7 @@ pub struct ReplayArgs {
     /// How long a tick is, instead of `planner.tick`
     #[arg(long, value_name = "DURATION", help_heading = "Planner")]
     pub tick: Option<String>,
-    /// persistence or ewma, instead of `planner.forecast`
+    /// persistence, ewma or ladder, instead of `planner.forecast`
     #[arg(long, value_name = "RUNG", help_heading = "Planner")]
     pub forecast: Option<String>,
 

@@ -21,6 +21,8 @@ use schemas::{MigrationId, dead_letter};
 use self::audit::{Audit, records};
 use self::world::{FIRST, KEY_BYTES_TOO_MANY, Recorded, World, interleave};
 use super::*;
+use crate::forecast::Rung;
+use crate::forecast::model::Model;
 use crate::kafka::{Record, TopicPartition};
 use crate::migration::machine::Ignored;
 use crate::migration::table::PLANNER;
@@ -141,6 +143,19 @@ fn restored(told: &[Vec<Output>]) -> Option<(Planner, usize)> {
     let (tick, state, slots): (_, State, _) = assemble(&gatherer.newest()?).unwrap();
     let since = (tick + 1 - FIRST) as usize;
     Some((Planner::restored(state.settings.clone(), state, slots), since))
+}
+
+#[test]
+fn p1_what_another_model_has_forecast_is_not_run_again() {
+    let ewma = world::settings(1_000, 8);
+    let ladder = Settings { rung: Rung::Ladder, ..ewma.clone() };
+    for settings in [&ewma, &ladder] {
+        assert_eq!(Settings::parse(&settings.text().0).unwrap(), *settings);
+    }
+    assert!(!ewma.text().0.contains("\"model\""));
+    let other = ladder.text().0.replace(Model::shipped().digest(), "abc");
+    let refused = Settings::parse(&other).unwrap_err().to_string();
+    assert!(refused.contains("by the model abc"), "{refused}");
 }
 
 /// Fails when the shape of a snapshot changes; then [`FORMAT`] must be raised.
