@@ -4,6 +4,7 @@
 //!   it costs nothing.
 //! * **Who says nothing and waits for nothing is let go**: a connection on which no byte passes for a
 //!   while does not keep others out for ever; nor does one on which a request comes byte by byte.
+//! * **What is no request of HTTP** gets its answer before anybody is asked, and is counted here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ pub struct Watched {
     idle_max: Duration,
     /// Since it was written to last.
     has_said: bool,
+    counts: Counts,
     _one_of: OwnedSemaphorePermit,
 }
 
@@ -106,7 +108,8 @@ impl Listener for Bounded {
             _ = stream.set_nodelay(true);
             let idle_max = self.idle_max;
             let idle = Box::pin(sleep(idle_max));
-            return (Watched { stream, idle, idle_max, has_said: false, _one_of }, address);
+            let counts = self.counts.clone();
+            return (Watched { stream, idle, idle_max, has_said: false, counts, _one_of }, address);
         }
     }
 
@@ -150,7 +153,10 @@ impl AsyncWrite for Watched {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(context, bytes) {
             Poll::Ready(done) => {
-                self.has_said = false;
+                let begins = std::mem::replace(&mut self.has_said, false);
+                if begins && is_of_no_request(bytes) {
+                    self.counts.add("not_http");
+                }
                 self.passed();
                 Poll::Ready(done)
             }
@@ -170,6 +176,15 @@ impl AsyncWrite for Watched {
     }
 }
 
+/// Tells what the library says to bytes that are no request: all other answers of such a status have a body.
+fn is_of_no_request(answer: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(answer);
+    ["400", "414", "431"]
+        .iter()
+        .any(|it| head.strip_prefix("HTTP/1.1 ").is_some_and(|head| head.starts_with(it)))
+        && head.contains("content-length: 0\r\n")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -185,12 +200,16 @@ mod tests {
 
     /// Serves one connection at a time.
     fn served(runtime: &Runtime, idle_max: Duration) -> SocketAddr {
+        counted(runtime, idle_max, Counts::default())
+    }
+
+    fn counted(runtime: &Runtime, idle_max: Duration, counts: Counts) -> SocketAddr {
         let listener = {
             let _within = runtime.enter();
             listen("127.0.0.1:0".parse().unwrap()).unwrap()
         };
         let address = listener.local_addr().unwrap();
-        let bounded = Bounded::new(listener, 1, idle_max, Counts::default());
+        let bounded = Bounded::new(listener, 1, idle_max, counts);
         let routes = Router::new()
             .route("/", get(async || "x"))
             .route("/long", get(async || vec![b'x'; LONG]));
@@ -219,6 +238,28 @@ mod tests {
                 return;
             }
         }
+    }
+
+    #[test]
+    fn what_is_no_request_is_answered_and_counted() {
+        let runtime = Runtime::new().unwrap();
+        let counts = Counts::default();
+        let address = counted(&runtime, Duration::from_secs(60), counts.clone());
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "x".repeat(1 << 20));
+        let garbage = ["\u{1}\u{2}\u{3}\r\n\r\n", "what is this\r\n\r\n", &long, SHORT_ONE];
+        let mut answers = Vec::new();
+        for it in garbage {
+            await_room(address);
+            let mut told = [0; 12];
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            // It may be answered before all of it is read.
+            _ = stream.write_all(it.as_bytes());
+            stream.read_exact(&mut told).unwrap();
+            answers.push(String::from_utf8_lossy(&told).into_owned());
+        }
+        let [bad, too_long] = ["HTTP/1.1 400", "HTTP/1.1 431"];
+        assert_eq!(answers, [bad, bad, too_long, "HTTP/1.1 200"]);
+        assert_eq!(counts.all().get("not_http"), Some(&3), "{:?}", counts.all());
     }
 
     #[test]
