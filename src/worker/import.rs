@@ -203,6 +203,7 @@ impl Worker {
             Verdict::Data(entries) => {
                 let bytes: usize = entries.iter().map(entry_bytes).sum();
                 self.advance(span, |it| it.bytes += bytes as u64);
+                self.tell_copied(span);
                 for entry in entries {
                     if span.contains(&entry.index_key.0) {
                         let of = Of::Segment(span.start.clone(), entry.clone());

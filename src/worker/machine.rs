@@ -70,6 +70,8 @@ pub struct Worker {
     pub(super) scanning: BTreeSet<Scan>,
     pub(super) at_end: BTreeMap<(Scan, u32), u64>,
     pub(super) asked: BTreeMap<MigrationId, Asked>,
+    /// When it was last said how much has come.
+    pub(super) copied_told: BTreeMap<MigrationId, Millis>,
     pub(super) senders: BTreeMap<MigrationId, Sender>,
     pub(super) eased_permille: u16,
     pub(super) collected: super::updates::Collected,
@@ -154,6 +156,7 @@ impl Worker {
             scanning: BTreeSet::new(),
             at_end: BTreeMap::new(),
             asked: BTreeMap::new(),
+            copied_told: BTreeMap::new(),
             senders: BTreeMap::new(),
             eased_permille: 1_000,
             collected: super::updates::Collected::default(),

@@ -21,6 +21,9 @@ pub(super) struct Asked {
     bytes: u64,
 }
 
+/// How often it is said how much has come of a copy.
+const COPIED_EVERY_MS: u64 = 1_000;
+
 impl Worker {
     pub(super) fn tell(&mut self, status: MigrationStatus) {
         self.changed.insert(Name::Word(status.migration));
@@ -32,6 +35,7 @@ impl Worker {
     }
 
     pub(super) fn forget_word(&mut self, migration: MigrationId) {
+        self.copied_told.remove(&migration);
         self.changed.insert(Name::Word(migration));
         self.remembered.words.remove(&migration);
     }
@@ -48,8 +52,30 @@ impl Worker {
         });
     }
 
+    /// Says now and then how much has come. It promises nothing, and is not said again after a start.
+    pub(super) fn tell_copied(&mut self, span: &KeySpan) {
+        let held = self.remembered.roles.get(&span.start);
+        let Some(import) = held.and_then(|it| it.role.import()).filter(|it| !it.ready) else {
+            return;
+        };
+        let status = MigrationStatus {
+            phase: Some(Phase::Copying),
+            epoch: import.source_epoch,
+            attempt: import.receiver.stream,
+            bytes: import.bytes,
+            ..self.status(import.migration, span, Status::InProgress)
+        };
+        let (now, is_started) = (self.now, self.is_started());
+        let told = self.copied_told.entry(status.migration).or_insert(now);
+        if is_started && told.0 + COPIED_EVERY_MS <= now.0 {
+            *told = now;
+            self.step.sends.push(Output::Status(status));
+        }
+    }
+
     pub(super) fn tell_failed(&mut self, span: &KeySpan, import: &Import, reason: &str) {
         self.asked.remove(&import.migration);
+        self.copied_told.remove(&import.migration);
         self.tell(MigrationStatus {
             reason: Some(reason.to_owned()),
             epoch: import.source_epoch,

@@ -1,5 +1,7 @@
 //! What a stream carries, and what becomes of one that breaks (R7 to R9).
 
+use schemas::migration_status::Phase;
+
 use super::*;
 
 #[test]
@@ -133,6 +135,33 @@ fn r8_next_stream_keeps_what_is_aside() {
     assert!(it.segments("b").iter().any(|it| it.stream > 1));
     assert_eq!(it.roles("b"), ["[-, m) Active", "[m, -) Active"]);
     assert!(has(&it, "b", "c", 90));
+}
+
+#[test]
+fn what_has_come_of_a_copy_is_said_each_second() {
+    let mut it = filled();
+    it.hold("b", &[Source::Segment]);
+    let migration = it.start(span("", "m"), "b");
+    it.settle();
+    let inbox = it.inboxes.get_mut(&(node("b"), Source::Segment)).unwrap();
+    // As it is, and then in parts of which each comes later.
+    let Record::Segment(data) = inbox[1].clone() else { panic!("{:?}", inbox[1]) };
+    inbox.truncate(1);
+    let stream = StreamId { migration, number: 1 };
+    let parts = data.entries.iter().cycle().take(4).zip(1..);
+    let part = |(entry, seq): (&Entry, u64)| seal(stream, seq, Content::Data(vec![entry.clone()]));
+    inbox.extend(parts.map(part).map(Record::Segment));
+    it.let_read("b");
+    let said = it.statuses.len();
+    for ms in [0, 0, 400, 600, 999] {
+        it.now += ms;
+        it.read(&node("b"), Source::Segment);
+        it.run(&node("b"), None);
+    }
+    let of_it = it.statuses[said..].iter().filter(|it| it.teller == node("b"));
+    let told: Vec<_> = of_it.map(|it| (it.status, it.phase, it.bytes)).collect();
+    let bytes = crate::transfer::segment::entry_bytes(&data.entries[0]) as u64;
+    assert_eq!(told, [(Status::InProgress, Some(Phase::Copying), 3 * bytes)]);
 }
 
 #[test]
