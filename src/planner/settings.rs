@@ -55,8 +55,8 @@ impl Settings {
         let text = match self.rung {
             Rung::Persistence | Rung::Ewma => serde_json::to_string(self),
             Rung::Ladder => {
-                let model = Some(Model::shipped().digest().to_owned());
-                serde_json::to_string(&Named { settings: self.clone(), model })
+                let model = Model::shipped().digest().to_owned();
+                serde_json::to_string(&Named { settings: self, model })
             }
         };
         let text = text.expect("plain values can be written");
@@ -66,7 +66,9 @@ impl Settings {
 
     /// Reads such a text. Fails when this program forecasts by another model than it names.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        let Named { settings, model } = serde_json::from_str(text)?;
+        // One by one: keys of maps that are numbers are not read through what is flattened.
+        let settings = serde_json::from_str(text)?;
+        let Of { model } = serde_json::from_str(text)?;
         let own = Model::shipped();
         ensure!(
             model.as_deref().is_none_or(|it| it == own.digest()),
@@ -79,11 +81,17 @@ impl Settings {
     }
 }
 
-/// Settings, and the model that forecasts if there is one.
-#[derive(Serialize, Deserialize)]
-struct Named {
+/// Settings, and the model that forecasts.
+#[derive(Serialize)]
+struct Named<'a> {
     #[serde(flatten)]
-    settings: Settings,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: &'a Settings,
+    model: String,
+}
+
+/// The model that a text names.
+#[derive(Deserialize)]
+struct Of {
+    #[serde(default)]
     model: Option<String>,
 }
