@@ -32,7 +32,7 @@ fn worker_on_a_full_disk_serves_reads_and_goes_on_when_there_is_room() {
     disk.empty();
 
     play.rows(keys());
-    let a = play.worker("a");
+    let mut a = play.worker("a");
     let b = play.world.start("b", &["worker", "--dir", "elsewhere", "--node-id", "b"], None);
     let _channel = play.channel();
     await_waiting(&a);
@@ -41,16 +41,7 @@ fn worker_on_a_full_disk_serves_reads_and_goes_on_when_there_is_room() {
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
     disk.fill(LITTLE_MB);
     play.rows(keys().map(|it| long(&it, "late")));
-    await_that("a worker that takes no writes", || {
-        let (status, body) = a.ask("/readyz?verbose")?;
-        (status == 503 && body.contains("[-] store: writes have stopped")).then_some(())
-    });
-    await_that("a report of it", || {
-        let all = play.world.values::<NodeCapacity>();
-        let last = all.iter().rfind(|it| it.node_id.0 == "a")?;
-        (last.state == NodeState::ReadOnly).then_some(())
-    });
-    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
+    check_reads_alone(&play, &mut a);
     // Killed while it is full, it starts when there is room.
     a.kill();
     disk.empty();
@@ -91,12 +82,7 @@ fn worker_whose_write_has_failed_serves_reads_until_there_is_room() {
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
     disk.fill(0);
     play.rows(keys().map(|it| long(&it, "late")));
-    await_that("a worker that takes no writes", || {
-        assert!(!a.has_ended(), "it serves reads still");
-        let (status, body) = a.ask("/readyz?verbose")?;
-        (status == 503 && body.contains("[-] store: writes have stopped")).then_some(())
-    });
-    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
+    check_reads_alone(&play, &mut a);
     // What has failed is not tried again before the store is opened anew.
     disk.empty();
     let log = a.log_path();
@@ -147,6 +133,20 @@ fn worker_whose_disk_becomes_read_only_serves_reads_and_goes_on_when_it_is_mount
     assert_eq!(play.await_read(&a, "c1", 1), "of c1");
     disk.abort();
     play.rows(keys().map(|it| long(&it, "late")));
+    check_reads_alone(&play, &mut a);
+    let log = a.log_path();
+    a.kill();
+    let told = std::fs::read_to_string(log).unwrap();
+    assert!(told.contains("Read-only file system"), "{told}");
+    disk.mount_again();
+    let a = play.worker("a");
+    let late = long("c1", "late");
+    assert_eq!(play.await_read(&a, &late, 1), format!("of {late}"));
+    play.check_verified();
+}
+
+/// Waits until worker a takes no writes and says so, and reads of it nevertheless.
+fn check_reads_alone(play: &Play, a: &mut Process) {
     await_that("a worker that takes no writes", || {
         assert!(!a.has_ended(), "it serves reads still");
         let (status, body) = a.ask("/readyz?verbose")?;
@@ -157,16 +157,7 @@ fn worker_whose_disk_becomes_read_only_serves_reads_and_goes_on_when_it_is_mount
         let last = all.iter().rfind(|it| it.node_id.0 == "a")?;
         (last.state == NodeState::ReadOnly).then_some(())
     });
-    assert_eq!(play.await_read(&a, "c1", 1), "of c1", "reads go on");
-    let log = a.log_path();
-    a.kill();
-    let told = std::fs::read_to_string(log).unwrap();
-    assert!(told.contains("Read-only file system"), "{told}");
-    disk.mount_again();
-    let a = play.worker("a");
-    let late = long("c1", "late");
-    assert_eq!(play.await_read(&a, &late, 1), format!("of {late}"));
-    play.check_verified();
+    assert_eq!(play.await_read(a, "c1", 1), "of c1", "reads go on");
 }
 
 /// A key, so long that some rows of such fill what the store writes between two looks at the disk.
