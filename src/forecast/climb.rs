@@ -92,20 +92,15 @@ impl Climb {
         before: &HashMap<&RangeId, usize>,
     ) -> Origination {
         let Some(born) = born else {
-            let kept = before.get(id).copied().map(Origination::Kept);
-            return kept.unwrap_or(Origination::Born(Vec::new()));
+            let unknown = Origination::Born { parents: Vec::new(), history: Vec::new() };
+            return before.get(id).copied().map_or(unknown, Origination::Kept);
         };
         let parents = born.parents.iter();
         let parents: Vec<_> =
             parents.filter_map(|(id, ppm)| Some((*before.get(id)?, *ppm as f32 / 1e6))).collect();
-        match parents.first() {
-            Some((of, _)) if !born.history.is_empty() => {
-                let history = born.since(self.ladder.book().ticks());
-                let history = history.iter().map(|it| self.operations(it)).collect();
-                Origination::Relived { of: *of, history }
-            }
-            Some(_) | None => Origination::Born(parents),
-        }
+        let history = born.since(self.ladder.book().ticks());
+        let history = history.iter().map(|it| self.operations(it)).collect();
+        Origination::Born { parents, history }
     }
 
     /// What is forecast of each range, reads and writes, in the order of their keys.

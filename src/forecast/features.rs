@@ -208,12 +208,12 @@ impl Book {
     pub fn regroup(&mut self, ranges: &[Origination]) {
         let tracks = |it: &Origination| match it {
             Origination::Kept(at) => self.tracks[*at].clone(),
-            Origination::Relived { history, .. } => std::array::from_fn(|op| {
+            Origination::Born { history, .. } if !history.is_empty() => std::array::from_fn(|op| {
                 let mut heir = Track::default();
                 history.iter().for_each(|loads| heir.observe(loads[op]));
                 heir
             }),
-            Origination::Born(parents) => std::array::from_fn(|op| {
+            Origination::Born { parents, .. } => std::array::from_fn(|op| {
                 let mut heir = Track::default();
                 parents.iter().for_each(|(at, share)| heir.inherit(&self.tracks[*at][op], *share));
                 heir

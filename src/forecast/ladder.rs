@@ -102,10 +102,9 @@ impl PartialEq for Loaded {
 pub enum Origination {
     /// It was number so much before.
     Kept(usize),
-    /// It was born of these, of each with a part of its load.
-    Born(Vec<(usize, f32)>),
-    /// It was born of this one, and what it would have had is known: the loads of each tick, the oldest first.
-    Relived { of: usize, history: Vec<[f32; OPS]> },
+    /// It was born of these, of each with a part of its load. What it would have had is known, or empty: the
+    /// loads of each tick, the oldest first.
+    Born { parents: Vec<(usize, f32)>, history: Vec<[f32; OPS]> },
 }
 
 /// What all models say at the end of a tick.
@@ -167,11 +166,8 @@ impl Ladder {
     fn life(&self, of: &Origination, op: usize) -> Life {
         match of {
             Origination::Kept(at) => self.lives[at * OPS + op].clone(),
-            Origination::Relived { of, .. } => {
-                Life { state: self.lives[of * OPS + op].state, ..Life::default() }
-            }
             // As that of which it has most: what the network remembers knows no levels.
-            Origination::Born(parents) => {
+            Origination::Born { parents, .. } => {
                 let base =
                     |it: &(usize, f32)| load(self.book.tracks()[it.0][op].means()[BASE]) * it.1;
                 let most = parents.iter().max_by(|a, b| base(a).total_cmp(&base(b)));

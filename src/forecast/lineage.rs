@@ -71,8 +71,8 @@ impl Lineage {
 
 fn parents(of: &Origination) -> Option<Run> {
     match of {
-        Origination::Kept(at) | Origination::Relived { of: at, .. } => Some(Run::from(*at)),
-        Origination::Born(parents) => {
+        Origination::Kept(at) => Some(Run::from(*at)),
+        Origination::Born { parents, .. } => {
             let mut parents = parents.iter().map(|it| it.0);
             let first = Run::from(parents.next()?);
             Some(parents.fold(first, Run::with))
@@ -87,10 +87,12 @@ mod tests {
     #[test]
     fn load_is_followed_into_children_and_given_up_where_it_joins_others() {
         let (kept, run) = (Origination::Kept, |first, last| Run { first, last });
-        let child = |of| Origination::Relived { of, history: Vec::new() };
-        let joined = |of: [usize; 2]| Origination::Born(of.map(|it| (it, 1.0)).to_vec());
+        let born = |parents: &[usize]| Origination::Born {
+            parents: parents.iter().map(|it| (*it, 1.0)).collect(),
+            history: Vec::new(),
+        };
         // Of five ranges the second is split in three, the last two join.
-        let ranges = [kept(0), child(1), child(1), child(1), kept(2), joined([3, 4])];
+        let ranges = [kept(0), born(&[1]), born(&[1]), born(&[1]), kept(2), born(&[3, 4])];
         let lineage = Lineage::new(&ranges);
         let follow = |first, last| lineage.follow(run(first, last));
         assert_eq!(follow(0, 0), Some(run(0, 0)));
@@ -99,6 +101,6 @@ mod tests {
         assert_eq!(follow(3, 4), Some(run(5, 5)), "both of those that have joined");
         assert_eq!([follow(3, 3), follow(2, 3), follow(4, 4), follow(5, 5)], [None; 4]);
         // Nothing is known of the parents of a range.
-        assert_eq!(Lineage::new(&[Origination::Born(Vec::new())]).follow(run(0, 0)), None);
+        assert_eq!(Lineage::new(&[born(&[])]).follow(run(0, 0)), None);
     }
 }
