@@ -2,6 +2,7 @@
 
 use schemas::Millis;
 
+use super::super::world::PARTITIONS;
 use super::*;
 use crate::store::Scan;
 use crate::worker::events::Event;
@@ -26,6 +27,58 @@ fn r22_scan_is_whole_only_behind_a_watermark_of_its_generation() {
     it.mark("a", 1, 3, None);
     it.settle();
     assert_eq!(it.roles("a"), ["[-, -) Active"], "{}", it.told());
+}
+
+#[test]
+fn r22_one_scan_is_for_all_intervals_of_a_node() {
+    let mut it = World::new(&["a", "b"]);
+    it.row(2, Some("c"));
+    it.row(3, Some("k"));
+    it.row(4, Some("t"));
+    it.assign(&[
+        ("", "g", "a", From::Table),
+        ("g", "n", "a", From::Table),
+        ("n", "p", "b", From::Table),
+        ("p", "", "a", From::Table),
+    ]);
+    it.deliver_map("a");
+    let scans = &it.nodes[&node("a")].runner.worker().remembered().scans;
+    let partitions: Vec<_> = scans.values().map(|it| it.len()).collect();
+    assert_eq!(partitions, [PARTITIONS as usize], "one scan, of each partition: {}", it.told());
+    it.live(2);
+    it.check();
+}
+
+#[test]
+fn r22_birth_is_the_same_of_a_table_that_is_empty_whole_or_partly_compacted() {
+    let born = |rows: &[(u8, Option<&str>)], compacted: &[(u32, usize)]| {
+        let mut it = World::new(&["a", "b"]);
+        rows.iter().for_each(|(primary, after)| it.row(*primary, *after));
+        it.compacted.extend(compacted);
+        // All comes by the scan.
+        it.channel.next = it.table.iter().map(Vec::len).collect();
+        it.assign(&[("", "h", "a", From::Table), ("h", "", "b", From::Table)]);
+        it.live(3);
+        it.check();
+        it.held().len()
+    };
+    assert_eq!(born(&[], &[]), 0);
+    let rows = [
+        (2, Some("c")),
+        (3, Some("d")),
+        (2, Some("t")),
+        (3, None),
+        (2, Some("e")),
+        (4, Some("k")),
+        (4, Some("k")),
+    ];
+    // Superseded: those at 0 and 1 of the first partition and its fourth, and the first of the second.
+    let superseded = [(0, 0), (0, 1), (0, 3), (1, 0)];
+    for some in 0..1 << superseded.len() {
+        let compacted: Vec<_> = (0..superseded.len()).filter(|n| some >> n & 1 == 1).collect();
+        let compacted: Vec<_> = compacted.into_iter().map(|n| superseded[n]).collect();
+        assert_eq!(born(&rows, &compacted), 2, "without {compacted:?}");
+    }
 }
 
 #[test]
