@@ -21,6 +21,7 @@ mod reshape;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use schemas::query_log::Op;
 use schemas::{CellId, Key, RangeId};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
@@ -167,6 +168,11 @@ impl Cells {
         self.starts.range(start.clone()..).take_while(inside).map(|(_, id)| (*id, &self.by_id[id]))
     }
 
+    /// Returns where the cell before the one that begins here begins.
+    pub fn before(&self, start: &Key) -> Option<&Key> {
+        self.starts.range(..start.clone()).next_back().map(|it| it.0)
+    }
+
     /// Tells whether a cell begins at this key: a range may be split here.
     pub fn begins_at(&self, key: &Key) -> bool {
         self.starts.contains_key(key)
@@ -249,6 +255,25 @@ impl CellState {
         let mut all = Sample::default();
         self.samples.iter().for_each(|it| all.merge(it.sample.clone()));
         all
+    }
+
+    /// Of reads and of writes in a tick: least and greatest key of what moved on, and its load in microseconds.
+    pub fn swept_at(&self, tick: Tick) -> [Option<(Key, Key, u64)>; 2] {
+        let Some(last) = self.samples.back().filter(|it| it.tick == tick) else {
+            return [None, None];
+        };
+        let heat = self.heat.one();
+        let loads = [heat.read_us, heat.write_us];
+        std::array::from_fn(|op| {
+            let (swept, all) = last.swept[op];
+            let load_us = i128::from(loads[op].max(0)) * i128::from(swept) / i128::from(all.max(1));
+            if 2 * swept < all || load_us <= 0 {
+                return None;
+            }
+            let of_op = last.sample.entries().iter().filter(|it| (it.op == Op::Write) == (op == 1));
+            let keys = of_op.map(|it| &it.key);
+            Some((keys.clone().min()?.clone(), keys.max()?.clone(), load_us as u64))
+        })
     }
 
     /// The part that goes to a place that moves on, in millionths. Tick by tick: a sweep may pass a

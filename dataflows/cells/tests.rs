@@ -72,6 +72,38 @@ impl Table {
 }
 
 #[test]
+fn what_moves_on_in_a_tick_is_told_with_its_ends_and_its_load() {
+    let mut table = Table::new([10, 10, 500, 10, 10, 10, 10, 10, 10, 10]);
+    let rising = |op: Op| {
+        let mut sample = Sample::default();
+        for at in 0..30_u8 {
+            let (key, time) = (vec![45, at], Millis(u64::from(at)));
+            let hash = hash(&key, time, op);
+            sample.insert(Entry { hash, key: Key(key), time, op, count: 1 });
+        }
+        sample
+    };
+    let ends = (Key(vec![45, 0]), Key(vec![45, 29]), 500);
+    let (cell, tick) = (table.ids[2], table.tick);
+    table.cells.sampled(cell, tick, rising(Op::Read));
+    let swept = |table: &Table, tick| table.cells.get(cell).unwrap().swept_at(tick);
+    assert_eq!(swept(&table, tick), [Some(ends.clone()), None]);
+    assert_eq!(swept(&table, tick + 1), [None, None], "it is of another tick");
+    // Writes of the same ask nothing of it, as all of its load is reads.
+    table.cells.sampled(cell, tick + 1, rising(Op::Write));
+    assert_eq!(swept(&table, tick + 1), [None, None]);
+    // What stays does not.
+    let mut table = Table::new([10, 10, 500, 10, 10, 10, 10, 10, 10, 10]);
+    table.sample(2, 40..60);
+    assert_eq!(swept(&table, tick), [None, None]);
+    let start = |n: u8| Key(vec![n * 20]);
+    assert_eq!(
+        (table.cells.before(&start(2)), table.cells.before(&start(0))),
+        (Some(&start(1)), None)
+    );
+}
+
+#[test]
 fn hot_cell_is_cut_at_the_median_and_history_divided_by_the_samples() {
     let mut table = Table::new([10, 10, 500, 10, 10, 10, 10, 10, 10, 10]);
     table.sample(2, [41, 42, 43, 50, 51, 52, 53, 54]);

@@ -32,6 +32,7 @@ pub mod ladder;
 mod refit;
 mod lineage;
 mod climb;
+pub mod edges;
 pub mod panel;
 pub mod model;
 pub mod train;
@@ -113,6 +114,21 @@ pub struct Features {
     pub dead: Vec<RangeId>,
     /// All that there are, in the order of their keys; who sees no neighbours does not ask.
     pub order: Vec<RangeId>,
+    /// Ranges through which an edge has gone, or will.
+    pub passing: Vec<Passing>,
+}
+
+/// What a place that moves on is to one operation of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passing {
+    pub range: RangeId,
+    pub op: usize,
+    /// Of what was asked of the range lately, so much, in millionths, was not the edge's.
+    pub kept_ppm: u32,
+    /// What the edge asks in a tick, in microseconds.
+    pub load_us: u64,
+    /// The ticks in which it is there: the lowest bit is the next one.
+    pub ticks: u32,
 }
 
 /// A range that came out of others.
@@ -125,6 +141,22 @@ pub struct Born {
     /// What it would have had, had it been there: reads and writes of each tick in microseconds, the oldest
     /// first, up to the tick of its birth. Empty: only the shares are known.
     pub history: Vec<[u64; OPS]>,
+}
+
+impl Passing {
+    /// Takes what goes on out of a forecast, and puts in what comes.
+    fn carry(&self, quantiles: &mut Quantiles) {
+        let kept = f64::from(self.kept_ppm) / 1e6;
+        let comes = |target: usize| match target {
+            H1 | H6 | H30 => f64::from(self.ticks >> (AHEAD[target] - 1) & 1),
+            MEAN30 => f64::from(self.ticks.count_ones()) / HORIZON as f64,
+            _ => f64::from(u8::from(self.ticks != 0)),
+        };
+        for (target, levels) in quantiles.iter_mut().enumerate() {
+            let comes = comes(target) * self.load_us as f64;
+            levels.iter_mut().for_each(|it| *it = *it * kept + comes);
+        }
+    }
 }
 
 impl Born {
@@ -265,10 +297,18 @@ impl Forecaster {
                 }
             }
         }
+        let mut passing = BTreeMap::<RangeId, Vec<&Passing>>::new();
+        for it in features.passing.iter().filter(|_| rung != Rung::Persistence) {
+            passing.entry(it.range).or_default().push(it);
+            self.ranges.entry(it.range).or_default();
+        }
         for (id, known) in &mut self.ranges {
             let climbed = climbed.get(id);
             let quantiles = |op: usize, it: &Series| {
-                let quantiles = ewma.range(op, it);
+                let mut quantiles = ewma.range(op, it);
+                for it in passing.get(id).into_iter().flatten().filter(|it| it.op == op) {
+                    it.carry(&mut quantiles);
+                }
                 match climbed {
                     Some(climbed) => climbed_or(&climbed[op], quantiles),
                     None => quantiles,

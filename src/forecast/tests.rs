@@ -317,7 +317,7 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
         changed: vec![(parent, rolling(0)), (left, rolling(100)), (right, rolling(300))],
         born: vec![born(left, 250_000), born(right, 750_000)],
         dead: vec![parent],
-        order: Vec::new(),
+        ..Features::default()
     });
     assert_eq!(answers.inherited, [left, right]);
     assert_eq!(answers.ranges[0], (parent, None));
@@ -333,11 +333,52 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
             history: Vec::new(),
         }],
         dead: vec![right],
-        order: Vec::new(),
+        ..Features::default()
     });
     assert_eq!((joined.inherited, joined.ranges[1]), (vec![left], (right, None)));
     assert!(feed.answers[&left].reads.0[MAX30].iter().all(|it| it.abs_diff(load(400)) <= load(2)));
     assert_eq!(feed.answer(&Features::default()).inherited, []);
+}
+
+#[test]
+fn edge_is_expected_where_it_goes_and_not_where_it_was() {
+    for (rung, follows) in [(Rung::Ewma, true), (Rung::Persistence, false)] {
+        let mut feed = Feed::new(rung);
+        let [here, next, cold] = [1, 2, 3].map(RangeId);
+        for _ in 0..80 {
+            feed.tick(&BTreeMap::from([(here, heat(400, 0)), (next, heat(100, 0))]));
+        }
+        // Half of what is asked here moves on to the next range, where it stays from the second tick to
+        // the seventh, and then to one that has never been asked anything.
+        let features = |passing| Features { passing, ..Features::default() };
+        let load_us = load(200) * TICK_MS / 1_000;
+        let passing = |range, kept_ppm, ticks| Passing { range, op: 0, kept_ppm, load_us, ticks };
+        let answers = feed.answer(&features(vec![
+            passing(here, 500_000, 0b1),
+            passing(next, 1_000_000, 0b111_1110),
+            passing(cold, 1_000_000, !0b111_1111 & ((1 << HORIZON) - 1)),
+        ]));
+        let medians = |feed: &Feed, id: &RangeId| {
+            let row = feed.answers.get(id).map(|it| it.reads.0);
+            [H1, H6, H30, MEAN30].map(|it| row.map_or(0, |row| row[it][Q50]))
+        };
+        if follows {
+            let about = |id, expected: [u64; 4]| {
+                let found = medians(&feed, id);
+                let is_near = |(it, reads): (u64, u64)| it.abs_diff(load(reads)) <= load(12);
+                assert!(found.into_iter().zip(expected).all(is_near), "{id:?}: {found:?}");
+            };
+            about(&here, [400, 200, 200, 206]);
+            about(&next, [100, 300, 100, 140]);
+            about(&cold, [0, 0, 200, 153]);
+            assert_eq!(feed.answers[&cold].reads.0[MAX30], feed.answers[&cold].reads.0[H30]);
+        } else {
+            assert_eq!(answers.ranges, [], "who only reacts expects nothing");
+        }
+        // It is gone, and so is what was expected of it.
+        feed.answer(&Features::default());
+        assert_eq!(medians(&feed, &cold), [0; 4]);
+    }
 }
 
 #[test]

@@ -51,6 +51,7 @@ use super::settings::Settings;
 use super::snapshot::{Outbox, Slot};
 use crate::assignment::birth;
 use crate::assignment::map::Map;
+use crate::forecast::edges::Edges;
 use crate::forecast::{self, Born, Forecaster};
 use crate::foreign::form::Form;
 use crate::foreign::translator::Translator;
@@ -73,6 +74,7 @@ pub struct State {
     pub fleet: Fleet,
     pub migrations: Migrations,
     pub forecaster: Forecaster,
+    pub edges: Edges,
     /// For the forecast of the next tick: ranges that came out of others, and those that ended.
     pub born: Vec<Born>,
     pub dead: Vec<RangeId>,
@@ -373,6 +375,7 @@ fn begin(settings: Settings, ranges: Ranges, cells: Cells) -> State {
         fleet: Fleet::new(settings.silent_ticks),
         migrations: Migrations::new(moves_max, settings.cancel_grace_ms),
         forecaster: Forecaster::new(forecast_of(&settings)),
+        edges: Edges::default(),
         born: Vec::new(),
         dead: Vec::new(),
         renewed: BTreeSet::new(),

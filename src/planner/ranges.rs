@@ -126,6 +126,12 @@ impl Ranges {
         self.by_start.get(start)
     }
 
+    /// The range that holds a key.
+    pub fn holding(&self, key: &Key) -> Option<&RangeState> {
+        let before = self.by_start.range(..=key.clone()).next_back();
+        before.map(|(_, it)| it).filter(|it| it.span.contains(&key.0))
+    }
+
     pub fn at_mut(&mut self, start: &Key) -> Option<&mut RangeState> {
         self.by_start.get_mut(start)
     }

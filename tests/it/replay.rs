@@ -50,6 +50,16 @@ fn growing_end_is_told_as_unsplittable_in_report_plans_and_heat() {
 }
 
 #[test]
+fn node_has_what_an_edge_comes_to_before_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--scenario", "append", "--seed", "5", "--ticks", "60", "--duration", "10m"];
+    let report = replay(dir.path(), &args);
+    let area = |name: &str| report["overload_node_seconds"][name].as_f64().unwrap();
+    assert!(area("first") > 100.0, "{report}");
+    assert!(area("isotherm") < area("reactive") * 0.8, "{report}");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
