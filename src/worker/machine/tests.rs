@@ -8,6 +8,7 @@ use schemas::{Key, NodeId};
 mod world;
 mod rules;
 mod walk;
+mod every_order;
 
 use world::{World, span};
 

@@ -10,7 +10,7 @@ use schemas::migration_status::Status;
 
 use super::world::{Channel, PARTITIONS, World, key, node};
 use crate::assignment::map::{Map, Row};
-use crate::worker::events::{Ignored, Source};
+use crate::worker::events::Source;
 
 use super::From;
 use super::{Key, NodeId};
@@ -155,7 +155,7 @@ impl Walk {
                     self.world.read(&one, source);
                 }
                 self.world.run(&one, None);
-                self.audit(&one);
+                self.world.audit(&one);
             }
             65..68 => {
                 let one = self.any();
@@ -335,28 +335,13 @@ impl Walk {
         }
     }
 
-    fn audit(&self, name: &NodeId) {
-        let ignored = self.world.nodes[name].runner.worker().ignored();
-        let never = [
-            Ignored::SumsDiffer,
-            Ignored::BrokenStream,
-            Ignored::UnexpectedRange,
-            Ignored::MalformedUpdate,
-            Ignored::NoSuchGeneration,
-            Ignored::RefusedRow,
-        ];
-        for reason in never {
-            assert!(!ignored.contains_key(&reason), "{name}: {reason:?} {}", self.world.told());
-        }
-    }
-
     fn heal(&mut self) {
         self.world.live(12);
         self.world.check();
         // All of each range is looked at meanwhile.
         self.world.live(60);
         for name in self.names.clone() {
-            self.audit(&name);
+            self.world.audit(&name);
             for [told, counted] in self.world.sizes(&name) {
                 assert_eq!(told, counted, "{name}: {}", self.world.told());
             }

@@ -2,6 +2,7 @@
 //!
 //! Every process reads every log from a position of its own, so it may be late in one and not in another.
 
+pub mod again;
 mod others;
 mod looks;
 
@@ -25,6 +26,8 @@ use crate::worker::serving::{Limits, Served, Serving};
 use crate::worker::states::{Role, Size};
 use crate::worker::step::{Halted, Runner, World as Outside};
 
+use again::{Kept, Streams};
+
 pub const PARTITIONS: u32 = 2;
 
 /// A row of `table`: its primary key, and where it stands in the index with what.
@@ -36,6 +39,7 @@ pub struct TableRow {
 }
 
 /// What is read in `assignment` order by all.
+#[derive(Clone)]
 pub struct World {
     pub now: u64,
     pub table: Vec<Vec<TableRow>>,
@@ -53,17 +57,18 @@ pub struct World {
     pub flights: BTreeMap<MigrationId, MigrateRange>,
     /// How each ended.
     pub ended: BTreeMap<MigrationId, Status>,
-    statuses_read: usize,
+    pub statuses_read: usize,
     migrations: u64,
 }
 
 /// One process.
 pub struct Node {
-    pub runner: Runner<MemoryStore>,
+    pub runner: Runner<Kept>,
+    streams: Streams,
     pub settings: Settings,
-    map_read: usize,
+    pub map_read: usize,
     maps_asked: usize,
-    read: BTreeMap<Source, usize>,
+    pub read: BTreeMap<Source, usize>,
     scans: BTreeMap<(Scan, u32), u64>,
     updates_end: usize,
     is_begun: bool,
@@ -215,7 +220,7 @@ impl World {
     /// Starts a process on a store.
     pub fn begin(&self, settings: Settings, store: MemoryStore) -> Node {
         let worker = Worker::new(settings.clone(), &store.states().unwrap()).unwrap();
-        let mut runner = Runner::new(worker, store);
+        let mut runner = Runner::new(worker, Kept::new(store));
         let sources =
             [Source::Status(0), Source::Command, Source::Ack, Source::Segment, Source::Update];
         let is_new = runner.worker().position(Source::Update).is_none();
@@ -227,6 +232,7 @@ impl World {
         let read = sources.map(|it| (it, runner.worker().position(it).unwrap() as usize));
         Node {
             runner,
+            streams: Streams::new(),
             map_read: 0,
             maps_asked: 1,
             read: read.into(),
@@ -239,7 +245,7 @@ impl World {
         }
     }
 
-    fn log_len(&self, node: &NodeId, source: Source) -> usize {
+    pub fn log_len(&self, node: &NodeId, source: Source) -> usize {
         match source {
             Source::Status(_) => self.statuses.len(),
             Source::Command => self.commands.len(),
@@ -249,7 +255,7 @@ impl World {
         }
     }
 
-    fn record(&self, node: &NodeId, source: Source, at: usize) -> Option<Record> {
+    pub fn record(&self, node: &NodeId, source: Source, at: usize) -> Option<Record> {
         match source {
             Source::Status(_) => self.statuses.get(at).cloned().map(Record::Status),
             Source::Command => self.commands.get(at).cloned().map(Record::Command),
@@ -267,11 +273,17 @@ impl World {
             return false;
         }
         let Some(record) = self.record(name, source, at) else { return false };
+        self.tell(name, source, record);
+        true
+    }
+
+    /// Has a node read a record as the next one of a log.
+    pub fn tell(&mut self, name: &NodeId, source: Source, record: Record) {
         let now = Millis(self.now);
         let node = self.nodes.get_mut(name).unwrap();
+        let at = node.read[&source];
         node.runner.handle(now, Event::Record { source, offset: at as u64, record });
         node.read.insert(source, at + 1);
-        true
     }
 
     /// Reads the next row of the map, or says that there is none.
@@ -292,12 +304,19 @@ impl World {
             node.runner.handle(now, Event::MapReached);
             return true;
         }
-        if !node.is_begun && node.read[&Source::Update] >= node.updates_end {
-            node.is_begun = true;
-            node.runner.handle(now, Event::UpdatesReached);
-            return true;
+        self.reach_updates(name)
+    }
+
+    /// Says once that `index_update` is read to the end that it had at the start.
+    pub fn reach_updates(&mut self, name: &NodeId) -> bool {
+        let now = Millis(self.now);
+        let node = self.nodes.get_mut(name).unwrap();
+        if node.is_begun || node.read[&Source::Update] < node.updates_end {
+            return false;
         }
-        false
+        node.is_begun = true;
+        node.runner.handle(now, Event::UpdatesReached);
+        true
     }
 
     /// Reads rows of scans.
@@ -336,7 +355,10 @@ impl World {
         let node = self.nodes.get_mut(name).unwrap();
         let res = loop {
             match node.runner.step(now, &mut outbox) {
-                Ok(true) => steps += 1,
+                Ok(true) => {
+                    steps += 1;
+                    node.note_streams();
+                }
                 Ok(false) => match node.runner.flush(&mut outbox) {
                     Ok(()) => break Ok(()),
                     Err(_died) => break Err(Crashed),
@@ -375,7 +397,7 @@ impl World {
     /// Ends a process and starts it again; of what was not synced, so much is left.
     pub fn crash(&mut self, name: &NodeId, keep: usize) {
         let node = self.nodes.remove(name).unwrap();
-        let mut store = node.runner.into_store();
+        let mut store = node.runner.into_store().memory;
         store.crash(keep.min(store.unsynced()));
         let mut new = self.begin(node.settings, store);
         (new.late, new.late_map) = (node.late, node.late_map);

@@ -161,26 +161,30 @@ impl World {
     /// Reads a key as a router does; `None`: it is to be asked again.
     pub fn get(&self, index: &str, map: &Map) -> Option<Vec<Entry>> {
         let range = map.owner(index.as_bytes())?;
-        let (mut name, mut epoch, mut asked_as) = (range.node.clone(), range.epoch, Asked::Owner);
-        for _ in 0..2 {
-            let limits = Limits {
-                reads_max: 1,
-                key_bytes_max: 100,
-                entries_max: 100,
-                looked_at_max: 100,
-                answer_bytes_max: 10_000,
-            };
-            let read = Read { what: What::Key(key(index)), epoch: Some(epoch), asked_as };
-            let mut budget = limits.budget(1).unwrap();
-            match self.serving(&name)?.read(&read, &limits, &mut budget).unwrap() {
-                Served::Found { entries, .. } => return Some(entries),
-                Served::Not(Answer::AskSource { node, epoch: at }) => {
-                    (name, epoch, asked_as) = (node, at, Asked::Source);
+        match self.ask(&range.node, index, range.epoch, Asked::Owner)? {
+            Served::Found { entries, .. } => Some(entries),
+            Served::Not(Answer::AskSource { node, epoch }) => {
+                match self.ask(&node, index, epoch, Asked::Source)? {
+                    Served::Found { entries, .. } => Some(entries),
+                    Served::Not(_) => None,
                 }
-                Served::Not(_) => return None,
             }
+            Served::Not(_) => None,
         }
-        None
+    }
+
+    /// Asks a node for a key; `None`: it serves nothing yet.
+    pub fn ask(&self, name: &NodeId, index: &str, epoch: Epoch, asked_as: Asked) -> Option<Served> {
+        let limits = Limits {
+            reads_max: 1,
+            key_bytes_max: 100,
+            entries_max: 100,
+            looked_at_max: 100,
+            answer_bytes_max: 10_000,
+        };
+        let read = Read { what: What::Key(key(index)), epoch: Some(epoch), asked_as };
+        let mut budget = limits.budget(1).unwrap();
+        Some(self.serving(name)?.read(&read, &limits, &mut budget).unwrap())
     }
 
     pub fn roles(&self, name: &str) -> Vec<String> {
@@ -217,6 +221,22 @@ impl World {
         }
     }
 
+    /// Checks that a node came across nothing that never happens.
+    pub fn audit(&self, name: &NodeId) {
+        let ignored = self.nodes[name].runner.worker().ignored();
+        let never = [
+            Ignored::SumsDiffer,
+            Ignored::BrokenStream,
+            Ignored::UnexpectedRange,
+            Ignored::MalformedUpdate,
+            Ignored::NoSuchGeneration,
+            Ignored::RefusedRow,
+        ];
+        for reason in never {
+            assert!(!ignored.contains_key(&reason), "{name}: {reason:?} {}", self.told());
+        }
+    }
+
     pub fn told(&self) -> String {
         let mut res = format!("\nflights {:?}\n", self.flights.keys().collect::<Vec<_>>());
         for (name, node) in &self.nodes {
@@ -240,6 +260,6 @@ impl World {
     }
 }
 
-fn all(snapshot: &MemorySnapshot, span: &KeySpan) -> Vec<Entry> {
+pub fn all(snapshot: &MemorySnapshot, span: &KeySpan) -> Vec<Entry> {
     snapshot.page(span, None, Limit { entries: usize::MAX, bytes: usize::MAX }).unwrap().entries
 }
