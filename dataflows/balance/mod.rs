@@ -58,6 +58,7 @@ use crate::heat::Rolling;
 use board::Board;
 pub use explain::Refusal;
 use explain::Refusals;
+pub use load::Likely;
 use policy::Policy;
 
 /// All that a decision rests on.
@@ -71,6 +72,8 @@ pub struct Situation {
     pub nodes: BTreeMap<NodeId, Node>,
     /// The forecast of the load of all ranges together.
     pub total: RangeForecast,
+    /// What of a forecast is likely.
+    pub likely: Likely,
     pub budget: Budget,
     pub policy: Policy,
 }

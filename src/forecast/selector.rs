@@ -11,7 +11,7 @@ use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
 
 use super::candidates::{CANDIDATES, Candidate};
-use super::fading::{ENOUGH, STAYS, share};
+use super::fading::{Age, ENOUGH, share};
 use super::{AHEAD, OPS};
 
 /// Another must have lost less than this part of what the leader lost.
@@ -39,15 +39,20 @@ pub enum Field {
 struct Recent {
     lately: [f64; 2],
     long: [f64; 2],
+    age: Age,
 }
 
 impl Field {
     fn candidates(self) -> &'static [Candidate] {
-        use Candidate::{Blend, Last, Linear, Mean2, Mean6, Mean20, Mean60, Network, Swayed};
+        use Candidate::{
+            Blend, Drift, Last, Linear, Mean2, Mean6, Mean20, Mean60, Network, Swayed,
+        };
         match self {
             Self::Ewma => &[Mean6, Mean2, Mean20, Mean60],
             Self::Linear => &[Linear, Swayed],
-            Self::All => &[Mean6, Last, Mean2, Mean20, Mean60, Linear, Swayed, Network, Blend],
+            Self::All => {
+                &[Mean6, Last, Mean2, Mean20, Mean60, Drift, Linear, Swayed, Network, Blend]
+            }
         }
     }
 }
@@ -64,6 +69,7 @@ impl Default for Selector {
 impl Selector {
     pub fn add(&mut self, op: usize, target: usize, candidate: Candidate, loss: f64) {
         let recent = &mut self.losses[place(op, target, candidate)];
+        recent.age.add();
         for [sum, count] in [&mut recent.lately, &mut recent.long] {
             *sum += loss;
             *count += 1.0;
@@ -73,8 +79,9 @@ impl Selector {
     /// Ends a tick.
     pub fn close(&mut self) {
         for it in &mut self.losses {
-            it.lately.iter_mut().for_each(|it| *it *= f64::from(STAYS[0]));
-            it.long.iter_mut().for_each(|it| *it *= f64::from(STAYS[1]));
+            let [lately, long] = it.age.close().map(f64::from);
+            it.lately.iter_mut().for_each(|it| *it *= lately);
+            it.long.iter_mut().for_each(|it| *it *= long);
         }
         for op in 0..OPS {
             for target in 0..TARGETS {
@@ -94,7 +101,7 @@ impl Selector {
 
     /// Mean loss of a row lately, in operations.
     pub fn loss(&self, op: usize, target: usize, candidate: Candidate) -> Option<f64> {
-        let Recent { lately, long } = &self.losses[place(op, target, candidate)];
+        let Recent { lately, long, .. } = &self.losses[place(op, target, candidate)];
         let share = share(lately[1] / AHEAD[target] as f64);
         let mean = |[sum, count]: &[f64; 2]| sum / count.max(1e-9);
         (ENOUGH <= long[1]).then(|| share * mean(lately) + (1.0 - share) * mean(long))
