@@ -343,6 +343,7 @@ mod tests {
     #[test]
     fn nothing_is_said_before_there_are_ticks_to_compare_and_nothing_of_nothing() {
         assert_eq!(run(LAG as u64, |_, _| 5.0), None);
-        assert_eq!(run(80, |_, _| 0.0).unwrap(), vec![[0.0; TARGETS]; ROWS]);
+        let told = run(80, |_, _| 0.0).unwrap();
+        assert!(told.as_flattened().iter().all(|it| *it < 1e-6), "{told:?}");
     }
 }

@@ -175,7 +175,7 @@ mod tests {
     fn cells_add_up_to_strips_and_a_wide_one_is_asked_evenly() {
         let strips = strips(&[0, 100, 200, 300], 400);
         let cells = cells(&[(0, 1, 5), (30, 1, 7), (100, 2, 60), (250, 3, 10), (300, 3, 2)]);
-        let loads: Vec<_> = strips.loads(&cells).iter().map(|it| it[0] / 100).collect();
+        let loads: Vec<_> = strips.loads(&cells).iter().map(|it| (it[0] + 50) / 100).collect();
         assert_eq!(loads, [120, 400, 200 + 100, 20]);
     }
 
