@@ -72,19 +72,7 @@ impl Load {
             let above = at(forecast, target, upper).saturating_sub(from);
             load.spread2[target] = u128::from(above).pow(2);
         }
-        if likely == Likely::Mean {
-            load.rest(forecast);
-        }
         load
-    }
-
-    /// Takes for the end of the path what the mean of the horizon leaves for the ticks behind the sixth: what
-    /// comes and goes again before the thirtieth is load as well.
-    fn rest(&mut self, forecast: &RangeForecast) {
-        let [h1, h6, mean] = [H1, H6, MEAN30].map(|target| self.median[target]);
-        self.median[H30] = (HORIZON * mean).saturating_sub(3 * (h1 + h6)) / (HORIZON - 6);
-        let above = at(forecast, MEAN30, UPPER[MEAN30]).saturating_sub(mean);
-        self.spread2[H30] = u128::from(above * HORIZON / (HORIZON - 6)).pow(2);
     }
 
     pub fn plus(mut self, more: &Self) -> Self {

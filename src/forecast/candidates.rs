@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Last, Mean2 … Mean60   one value: persistence, and means over 2 to 60 ticks
+//!  Drift                  one value: what stays, and what moves along the key space
 //!  Linear                 one value, calibrated as it is
 //!  Swayed                 the same, calibrated in units of how far the row swings
 //!  Network                a fan: the linear one, corrected

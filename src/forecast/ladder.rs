@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  loads ──> settle: what came of earlier answers ──> pools of each model (conformal), losses (selector)
-//!     └────> look ──> points ──────────> calibrated ─┐
+//!     └────> look ──> points, drift ───> calibrated ─┐
 //!                       └ linear fan ──> network ────┴──> calibrated ──> who leads ──> guard ──> answer
 //! ```
 //!
@@ -12,6 +12,8 @@
 //! * **Sound.** Fans ascend, are never negative and never NaN, whatever the load does.
 //! * **No harm.** A model that is not calibrated, or lost more than persistence lately, is not used.
 //!   Before any is calibrated a prior answers.
+//! * **Soon.** What drifts is known after ten ticks, but not what comes of it in thirty: until then it answers
+//!   where it leads at a nearer target, as wide as the prior.
 
 mod origins;
 
@@ -388,7 +390,9 @@ impl Answers {
     pub fn fan(&self, at: usize, target: usize, model: Model) -> Fan {
         self.calibrated(at, target, model).unwrap_or_else(|| match model {
             Model::Shipped => self.foreseen(at, target),
-            _ => self.rows[at].prior[target],
+            Model::Persistence | Model::Ewma | Model::Linear | Model::Network => {
+                self.rows[at].prior[target]
+            }
         })
     }
 
