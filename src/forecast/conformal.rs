@@ -18,7 +18,7 @@ use dataflows::forecast::{Q90, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use super::fading::{Age, Fading};
+use super::fading::Fading;
 use super::features::root;
 use super::{AHEAD, OPS};
 
@@ -67,8 +67,6 @@ pub struct Conformal {
     moved: Vec<[f64; LEVELS.len()]>,
     /// Loads above each level in this tick, and all; by (op, target). Empty between ticks.
     misses: Vec<([u32; LEVELS.len()], u32)>,
-    /// By (op, target).
-    ages: Vec<Age>,
     /// By (op, target, bucket), where it was asked for in this tick; follows from the rest.
     #[serde(skip)]
     offsets: Vec<Option<Option<Fan>>>,
@@ -100,7 +98,6 @@ impl Conformal {
             pools: vec![Fading::default(); groups * BUCKETS * kind.pools()],
             moved: vec![[0.0; LEVELS.len()]; groups],
             misses: vec![Default::default(); groups],
-            ages: vec![Age::default(); groups],
             offsets: Vec::new(),
             steady: Vec::new(),
         }
@@ -154,7 +151,6 @@ impl Conformal {
         for (pool, root) in self.pools[first..first + count].iter_mut().zip(fan) {
             pool.add((came - root) / scale);
         }
-        self.ages[place.group()].add();
         let Some(told) = told else { return };
         let (above, all) = &mut self.misses[place.group()];
         above.iter_mut().zip(told).for_each(|(count, root)| *count += u32::from(*root < came));
@@ -165,11 +161,7 @@ impl Conformal {
     pub fn close(&mut self) {
         self.offsets.clear();
         self.steady.clear();
-        let of_group = BUCKETS * self.kind.pools();
-        for (age, pools) in self.ages.iter_mut().zip(self.pools.chunks_mut(of_group)) {
-            let stays = age.close();
-            pools.iter_mut().for_each(|it| it.fade(stays));
-        }
+        self.pools.iter_mut().for_each(Fading::fade);
         for (moved, (above, all)) in self.moved.iter_mut().zip(&mut self.misses) {
             for i in Q90..LEVELS.len() {
                 let allowed = 1.0 - FRACTIONS[i];

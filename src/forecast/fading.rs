@@ -51,10 +51,10 @@ impl Fading {
     }
 
     /// Ends a tick.
-    pub fn fade(&mut self, stays: [f32; 2]) {
+    pub fn fade(&mut self) {
         for it in &mut self.0 {
-            it.lately *= stays[0];
-            it.long *= stays[1];
+            it.lately *= STAYS[0];
+            it.long *= STAYS[1];
         }
         self.0.retain(|it| LEAST < it.long);
     }
@@ -107,35 +107,8 @@ pub fn share(own: f64) -> f64 {
     own / (own + TRUSTED)
 }
 
-/// How long something has been learned, and from how much.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Age {
-    ticks: u32,
-    count: u32,
-}
-
-impl Age {
-    /// Something more was learned.
-    pub fn add(&mut self) {
-        self.count = self.count.saturating_add(1);
-    }
-
-    /// Ends a tick. Returns how much of the weight stays: lately, for long.
-    ///
-    /// At first models learn fast, and what they said tells little of what they say now: where there is
-    /// plenty to learn from, each of the first ticks weighs less than the one behind it.
-    pub fn close(&mut self) -> [f32; 2] {
-        self.ticks = self.ticks.saturating_add(u32::from(0 < self.count));
-        let young = self.ticks <= YOUNG_TICKS && PLENTY <= self.count;
-        let goes = if young { 2.0 / (self.ticks as f32 + 2.0) } else { 0.0 };
-        [LATELY, LONG].map(|it| 1.0 - it.max(goes))
-    }
-}
-
-/// So many ticks are the first ones.
-const YOUNG_TICKS: u32 = 60;
-/// So much is plenty.
-const PLENTY: u32 = 500;
+/// How much of the weight stays in a tick: lately, for long.
+pub const STAYS: [f32; 2] = [1.0 - LATELY, 1.0 - LONG];
 
 #[cfg(test)]
 mod tests {
@@ -148,7 +121,7 @@ mod tests {
             for i in 0..each {
                 pool.add(if tick < ticks { ((tick * each + i) % 16) as f32 / 16.0 } else { 3.0 });
             }
-            pool.fade([1.0 - LATELY, 1.0 - LONG]);
+            pool.fade();
         }
         pool
     }
@@ -178,7 +151,7 @@ mod tests {
         pool.add(1.0);
         pool.add(f32::MAX);
         assert!(pool.quantile(0.99, 1).unwrap().is_finite());
-        (0..60_000).for_each(|_| pool.fade([1.0 - LATELY, 1.0 - LONG]));
+        (0..60_000).for_each(|_| pool.fade());
         assert_eq!(pool, Fading::default());
     }
 }

@@ -11,7 +11,7 @@ use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
 
 use super::candidates::{CANDIDATES, Candidate};
-use super::fading::{Age, ENOUGH, share};
+use super::fading::{ENOUGH, STAYS, share};
 use super::{AHEAD, OPS};
 
 /// Another must have lost less than this part of what the leader lost.
@@ -39,7 +39,6 @@ pub enum Field {
 struct Recent {
     lately: [f64; 2],
     long: [f64; 2],
-    age: Age,
 }
 
 impl Field {
@@ -69,7 +68,6 @@ impl Default for Selector {
 impl Selector {
     pub fn add(&mut self, op: usize, target: usize, candidate: Candidate, loss: f64) {
         let recent = &mut self.losses[place(op, target, candidate)];
-        recent.age.add();
         for [sum, count] in [&mut recent.lately, &mut recent.long] {
             *sum += loss;
             *count += 1.0;
@@ -79,9 +77,8 @@ impl Selector {
     /// Ends a tick.
     pub fn close(&mut self) {
         for it in &mut self.losses {
-            let [lately, long] = it.age.close().map(f64::from);
-            it.lately.iter_mut().for_each(|it| *it *= lately);
-            it.long.iter_mut().for_each(|it| *it *= long);
+            it.lately.iter_mut().for_each(|it| *it *= f64::from(STAYS[0]));
+            it.long.iter_mut().for_each(|it| *it *= f64::from(STAYS[1]));
         }
         for op in 0..OPS {
             for target in 0..TARGETS {
@@ -101,7 +98,7 @@ impl Selector {
 
     /// Mean loss of a row lately, in operations.
     pub fn loss(&self, op: usize, target: usize, candidate: Candidate) -> Option<f64> {
-        let Recent { lately, long, .. } = &self.losses[place(op, target, candidate)];
+        let Recent { lately, long } = &self.losses[place(op, target, candidate)];
         let share = share(lately[1] / AHEAD[target] as f64);
         let mean = |[sum, count]: &[f64; 2]| sum / count.max(1e-9);
         (ENOUGH <= long[1]).then(|| share * mean(lately) + (1.0 - share) * mean(long))
