@@ -47,9 +47,12 @@ impl<'a> Board<'a> {
         // Looked up only, so its order cannot show.
         let places: HashMap<&NodeId, usize> =
             seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
-        let mut loads =
-            situation.ranges.iter().map(|range| Load::of(&range.forecast)).collect::<Vec<_>>();
-        reconcile(&mut loads, &Load::of(&situation.total));
+        let mut loads = situation
+            .ranges
+            .iter()
+            .map(|range| Load::of(&range.forecast, situation.likely))
+            .collect::<Vec<_>>();
+        reconcile(&mut loads, &Load::of(&situation.total, situation.likely));
         let mut last: Option<(&NodeId, usize)> = None;
         let mut sum = Load::default();
         for (index, (range, load)) in situation.ranges.iter().zip(&loads).enumerate() {

@@ -8,8 +8,13 @@
 //!   └──1─────6─────────────────30── ticks
 //! ```
 //!
+//! * **Maxima do not add up.** Those of ranges come at other ticks each, the more so where load moves on from
+//!   one to the next. So the peak of a node is the greatest of what is likely of it at the other targets, and
+//!   what maxima lie above the same of each range counts like a spread.
 //! * **Integers only.** Sums are exact, so taking a range out of a node undoes putting it in.
 //! * **Total.** No forecast, however large or crossed, overflows: loads are clamped to [`LOAD_MAX`].
+
+use schemas::heatmap::LEVELS;
 
 use crate::forecast::{H1, H6, H30, HORIZON, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS};
 
@@ -20,21 +25,51 @@ pub const LOAD_MAX: u64 = 1 << 42;
 /// The careful level of each target: paths and the sustained load at .9, the peak at .95.
 const UPPER: [usize; TARGETS] = [Q90, Q90, Q90, Q90, Q95];
 
+/// What part of a distribution each level stands for, in thousandths.
+const WEIGHTS: [u64; LEVELS.len()] = [75, 100, 200, 250, 200, 100, 45, 30];
+
+/// What of a range's forecast is likely.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Likely {
+    /// The median: for forecasts that follow what is there.
+    #[default]
+    Median,
+    /// The mean: for those that know where load goes. What is here or there has none in its median, and a
+    /// node has many such ranges.
+    Mean,
+}
+
+impl Likely {
+    fn of(self, forecast: &RangeForecast, target: usize) -> u64 {
+        match self {
+            Self::Median => at(forecast, target, Q50),
+            Self::Mean => {
+                let levels = WEIGHTS.iter().enumerate();
+                levels.map(|(level, weight)| at(forecast, target, level) * weight).sum::<u64>()
+                    / 1000
+            }
+        }
+    }
+}
+
 /// The forecast load of a range, or of a node as the sum of its ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
+    /// What is likely; of the maximum it is not asked.
     median: [u64; TARGETS],
-    /// Sum of the squares of what the upper quantile lies above the median.
+    /// Sum of the squares of what the upper quantile lies above what is likely.
     spread2: [u128; TARGETS],
 }
 
 impl Load {
-    pub fn of(forecast: &RangeForecast) -> Self {
+    pub fn of(forecast: &RangeForecast, likely: Likely) -> Self {
         let mut load = Self::default();
+        for target in 0..TARGETS {
+            load.median[target] = likely.of(forecast, target);
+        }
         for (target, upper) in UPPER.into_iter().enumerate() {
-            let median = at(forecast, target, Q50);
-            let above = at(forecast, target, upper).saturating_sub(median);
-            load.median[target] = median;
+            let from = if target == MAX30 { load.highest() } else { load.median[target] };
+            let above = at(forecast, target, upper).saturating_sub(from);
             load.spread2[target] = u128::from(above).pow(2);
         }
         load
@@ -70,19 +105,14 @@ impl Load {
         self
     }
 
-    /// The median at a target.
+    /// What is likely at a target.
     pub fn median(&self, target: usize) -> u64 {
         self.median[target]
     }
 
     /// The upper quantile at a target: own spreads are independent, the common swing is shared.
     pub fn upper(&self, target: usize, swing: &Swing) -> u64 {
-        let median = self.median[target];
-        let all = u128::from(swing.above[target]);
-        let common = u128::from(median) * all / u128::from(swing.median[target].max(1));
-        let common = common.min(all);
-        let above = self.spread2[target].saturating_add(common.pow(2)).isqrt();
-        median.saturating_add(u64::try_from(above).unwrap_or(u64::MAX))
+        self.above(self.median[target], target, swing)
     }
 
     /// The way the median goes over the horizon.
@@ -102,7 +132,21 @@ impl Load {
 
     /// Maximum of the horizon at .95.
     pub fn peak(&self, swing: &Swing) -> u64 {
-        self.upper(MAX30, swing)
+        self.above(self.highest(), MAX30, swing)
+    }
+
+    /// The greatest of what is likely, but for the maximum.
+    fn highest(&self) -> u64 {
+        self.median[..MAX30].iter().copied().max().unwrap_or(0)
+    }
+
+    /// A load with its own spread and its part of the common swing.
+    fn above(&self, load: u64, target: usize, swing: &Swing) -> u64 {
+        let all = u128::from(swing.above[target]);
+        let common = u128::from(load) * all / u128::from(swing.median[target].max(1));
+        let common = common.min(all);
+        let above = self.spread2[target].saturating_add(common.pow(2)).isqrt();
+        load.saturating_add(u64::try_from(above).unwrap_or(u64::MAX))
     }
 }
 
@@ -114,6 +158,7 @@ fn at(forecast: &RangeForecast, target: usize, level: usize) -> u64 {
 /// How far all loads swing together: what the total's upper quantiles lie above its medians.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Swing {
+    /// The sum of all ranges; in the place of the maximum its greatest.
     median: [u64; TARGETS],
     above: [u64; TARGETS],
 }
@@ -121,10 +166,15 @@ pub struct Swing {
 impl Swing {
     /// `sum` is that of all ranges, so that the shares of the nodes add up to one.
     pub fn new(total: &RangeForecast, sum: &Load) -> Self {
+        let medians: [u64; TARGETS] = std::array::from_fn(|target| at(total, target, Q50));
+        let highest = medians[..MAX30].iter().copied().max().unwrap_or(0);
         let above = std::array::from_fn(|target| {
-            at(total, target, UPPER[target]).saturating_sub(at(total, target, Q50))
+            let from = if target == MAX30 { highest } else { medians[target] };
+            at(total, target, UPPER[target]).saturating_sub(from)
         });
-        Self { median: sum.median, above }
+        let mut median = sum.median;
+        median[MAX30] = sum.highest();
+        Self { median, above }
     }
 
     /// Sum of the medians of all ranges at a target.
@@ -216,16 +266,20 @@ mod tests {
         RangeForecast { reads: Forecast([row; TARGETS]), writes: Forecast::default() }
     }
 
+    fn of(forecast: &RangeForecast) -> Load {
+        Load::of(forecast, Likely::Median)
+    }
+
     #[test]
     fn own_spreads_are_independent_and_the_swing_is_shared() {
-        let parts = [(100, 130), (200, 240)].map(|(q50, q90)| Load::of(&forecast(q50, q90)));
+        let parts = [(100, 130), (200, 240)].map(|(q50, q90)| of(&forecast(q50, q90)));
         let load = parts[0].plus(&parts[1]);
         let calm = Swing::new(&forecast(1000, 1000), &load);
         assert_eq!(load.upper(H1, &calm), 300 + 50, "30 and 40 make 50");
-        let all = load.plus(&Load::of(&forecast(300, 300)));
+        let all = load.plus(&of(&forecast(300, 300)));
         let swinging = Swing::new(&forecast(600, 840), &all);
         assert_eq!(load.upper(H1, &swinging), 300 + 130, "50, and half of 240, make 130");
-        assert_eq!(all.minus(&parts[0]).minus(&parts[1]), Load::of(&forecast(300, 300)));
+        assert_eq!(all.minus(&parts[0]).minus(&parts[1]), of(&forecast(300, 300)));
     }
 
     #[test]
@@ -243,16 +297,34 @@ mod tests {
 
     #[test]
     fn medians_are_raised_to_their_total_but_not_beyond_twice() {
-        let [one, sum] = [Load::of(&forecast(100, 150)), Load::of(&forecast(400, 400))];
-        let raised = |total| one.raised(&sum, &Load::of(&forecast(total, total))).median(H1);
+        let [one, sum] = [of(&forecast(100, 150)), of(&forecast(400, 400))];
+        let raised = |total| one.raised(&sum, &of(&forecast(total, total))).median(H1);
         assert_eq!([raised(600), raised(300), raised(9000)], [150, 100, 200]);
     }
 
     #[test]
+    fn what_is_here_or_there_is_likely_by_its_mean() {
+        let here_or_there = Forecast([[0, 0, 0, 0, 200, 800, 900, 1000]; TARGETS]);
+        let forecast = RangeForecast { reads: here_or_there, writes: Forecast::default() };
+        let likely = [Likely::Median, Likely::Mean].map(|it| Load::of(&forecast, it).median(H1));
+        assert_eq!(likely, [0, (200 * 200 + 800 * 100 + 900 * 45 + 1000 * 30) / 1000]);
+    }
+
+    #[test]
+    fn maxima_of_ranges_that_come_one_after_the_other_do_not_add_up() {
+        // Four ranges with a load of ten, each of which has a hundred in one of the ticks to come.
+        let mut one = forecast(10, 10);
+        one.reads.0[MAX30] = [100; 8];
+        let four = (0..4).fold(Load::default(), |sum, _| sum.plus(&of(&one)));
+        let calm = Swing::new(&forecast(0, 0), &four);
+        assert_eq!(four.peak(&calm), 40 + 2 * 90);
+    }
+
+    #[test]
     fn extreme_loads_are_clamped() {
-        let extreme = Load::of(&forecast(0, u64::MAX));
+        let extreme = of(&forecast(0, u64::MAX));
         let swing = Swing::new(&forecast(0, u64::MAX), &extreme);
         assert_eq!(extreme.upper(H1, &swing), LOAD_MAX);
-        assert_eq!(Load::of(&forecast(u64::MAX, 0)).upper(H1, &swing), 2 * LOAD_MAX);
+        assert_eq!(of(&forecast(u64::MAX, 0)).upper(H1, &swing), 2 * LOAD_MAX);
     }
 }

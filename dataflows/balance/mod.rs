@@ -15,7 +15,8 @@
 //!
 //! How it judges, as it came out best in a fluid model of a hot spot that travels:
 //!
-//! 1. Medians of ranges are raised alike until they add up to the total's (twofold at most): the
+//! 1. What is likely of a range is its median, or its mean where the forecast knows where load goes
+//!    ([`Likely`]). All are raised alike until they add up to the total's (twofold at most): the
 //!    median of a range that may or may not become hot is below its mean, the total is well known.
 //! 2. A node is **pressed** when its median path (1, 6, 30 ticks, straight between) has overload
 //!    above `warm - headroom`; it is then relieved of what is above `warm - headroom - band`. The
@@ -58,6 +59,7 @@ use crate::heat::Rolling;
 use board::Board;
 pub use explain::Refusal;
 use explain::Refusals;
+pub use load::Likely;
 use policy::Policy;
 
 /// All that a decision rests on.
@@ -71,6 +73,8 @@ pub struct Situation {
     pub nodes: BTreeMap<NodeId, Node>,
     /// The forecast of the load of all ranges together.
     pub total: RangeForecast,
+    /// What of a forecast is likely.
+    pub likely: Likely,
     pub budget: Budget,
     pub policy: Policy,
 }

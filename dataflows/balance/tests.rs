@@ -8,7 +8,7 @@ use rand_pcg::Pcg64;
 use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
 use super::policy::Policy;
-use super::{Budget, Cell, Decision, Node, Range, Situation, Wanted, decide_by_hand};
+use super::{Budget, Cell, Decision, Likely, Node, Range, Situation, Wanted, decide_by_hand};
 use crate::forecast::{
     Forecast, H1, H6, H30, MAX30, MEAN30, Q50, Q90, Q95, RangeForecast, TARGETS,
 };
@@ -109,6 +109,7 @@ fn situation(ranges: &[(&str, u64, &[i64])]) -> Case {
         total: flat(ranges.iter().map(|(_, load, _)| load).sum()),
         ranges: built,
         nodes: names.map(|name| (name, one.clone())).collect(),
+        likely: Likely::default(),
         budget: Budget { moves_in_flight: 0, bytes_in_flight: 0, churn_bytes: 0 },
         policy: Policy::default(),
     };

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Last, Mean2 … Mean60   one value: persistence, and means over 2 to 60 ticks
+//!  Drift                  one value: what stays, and what moves along the key space
 //!  Linear                 one value, calibrated as it is
 //!  Swayed                 the same, calibrated in units of how far the row swings
 //!  Network                a fan: the linear one, corrected
@@ -24,6 +25,7 @@ pub enum Candidate {
     Mean6,
     Mean20,
     Mean60,
+    Drift,
     Linear,
     Swayed,
     Network,
@@ -31,12 +33,13 @@ pub enum Candidate {
 }
 
 /// All, in order.
-pub const CANDIDATES: [Candidate; 9] = [
+pub const CANDIDATES: [Candidate; 10] = [
     Candidate::Last,
     Candidate::Mean2,
     Candidate::Mean6,
     Candidate::Mean20,
     Candidate::Mean60,
+    Candidate::Drift,
     Candidate::Linear,
     Candidate::Swayed,
     Candidate::Network,
@@ -57,6 +60,7 @@ impl Candidate {
             | Self::Mean6
             | Self::Mean20
             | Self::Mean60
+            | Self::Drift
             | Self::Linear
             | Self::Swayed => Kind::Point,
             Self::Network | Self::Blend => Kind::Fan,
@@ -68,6 +72,7 @@ impl Candidate {
         match self {
             Self::Last => "persistence",
             Self::Mean2 | Self::Mean6 | Self::Mean20 | Self::Mean60 => "ewma",
+            Self::Drift => "drift",
             Self::Linear | Self::Swayed => "linear",
             Self::Network | Self::Blend => "network",
         }
@@ -91,6 +96,7 @@ pub fn points(
     track: &Track,
     row: &[f32; FEATURES],
     linear: Option<&Linear>,
+    drift: Option<&[f64; TARGETS]>,
 ) -> [[Fan; CANDIDATES.len()]; TARGETS] {
     let means = track.means();
     let last = track.lag(0).unwrap_or(means[MEAN2]);
@@ -104,6 +110,7 @@ pub fn points(
                 Candidate::Mean6 => means[MEAN6],
                 Candidate::Mean20 => means[BASE],
                 Candidate::Mean60 => means[MEAN60],
+                Candidate::Drift => drift.map_or(means[BASE], |it| root(it[target] as f32)),
                 Candidate::Linear | Candidate::Swayed => expected,
                 Candidate::Network | Candidate::Blend => 0.0,
             };

@@ -1,16 +1,17 @@
-//! Has the ladder answer for the planner's ranges: loads in microseconds of service in, quantiles out.
+//! Has the ladder answer for the planner's ranges, by way of strips of the key space: loads in microseconds of
+//! service in, quantiles out.
 //!
 //! ```text
-//!  ranges in key order, births ──> rows of the ladder ──┐
-//!  loads of the tick ÷ cost of an operation ────────────┴─> ladder ──> fan × cost of an operation
+//!  loads of strips in the tick ÷ cost of an operation ──> ladder ──> fan of each strip × cost
+//!  what a range has of strips ───────────────────────────────────────────┴──> quantiles of the range
 //! ```
 //!
+//! * **Alike, and for good.** Strips are of alike width and are never split: what one row teaches is true of
+//!   another, and no history breaks.
 //! * **In operations.** The ladder counts operations of the mean cost: it knows what chance does to those.
 //! * **Of experience alone.** For what the ladder has none it says nothing, and another rung answers.
 
-use std::collections::HashMap;
-
-use dataflows::forecast::{MEAN30, TARGETS};
+use dataflows::forecast::{MEAN30, Q50, TARGETS};
 use schemas::RangeId;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
@@ -18,106 +19,121 @@ use serde::{Deserialize, Serialize};
 use super::candidates::Candidate;
 use super::features::load;
 use super::gru::Network;
-use super::ladder::{Ladder, Model, Origination};
-use super::{Born, OPS, model};
+use super::ladder::{Ladder, Model};
+use super::{OPS, Part, model};
 
-/// At most so many ranges a tick, in turn, tell what came of their answers.
+/// At most so many strips a tick, in turn, tell what came of their answers.
 const SAMPLED_MAX: usize = 256;
 
 /// A fit takes effect so many ticks after it was begun.
 const REFIT_LAG: u64 = 5;
 
-/// Loads at each target and level, in microseconds a tick.
-pub type Loads = [Option<[f64; LEVELS.len()]>; TARGETS];
+/// Loads at each level, in microseconds a tick.
+type Row = [f64; LEVELS.len()];
 
-/// The ladder, and whose its rows are.
+/// By target; `None` where there is no experience.
+pub type Loads = [Option<Row>; TARGETS];
+
+/// The ladder over strips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Climb {
-    /// In the order of their keys.
-    ids: Vec<RangeId>,
-    ladder: Ladder,
+    /// As many rows as there were strips in the first tick.
+    ladder: Option<Ladder>,
     /// Mean cost of an operation, in microseconds.
     unit_us: [f64; OPS],
 }
 
 impl Climb {
-    pub fn new(tick_ms: u64) -> Self {
-        let mut ladder = Ladder::new(0, tick_ms, &[0, 1]);
-        ladder.sample(SAMPLED_MAX);
-        ladder.refit(REFIT_LAG);
-        let mut res = Self { ids: Vec::new(), ladder, unit_us: [1.0; OPS] };
-        res.load_network();
-        res
+    pub fn new() -> Self {
+        Self { ladder: None, unit_us: [1.0; OPS] }
     }
 
     /// After a restart: the network's numbers are in no snapshot.
     pub fn load_network(&mut self) {
-        self.ladder.set_network(Network::new(&model::Model::shipped().weights));
-    }
-
-    /// Takes in a tick: the ranges there are, in the order of their keys, those of them that were born, and
-    /// the load of each in microseconds.
-    pub fn observe(
-        &mut self,
-        order: &[RangeId],
-        born: &[Born],
-        unit_us: [f64; OPS],
-        load_us: impl Fn(&RangeId) -> [u64; OPS],
-    ) {
-        self.unit_us = unit_us;
-        if order != self.ids || !born.is_empty() {
-            self.regroup(order, born);
+        if let Some(ladder) = &mut self.ladder {
+            ladder.set_network(Network::new(&model::Model::shipped().weights));
         }
-        let loads: Vec<_> = order.iter().map(|it| self.operations(&load_us(it))).collect();
-        self.ladder.answer(&loads);
     }
 
-    fn operations(&self, load_us: &[u64; OPS]) -> [f32; OPS] {
-        std::array::from_fn(|op| (load_us[op] as f64 / self.unit_us[op]) as f32)
-    }
-
-    fn regroup(&mut self, order: &[RangeId], born: &[Born]) {
-        let before: HashMap<_, _> = self.ids.iter().zip(0..).collect();
-        let born: HashMap<_, _> = born.iter().map(|it| (it.id, it)).collect();
-        let ranges: Vec<_> =
-            order.iter().map(|id| self.origination(id, born.get(id).copied(), &before)).collect();
-        self.ladder.regroup(&ranges);
-        self.ids = order.to_vec();
-    }
-
-    fn origination(
-        &self,
-        id: &RangeId,
-        born: Option<&Born>,
-        before: &HashMap<&RangeId, usize>,
-    ) -> Origination {
-        let Some(born) = born else {
-            let unknown = Origination::Born { parents: Vec::new(), history: Vec::new() };
-            return before.get(id).copied().map_or(unknown, Origination::Kept);
+    /// Takes in a tick: the load of each strip in microseconds.
+    pub fn observe(&mut self, strips: &[[u64; OPS]], tick_ms: u64, unit_us: [f64; OPS]) {
+        self.unit_us = unit_us;
+        if self.ladder.is_none() {
+            self.ladder = Some(ladder(strips.len(), tick_ms));
+            self.load_network();
+        }
+        let operations = |it: &[u64; OPS]| -> [f32; OPS] {
+            std::array::from_fn(|op| (it[op] as f64 / unit_us[op]) as f32)
         };
-        let parents = born.parents.iter();
-        let parents: Vec<_> =
-            parents.filter_map(|(id, ppm)| Some((*before.get(id)?, *ppm as f32 / 1e6))).collect();
-        let history = born.since(self.ladder.book().ticks());
-        let history = history.iter().map(|it| self.operations(it)).collect();
-        Origination::Born { parents, history }
+        let loads: Vec<_> = strips.iter().map(operations).collect();
+        self.ladder.as_mut().expect("it was just made").answer(&loads);
     }
 
-    /// What is forecast of each range, reads and writes, in the order of their keys.
-    pub fn answers(&self) -> impl Iterator<Item = (RangeId, [Loads; OPS])> + '_ {
-        let loads = move |at: usize| {
-            std::array::from_fn(|op| std::array::from_fn(|target| self.loads(at, op, target)))
+    /// What is forecast of ranges, reads and writes, by what they have of strips.
+    pub fn answers(&self, parts: &[(RangeId, Vec<Part>)]) -> Vec<(RangeId, [Loads; OPS])> {
+        let Some(ladder) = &self.ladder else { return Vec::new() };
+        let strip = |at: usize, op: usize, target: usize| -> Option<Row> {
+            let fan = ladder.answers().calibrated(at * OPS + op, target, Model::Shipped)?;
+            Some(fan.map(|root| f64::from(load(root)) * self.unit_us[op]))
         };
-        self.ids.iter().enumerate().map(move |(at, id)| (*id, loads(at)))
-    }
-
-    fn loads(&self, at: usize, op: usize, target: usize) -> Option<[f64; LEVELS.len()]> {
-        let fan = self.ladder.answers().calibrated(at * OPS + op, target, Model::Shipped)?;
-        Some(fan.map(|root| f64::from(load(root)) * self.unit_us[op]))
+        let strips: Vec<[Loads; OPS]> = (0..ladder.book().tracks().len())
+            .map(|at| std::array::from_fn(|op| std::array::from_fn(|it| strip(at, op, it))))
+            .collect();
+        let range = |parts: &[Part]| -> [Loads; OPS] {
+            let of = |op: usize, target: usize| {
+                sum(parts.iter().map(|it| Some((it.share[op], strips[it.strip][op][target]?))))
+            };
+            std::array::from_fn(|op| std::array::from_fn(|target| of(op, target)))
+        };
+        parts.iter().map(|(id, parts)| (*id, range(parts))).collect()
     }
 
     /// Who answers for the mean of the next thirty ticks of reads, on which decisions rest.
     pub fn leader(&self) -> Option<Candidate> {
-        self.ladder.answers().leader(0, MEAN30)
+        self.ladder.as_ref()?.answers().answering(0, MEAN30)
+    }
+}
+
+fn ladder(strips: usize, tick_ms: u64) -> Ladder {
+    let mut ladder = Ladder::new(strips, tick_ms, &[0, 1]);
+    ladder.sample(SAMPLED_MAX);
+    ladder.refit(REFIT_LAG);
+    ladder
+}
+
+/// Adds up parts, each a share of a row: medians, and the squares of what levels are away from them, as strips
+/// spread independently of each other.
+fn sum(parts: impl Iterator<Item = Option<(f64, Row)>>) -> Option<Row> {
+    let (mut median, mut squares) = (0.0, Row::default());
+    for part in parts {
+        let (share, row) = part?;
+        median += row[Q50] * share;
+        for (sum, load) in squares.iter_mut().zip(row) {
+            let off = (load - row[Q50]) * share;
+            *sum += off * off;
+        }
+    }
+    Some(std::array::from_fn(|i| {
+        let off = squares[i].sqrt();
+        if i < Q50 { (median - off).max(0.0) } else { median + off }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_add_up_and_spreads_are_independent() {
+        let row = |median: f64, off: f64| -> Row {
+            std::array::from_fn(|i| median + (i as f64 - Q50 as f64) * off)
+        };
+        let parts = [Some((0.5, row(200.0, 6.0))), Some((1.0, row(10.0, 4.0)))];
+        let both = sum(parts.into_iter()).unwrap();
+        assert_eq!([both[Q50], both[Q50 + 1], both[Q50 + 3]], [110.0, 115.0, 125.0]);
+        assert_eq!(both[0], 95.0);
+        let low = sum([Some((1.0, row(1.0, 5.0)))].into_iter()).unwrap();
+        assert_eq!(low[0], 0.0, "no load is below none");
+        assert_eq!(sum([parts[0], None].into_iter()), None);
     }
 }

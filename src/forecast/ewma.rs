@@ -123,8 +123,11 @@ impl Series {
     /// Takes in the load of tick number `ticks`. `side` tells on which side of the band it is.
     fn observe(&mut self, ticks: u64, load_us: f32, side: i8, cold: bool) {
         let before = self.levels(ticks, 1);
-        self.outside =
-            if side == 0 || side != self.outside.signum() { side } else { self.outside + side };
+        self.outside = if side == 0 || side != self.outside.signum() {
+            side
+        } else {
+            self.outside.saturating_add(side)
+        };
         let step = ABOVE_MAX <= self.outside || self.outside <= -BELOW_MAX;
         let levels = if cold {
             Levels::default()

@@ -21,8 +21,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::OPS;
-use super::ladder::Origination;
-use super::lineage::Run;
 
 /// So many ticks of a range are remembered.
 pub const HISTORY: usize = 60;
@@ -153,23 +151,6 @@ impl Track {
             lags.fold((0.0, 0.0_f32, 0), |(s, m, n), it| (s + load(it), m.max(it), n + 1));
         (sum / count.max(1) as f32, max)
     }
-
-    /// Adds a part of another's history, as loads.
-    pub fn inherit(&mut self, of: &Self, share: f32) {
-        let sum = |own: f32, theirs: f32| root(load(own) + load(theirs) * share);
-        let len = self.ring.len().max(of.ring.len());
-        self.age = self.age.max(of.age);
-        let ring = (0..len).rev().map(|ticks| {
-            let lag = |it: &Self| it.lag(ticks).unwrap_or(root(0.0));
-            sum(lag(self), lag(of))
-        });
-        let ring: Vec<_> = ring.collect();
-        self.head = len.saturating_sub(1);
-        self.ring = ring;
-        self.means = std::array::from_fn(|i| sum(self.means[i], of.means[i]));
-        self.swing = self.swing.max(of.swing * share.sqrt());
-        self.sway = self.sway.max(of.sway * share.sqrt());
-    }
 }
 
 /// The history of all ranges, in the order of their keys.
@@ -204,27 +185,9 @@ impl Book {
         }
     }
 
-    /// From now on there are these ranges.
-    pub fn regroup(&mut self, ranges: &[Origination]) {
-        let tracks = |it: &Origination| match it {
-            Origination::Kept(at) => self.tracks[*at].clone(),
-            Origination::Born { history, .. } if !history.is_empty() => std::array::from_fn(|op| {
-                let mut heir = Track::default();
-                history.iter().for_each(|loads| heir.observe(loads[op]));
-                heir
-            }),
-            Origination::Born { parents, .. } => std::array::from_fn(|op| {
-                let mut heir = Track::default();
-                parents.iter().for_each(|(at, share)| heir.inherit(&self.tracks[*at][op], *share));
-                heir
-            }),
-        };
-        self.tracks = ranges.iter().map(tracks).collect();
-    }
-
-    /// The load that ranges had together so many ticks ago, in operations; `None` before they began.
-    pub fn load(&self, run: Run, op: usize, ticks: usize) -> Option<f32> {
-        run.ranges().map(|at| self.tracks[at][op].lag(ticks).map(load)).sum()
+    /// The load of a range so many ticks ago, in operations; `None` before it began.
+    pub fn load(&self, at: usize, op: usize, ticks: usize) -> Option<f32> {
+        self.tracks[at][op].lag(ticks).map(load)
     }
 
     /// How many ticks were taken in.
@@ -393,22 +356,5 @@ mod tests {
             book.observe(&loads);
             assert!(book.look().0.iter().flatten().all(|it| it.is_finite()));
         }
-    }
-
-    #[test]
-    fn heir_has_the_history_of_its_parents() {
-        let mut book = Book::new(3, 10_000);
-        for tick in 0..80 {
-            book.observe(&[[tick as f32, 0.0], [100.0, 0.0], [tick as f32 + 100.0, 0.0]]);
-        }
-        let mut heir = Track::default();
-        heir.inherit(&book.tracks[0][0], 1.0);
-        heir.inherit(&book.tracks[1][0], 1.0);
-        for ticks in 0..HISTORY {
-            let [own, of] = [&heir, &book.tracks[2][0]].map(|it| load(it.lag(ticks).unwrap()));
-            assert!((own - of).abs() < 0.01, "{own} is not {of}, {ticks} ticks ago");
-        }
-        heir.observe(200.0);
-        assert!((load(heir.lag(0).unwrap()) - 200.0).abs() < 0.01 && heir.ring.len() == HISTORY);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  loads ──> settle: what came of earlier answers ──> pools of each model (conformal), losses (selector)
-//!     └────> look ──> points ──────────> calibrated ─┐
+//!     └────> look ──> points, drift ───> calibrated ─┐
 //!                       └ linear fan ──> network ────┴──> calibrated ──> who leads ──> guard ──> answer
 //! ```
 //!
@@ -12,19 +12,21 @@
 //! * **Sound.** Fans ascend, are never negative and never NaN, whatever the load does.
 //! * **No harm.** A model that is not calibrated, or lost more than persistence lately, is not used.
 //!   Before any is calibrated a prior answers.
+//! * **Soon.** What drifts is known after ten ticks, but not what comes of it in thirty: until then it answers
+//!   where it leads at a nearer target, as wide as the prior.
 
 mod origins;
 
-use dataflows::forecast::{H1, MAX30, Q50, Q99, TARGETS};
+use dataflows::forecast::{H1, H6, MAX30, Q50, Q99, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
 use super::candidates::{self, CANDIDATES, Candidate};
-use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Place};
+use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Kind, Place};
+use super::drift::Drift;
 use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
-use super::lineage::Lineage;
 use super::linear::Linear;
 use super::prior::{self, Prior};
 use super::refit::Refit;
@@ -62,6 +64,7 @@ pub enum Depth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ladder {
     book: Book,
+    drift: Drift,
     /// Operations that there are.
     ops: Vec<usize>,
     linear: Option<[Linear; OPS]>,
@@ -97,22 +100,14 @@ impl PartialEq for Loaded {
     }
 }
 
-/// Where a range comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Origination {
-    /// It was number so much before.
-    Kept(usize),
-    /// It was born of these, of each with a part of its load. What it would have had is known, or empty: the
-    /// loads of each tick, the oldest first.
-    Born { parents: Vec<(usize, f32)>, history: Vec<[f32; OPS]> },
-}
-
 /// What all models say at the end of a tick.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answers {
     rows: Vec<Row>,
     has: [bool; CANDIDATES.len()],
     leaders: Vec<[Option<Candidate>; 3]>,
+    /// By (op, target): what drifts has been judged.
+    judged: Vec<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +129,7 @@ impl Ladder {
     pub fn new(ranges: usize, tick_ms: u64, ops: &[usize]) -> Self {
         Self {
             book: Book::new(ranges, tick_ms),
+            drift: Drift::new(ranges),
             ops: ops.to_vec(),
             linear: None,
             refit: None,
@@ -150,31 +146,6 @@ impl Ladder {
     /// At most so many ranges a tick, in turn, are asked what came of their answers.
     pub fn sample(&mut self, ranges_max: usize) {
         self.origins.sample(ranges_max);
-    }
-
-    /// From now on there are these ranges, each of which was there or was born.
-    pub fn regroup(&mut self, ranges: &[Origination]) {
-        let lives = ranges.iter().flat_map(|it| (0..OPS).map(move |op| (it, op)));
-        self.lives = lives.map(|(it, op)| self.life(it, op)).collect();
-        let lineage = Lineage::new(ranges);
-        self.origins.regroup(&lineage);
-        self.refit.iter_mut().for_each(|it| it.regroup(&lineage));
-        self.book.regroup(ranges);
-        self.answers = Answers::default();
-    }
-
-    fn life(&self, of: &Origination, op: usize) -> Life {
-        match of {
-            Origination::Kept(at) => self.lives[at * OPS + op].clone(),
-            // As that of which it has most: what the network remembers knows no levels.
-            Origination::Born { parents, .. } => {
-                let base =
-                    |it: &(usize, f32)| load(self.book.tracks()[it.0][op].means()[BASE]) * it.1;
-                let most = parents.iter().max_by(|a, b| base(a).total_cmp(&base(b)));
-                let state = most.map_or([0.0; HIDDEN], |it| self.lives[it.0 * OPS + op].state);
-                Life { state, ..Life::default() }
-            }
-        }
     }
 
     /// From the next answer on this model answers too.
@@ -208,12 +179,14 @@ impl Ladder {
     /// Takes in the loads of a tick without an answer: history for later ones.
     pub fn observe(&mut self, loads: &[[f32; OPS]]) {
         self.book.observe(loads);
+        self.drift.observe(&self.book);
     }
 
     /// Takes in the loads of a tick, and forecasts from its end on.
     pub fn answer(&mut self, loads: &[[f32; OPS]]) -> &Answers {
         self.book.observe(loads);
         self.settle();
+        let drift = self.drift.observe(&self.book);
         let look = self.book.look();
         if let Some(refit) = &mut self.refit {
             let ranges = self.origins.sampled(self.book.ticks(), self.book.tracks().len());
@@ -228,13 +201,16 @@ impl Ladder {
                     | Candidate::Mean6
                     | Candidate::Mean20
                     | Candidate::Mean60 => true,
+                    Candidate::Drift => drift.is_some(),
                     Candidate::Linear | Candidate::Swayed => self.linear.is_some(),
                     Candidate::Network | Candidate::Blend => {
                         self.linear.is_some() && self.network.0.is_some()
                     }
                 }
         });
-        let mut rows: Vec<_> = (0..look.0.len()).map(|at| self.row(at, &look)).collect();
+        let mut rows: Vec<_> = (0..look.0.len())
+            .map(|at| self.row(at, &look, drift.as_ref().map(|it| &it[at])))
+            .collect();
         for candidate in CANDIDATES.into_iter().filter(|it| has[*it as usize]) {
             match candidate {
                 Candidate::Network => self.correct(&look, &mut rows),
@@ -245,6 +221,7 @@ impl Ladder {
                 | Candidate::Mean6
                 | Candidate::Mean20
                 | Candidate::Mean60
+                | Candidate::Drift
                 | Candidate::Linear => (),
             }
             self.calibrate(candidate, &mut rows);
@@ -253,7 +230,10 @@ impl Ladder {
         let leader =
             |at: usize| fields.map(|it| self.selector.leader(at / TARGETS, at % TARGETS, it));
         let leaders = (0..OPS * TARGETS).map(leader).collect();
-        self.answers = Answers { rows, has, leaders };
+        let judged = (0..OPS * TARGETS)
+            .map(|it| self.selector.loss(it / TARGETS, it % TARGETS, Candidate::Drift).is_some())
+            .collect();
+        self.answers = Answers { rows, has, leaders, judged };
         self.remember();
         &self.answers
     }
@@ -278,11 +258,11 @@ impl Ladder {
         }
     }
 
-    fn row(&self, at: usize, look: &Look) -> Row {
+    fn row(&self, at: usize, look: &Look, drift: Option<&[f64; TARGETS]>) -> Row {
         let (range, op) = (at / OPS, at % OPS);
         let track = &self.book.tracks()[range][op];
         let linear = self.linear.as_ref().map(|it| &it[op]);
-        let named = candidates::points(track, &look.0[at], linear);
+        let named = candidates::points(track, &look.0[at], linear, drift);
         let level = track.means()[MEAN6];
         let prior = std::array::from_fn(|target| {
             let prior = if target == MAX30 { Prior::Max } else { Prior::Tick };
@@ -354,7 +334,7 @@ impl Ladder {
             let Some(origin) = self.origins.settled(target) else { continue };
             for row in &origin.rows {
                 let op = row.op;
-                let lag = |ahead_of_it: usize| self.book.load(row.of, op, ahead - ahead_of_it);
+                let lag = |ahead_of_it: usize| self.book.load(row.at, op, ahead - ahead_of_it);
                 let Some(came) = came(target, lag) else { continue };
                 for candidate in CANDIDATES.into_iter().filter(|it| origin.has[*it as usize]) {
                     let bucket = row.buckets[candidate as usize].into();
@@ -408,7 +388,49 @@ impl Depth {
 impl Answers {
     /// The roots at each level that a model says of a row.
     pub fn fan(&self, at: usize, target: usize, model: Model) -> Fan {
-        self.calibrated(at, target, model).unwrap_or(self.rows[at].prior[target])
+        self.calibrated(at, target, model).unwrap_or_else(|| match model {
+            Model::Shipped => self.foreseen(at, target),
+            Model::Persistence | Model::Ewma | Model::Linear | Model::Network => {
+                self.rows[at].prior[target]
+            }
+        })
+    }
+
+    /// Tells whether who leads at a nearer target is not yet known at this one.
+    fn unjudged(&self, op: usize, target: usize) -> bool {
+        target != H1
+            && !self.judged[op * TARGETS + target]
+            && self.nearest(op, target) == Some(Candidate::Drift)
+    }
+
+    /// Who leads at the next nearer target.
+    fn nearest(&self, op: usize, target: usize) -> Option<Candidate> {
+        let nearer: &[usize] = match target {
+            H1 => return None,
+            H6 => &[H1],
+            _ => &[H6, H1],
+        };
+        let known = |it: &&usize| self.judged[op * TARGETS + **it];
+        nearer.iter().find(known).and_then(|it| self.leader(op, *it))
+    }
+
+    /// Who answers as shipped, if a nearer target must tell, too; `None` for the prior.
+    pub fn answering(&self, op: usize, target: usize) -> Option<Candidate> {
+        let own = self.leader(op, target).filter(|_| !self.unjudged(op, target));
+        own.or_else(|| self.nearest(op, target))
+    }
+
+    /// What is said before anything is known of a target: what leads at a nearer one, as wide as the prior.
+    fn foreseen(&self, at: usize, target: usize) -> Fan {
+        let row = &self.rows[at];
+        let leader = self.nearest(at % OPS, target);
+        let leader = leader.filter(|it| it.kind() == Kind::Point);
+        let Some(leader) = leader.filter(|it| self.has[*it as usize]) else {
+            return row.prior[target];
+        };
+        let level = row.named[target][leader as usize][Q50];
+        let prior = if target == MAX30 { Prior::Max } else { Prior::Tick };
+        prior::offsets(prior, f64::from(level)).map(|it| (level + it as f32).max(root(0.0)))
     }
 
     /// The same, if it rests on experience.
@@ -428,7 +450,10 @@ impl Answers {
                     Some(last.map(|it| it + rise))
                 }
                 // While nobody's losses are known, by how much each knows.
-                (Some(_), None) | (None, _) => told(all)
+                (Some(_), None) | (None, _) => self
+                    .unjudged(at % OPS, target)
+                    .then(|| self.foreseen(at, target))
+                    .or_else(|| told(all))
                     .or_else(|| told(Some(Candidate::Linear)))
                     .or_else(|| told(Some(Candidate::Mean6))),
             },

@@ -4,8 +4,8 @@
 //!  changed heat, births, deaths ──> loads ──> rung ──> quantise ──> what differs from the last answer
 //!                                             │ persistence: the last tick's load, as it is
 //!                                             │ EWMA: level + residual quantiles (ewma, residuals, prior)
-//!                                             └ ladder: the best of several, linear model and network among
-//!                                               them (climb, ladder); where it knows too little, EWMA
+//!                                             └ ladder: of strips of the key space the best of several, what
+//!                                               drifts, linear model and network among them (climb, ladder); where it knows too little, EWMA
 //! ```
 //!
 //! Loads go in as sums of a tick and come out as `cost_us` per second. `backtest` judges the ladder, and
@@ -28,9 +28,9 @@ mod conformal;
 mod candidates;
 mod selector;
 mod guard;
+mod drift;
 pub mod ladder;
 mod refit;
-mod lineage;
 mod climb;
 pub mod edges;
 pub mod panel;
@@ -56,7 +56,7 @@ use ewma::{Ewma, Series, WIDE};
 type Quantiles = [[f64; heatmap::LEVELS.len()]; TARGETS];
 
 /// Index of reads and of writes wherever both are kept.
-const OPS: usize = 2;
+pub const OPS: usize = 2;
 
 /// How many ticks ahead each target ends.
 pub const AHEAD: [usize; TARGETS] = [1, 6, 30, 30, 30];
@@ -103,7 +103,7 @@ pub struct Config {
 }
 
 /// What a tick brings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
     /// The heat of ranges at the end of the tick; those that are not named have the heat that they
     /// had. A range that is born is named if it has any. Zero for one that has gone cold.
@@ -112,10 +112,13 @@ pub struct Features {
     pub born: Vec<Born>,
     /// Ranges that are no more.
     pub dead: Vec<RangeId>,
-    /// All that there are, in the order of their keys; who sees no neighbours does not ask.
-    pub order: Vec<RangeId>,
     /// Ranges through which an edge has gone, or will.
     pub passing: Vec<Passing>,
+    /// Reads and writes in the tick, in microseconds, of each strip of the key space; who does not forecast
+    /// strips does not ask.
+    pub strips: Vec<[u64; OPS]>,
+    /// What each range has of strips.
+    pub parts: Vec<(RangeId, Vec<Part>)>,
 }
 
 /// What a place that moves on is to one operation of a range.
@@ -129,6 +132,14 @@ pub struct Passing {
     pub load_us: u64,
     /// The ticks in which it is there: the lowest bit is the next one.
     pub ticks: u32,
+}
+
+/// What a range has of a strip.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Part {
+    pub strip: usize,
+    /// Of its reads and of its writes.
+    pub share: [f64; OPS],
 }
 
 /// A range that came out of others.
@@ -249,14 +260,19 @@ impl Forecaster {
         match config.rung {
             Rung::Ladder => match &mut self.climb {
                 Some(climb) => climb.load_network(),
-                None => self.climb = Some(Climb::new(config.tick_ms)),
+                None => self.climb = Some(Climb::new()),
             },
             Rung::Persistence | Rung::Ewma => self.climb = None,
         }
     }
 
-    /// Tells whether it wants to know the order of all ranges.
-    pub fn sees_neighbours(&self) -> bool {
+    /// Strips are others than they were: what was learned of them is forgotten.
+    pub fn forget_strips(&mut self) {
+        self.climb = self.climb.as_ref().map(|_| Climb::new());
+    }
+
+    /// Tells whether it wants to know of strips.
+    pub fn sees_strips(&self) -> bool {
         self.climb.is_some()
     }
 
@@ -285,11 +301,8 @@ impl Forecaster {
         let (rung, tick_ms, ewma) = (self.config.rung, self.config.tick_ms, &self.ewma);
         let mut climbed = BTreeMap::new();
         if let Some(climb) = &mut self.climb {
-            let load = |id: &RangeId| {
-                self.ranges.get(id).map_or([0; OPS], |it| it.load.map(|it| it.tick_us))
-            };
-            climb.observe(&features.order, &features.born, ewma.unit_us(), load);
-            for (id, loads) in climb.answers() {
+            climb.observe(&features.strips, tick_ms, ewma.unit_us());
+            for (id, loads) in climb.answers(&features.parts) {
                 // One that was cold may be about to warm up.
                 if self.ranges.contains_key(&id) || is_some_load(&loads, tick_ms) {
                     self.ranges.entry(id).or_default();

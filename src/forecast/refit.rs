@@ -19,7 +19,6 @@ use dataflows::forecast::{HORIZON, TARGETS};
 use serde::{Deserialize, Serialize};
 
 use super::features::{BASE, Book, FEATURES, Look, root};
-use super::lineage::{Lineage, Run};
 use super::linear::{Gram, Linear, ROWS_MIN};
 use super::{OPS, came};
 
@@ -47,7 +46,7 @@ pub struct Refit {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
-    of: Run,
+    at: usize,
     op: usize,
     base: f32,
     features: Vec<f32>,
@@ -97,7 +96,7 @@ impl Refit {
                 .for_each(|it| self.learn(book, it));
         }
         let row = |at: usize| Row {
-            of: Run::from(at / OPS),
+            at: at / OPS,
             op: at % OPS,
             base: book.tracks()[at / OPS][at % OPS].means()[BASE],
             features: look.0[at].to_vec(),
@@ -107,17 +106,10 @@ impl Refit {
         self.step(book.ticks())
     }
 
-    /// From now on there are other ranges.
-    pub fn regroup(&mut self, lineage: &Lineage) {
-        for rows in &mut self.rows {
-            rows.retain_mut(|it| lineage.follow(it.of).map(|run| it.of = run).is_some());
-        }
-    }
-
     fn learn(&mut self, book: &Book, row: &Row) {
         let mut told = [0.0; TARGETS];
         for (target, told) in told.iter_mut().enumerate() {
-            let lag = |ahead: usize| book.load(row.of, row.op, HORIZON as usize - ahead);
+            let lag = |ahead: usize| book.load(row.at, row.op, HORIZON as usize - ahead);
             let Some(came) = came(target, lag) else { return };
             *told = root(came) - row.base;
         }
@@ -156,7 +148,6 @@ fn fit(grams: &[Gram]) -> Option<[Linear; OPS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forecast::ladder::Origination;
 
     /// Feeds ticks of a load that grows and falls; returns the ticks at which a model came, with it.
     fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, [Linear; OPS])> {
@@ -189,20 +180,5 @@ mod tests {
         let ticks: Vec<_> = came.iter().map(|it| it.0).collect();
         assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
         assert!(came[0].1 != came[1].1, "nothing was learned in between");
-    }
-
-    #[test]
-    fn what_cannot_be_followed_is_not_learned_from() {
-        let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
-        run(&mut refit, &mut book, 30);
-        let sizes = |it: &Refit| it.rows.iter().map(Vec::len).sum::<usize>();
-        let before = sizes(&refit);
-        // All move up by one; the first has ended.
-        let ranges: Vec<_> = (1..50).map(Origination::Kept).collect();
-        refit.regroup(&Lineage::new(&ranges));
-        assert_eq!(sizes(&refit) * 50, before * 49);
-        let rows: Vec<_> = refit.rows[0].iter().map(|it| (it.of, it.op)).collect();
-        let expected = (0..49).flat_map(|it| [(Run::from(it), 0), (Run::from(it), 1)]);
-        assert_eq!(rows, expected.collect::<Vec<_>>());
     }
 }

@@ -43,11 +43,15 @@ struct Recent {
 
 impl Field {
     fn candidates(self) -> &'static [Candidate] {
-        use Candidate::{Blend, Last, Linear, Mean2, Mean6, Mean20, Mean60, Network, Swayed};
+        use Candidate::{
+            Blend, Drift, Last, Linear, Mean2, Mean6, Mean20, Mean60, Network, Swayed,
+        };
         match self {
             Self::Ewma => &[Mean6, Mean2, Mean20, Mean60],
             Self::Linear => &[Linear, Swayed],
-            Self::All => &[Mean6, Last, Mean2, Mean20, Mean60, Linear, Swayed, Network, Blend],
+            Self::All => {
+                &[Mean6, Last, Mean2, Mean20, Mean60, Drift, Linear, Swayed, Network, Blend]
+            }
         }
     }
 }

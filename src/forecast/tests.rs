@@ -340,6 +340,11 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
     assert_eq!(feed.answer(&Features::default()).inherited, []);
 }
 
+/// All of a strip.
+fn whole(strip: usize) -> Part {
+    Part { strip, share: [1.0; OPS] }
+}
+
 #[test]
 fn edge_is_expected_where_it_goes_and_not_where_it_was() {
     for (rung, follows) in [(Rung::Ewma, true), (Rung::Persistence, false)] {
@@ -393,10 +398,15 @@ fn hot_spot_is_expected_where_it_goes_before_it_is_there() {
         let heats: BTreeMap<_, _> =
             (0..ranges).map(|it| (RangeId(it), heat(poisson(&mut random, load(it)), 0))).collect();
         let mut features = feed.features(&heats);
-        features.order = (0..ranges).map(RangeId).collect();
+        features.strips = heats.values().map(|it| [it.read_us as u64, 0]).collect();
+        features.parts = (0..ranges).map(|it| (RangeId(it), vec![whole(it as usize)])).collect();
         feed.answer(&features);
     }
-    assert!(["linear", "network"].contains(&feed.forecaster.rung()), "{}", feed.forecaster.rung());
+    assert!(
+        ["linear", "network", "drift"].contains(&feed.forecaster.rung()),
+        "{}",
+        feed.forecaster.rung()
+    );
     let expected = |range: u64| feed.answers[&RangeId(range)].reads.0[MAX30][Q50];
     let [behind, ahead] = [13, 16].map(expected);
     assert!(2 * behind < ahead, "{ahead} is expected of what is next, {behind} of what was hot");
@@ -458,7 +468,10 @@ fn restored_copy_goes_on_to_the_bit() {
                 feed.windows.remove(&RangeId(parent));
                 alive.extend([left, right]);
             }
-            features.order = alive.iter().copied().map(RangeId).collect();
+            features.strips =
+                (0..10).map(|it| [random.random_range(0..9_000) * it, it * 500]).collect();
+            let part = |it: &u64| (RangeId(*it), vec![whole(*it as usize % 10)]);
+            features.parts = alive.iter().map(part).collect();
             if tick == restored_at {
                 let bytes = postcard::to_stdvec(&feed.forecaster).unwrap();
                 let mut restored = postcard::from_bytes::<Forecaster>(&bytes).unwrap();

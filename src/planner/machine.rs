@@ -49,6 +49,7 @@ use super::ledger::Ledger;
 use super::ranges::{RangeState, Ranges};
 use super::settings::Settings;
 use super::snapshot::{Outbox, Slot};
+use super::strips::Strips;
 use crate::assignment::birth;
 use crate::assignment::map::Map;
 use crate::forecast::edges::Edges;
@@ -171,6 +172,8 @@ pub struct Planner {
     policy: (String, String),
     /// Of query logs, by the settings.
     translator: Translator,
+    /// What the ladder forecasts.
+    strips: Strips,
     /// What the dataflow was told of the assignment, what more of the desired one, and what it said of
     /// the difference.
     current: BTreeMap<KeySpan, NodeId>,
@@ -272,6 +275,9 @@ impl Planner {
         state.migrations.limit(moves_max, settings.cancel_grace_ms);
         state.fleet.limit(settings.silent_ticks);
         state.forecaster.configure(forecast_of(&settings));
+        if Strips::new(&state.settings) != Strips::new(&settings) {
+            state.forecaster.forget_strips();
+        }
         state.settings = settings;
         Self::with(state, slots)
     }
@@ -288,6 +294,7 @@ impl Planner {
         let mut res = Self {
             policy: state.settings.text(),
             translator: Translator::new(&state.settings.query_log),
+            strips: Strips::new(&state.settings),
             state,
             outbox: Outbox::default(),
             changes: Changes::default(),

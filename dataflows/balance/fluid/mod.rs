@@ -21,7 +21,7 @@ use schemas::{CellId, Epoch, Key, KeySpan, NodeId, RangeId};
 
 use crate::balance::policy::Policy;
 use crate::balance::tests::{Case, decide};
-use crate::balance::{Budget, Cell, Decision, Node, Range, Situation};
+use crate::balance::{Budget, Cell, Decision, Likely, Node, Range, Situation};
 use crate::forecast::{Forecast, RangeForecast, TARGETS};
 use crate::heat::{Heat, Rolling, WIDTHS};
 use learner::Learner;
@@ -359,6 +359,7 @@ impl Fluid {
             tick_ms: self.scenario.tick_ms,
             ranges: ranges.collect(),
             nodes: nodes.collect(),
+            likely: Likely::default(),
             total: self.forecast(
                 self.cells.iter().map(|cell| cell.level).sum(),
                 self.cells.iter().map(|cell| cell.cost[0]).sum(),

@@ -7,7 +7,6 @@
 //! * **Small.** Models that name one value keep that one, and what calibration added to it stands once
 //!   for all rows. So a row takes 0.1 kB a tick and target.
 //! * **Bounded.** Of very many ranges some are asked, others in the next tick.
-//! * **Whatever became of the range.** Its children are asked in its place (`lineage`).
 
 use std::collections::VecDeque;
 
@@ -16,12 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::candidates::{CANDIDATES, Candidate};
 use super::super::conformal::{BUCKETS, Fan, Kind, told};
-use super::super::lineage::{Lineage, Run};
 use super::super::{AHEAD, OPS};
 use super::Row;
 
 /// How many candidates name one value; they come first.
-const POINTS: usize = 7;
+const POINTS: usize = 8;
 const FANS: usize = CANDIDATES.len() - POINTS;
 
 /// By target, the latest first.
@@ -43,7 +41,7 @@ pub struct Origin {
 /// What was said of a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
-    pub of: Run,
+    pub at: usize,
     pub op: usize,
     points: [f32; POINTS],
     fans: [Fan; FANS],
@@ -78,13 +76,6 @@ impl Origins {
     pub fn settled(&self, target: usize) -> Option<&Origin> {
         self.by_target[target].get(AHEAD[target] - 1)
     }
-
-    /// From now on there are other ranges.
-    pub fn regroup(&mut self, lineage: &Lineage) {
-        for rows in self.by_target.iter_mut().flatten().map(|it| &mut it.rows) {
-            rows.retain_mut(|it| lineage.follow(it.of).map(|run| it.of = run).is_some());
-        }
-    }
 }
 
 impl Origin {
@@ -111,7 +102,7 @@ impl Row {
     pub fn origin(&self, at: usize, target: usize) -> Told {
         let named = &self.named[target];
         Told {
-            of: Run::from(at / OPS),
+            at: at / OPS,
             op: at % OPS,
             points: std::array::from_fn(|it| named[it][Q50]),
             fans: std::array::from_fn(|it| named[POINTS + it]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dataflows::balance::{Budget, Cell, Decision, Node, Range, Situation};
+use dataflows::balance::{Budget, Cell, Decision, Likely, Node, Range, Situation};
 use dataflows::delta::Placed;
 use dataflows::pressure::Pressure;
 use schemas::plan::JoinChosen;
@@ -11,6 +11,7 @@ use schemas::{Key, KeySpan, NodeId};
 use super::super::ranges::RangeState;
 use super::super::settings::Mode;
 use super::{Planner, Wanted};
+use crate::forecast::Rung;
 use crate::keys::{WHOLE, fraction};
 
 impl Planner {
@@ -128,6 +129,10 @@ impl Planner {
             ranges,
             nodes: self.nodes(),
             total: state.total,
+            likely: match state.settings.rung {
+                Rung::Persistence | Rung::Ewma => Likely::Median,
+                Rung::Ladder => Likely::Mean,
+            },
             budget: Budget {
                 moves_in_flight: state.migrations.moves() as u32,
                 bytes_in_flight: state.migrations.bytes_in_flight(),

@@ -153,15 +153,18 @@ impl Planner {
         // One that was born is named whether its heat has changed or not.
         changed.extend(self.state.born.iter().map(|it| it.id));
         let heat = |id: &RangeId| self.state.range_heat.get(id).copied().unwrap_or_default();
+        let (mut strips, mut parts) = Default::default();
+        if self.state.forecaster.sees_strips() {
+            strips = self.strips.loads(&self.state.cells);
+            parts = self.strips.parts(&self.state.cells);
+        }
         let features = Features {
             changed: changed.iter().map(|id| (*id, heat(id))).collect(),
             born: std::mem::take(&mut self.state.born),
             dead: std::mem::take(&mut self.state.dead),
-            order: match self.state.forecaster.sees_neighbours() {
-                true => self.state.ranges.iter().map(|it| it.id).collect(),
-                false => Vec::new(),
-            },
             passing: self.passing(tick),
+            strips,
+            parts,
         };
         let answers = self.state.forecaster.answer(tick, &features);
         self.turn.heated = changed;
