@@ -5,13 +5,10 @@
 //! is stored already; the bare loop asks for each key and inserts its value, ready-made, in one batch a
 //! step. It knows no versions, decides nothing, and stores no state.
 
+mod bare;
 mod scale;
 
-use std::path::Path;
-use std::time::Instant;
-
-use cpu_time::ProcessTime;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use bare::{Bare, Pair, STEP, Took, timed};
 use isotherm::store::fjall::{FjallStore, Options};
 use isotherm::store::{Limit, Outcome, Snapshot, Store, Write};
 use rand::{Rng, SeedableRng};
@@ -20,7 +17,6 @@ use scale::or_smoke;
 use schemas::range_segment::Entry;
 use schemas::{Key, KeySpan, NodeId};
 
-const STEP: usize = 500;
 const REPEATS: usize = 5;
 const MEMORY_BYTES: u64 = 256 << 20;
 
@@ -51,13 +47,6 @@ fn main() {
     for payload in [100, 1024] {
         of(payload);
     }
-}
-
-/// How long something took, in seconds.
-#[derive(Clone, Copy)]
-struct Took {
-    cpu: f64,
-    wall: f64,
 }
 
 fn of(payload: usize) {
@@ -120,27 +109,10 @@ fn entry(rng: &mut Pcg64, row: u64, offset: u64, payload: usize) -> Entry {
 
 fn bare(there: &[Entry], more: &[Entry]) -> Took {
     let dir = tempfile::tempdir().expect("a folder for a benchmark");
-    let (db, entries) = open_bare(dir.path()).expect("an empty folder can be opened");
-    let ready = |it: &Entry| {
-        let key = [&it.index_key.0[..], &[0, 0], &it.primary_key.0].concat();
-        let payload = it.payload.as_deref().unwrap_or_default();
-        let value = [&[1][..], &it.partition.to_le_bytes(), &it.offset.to_le_bytes(), payload];
-        (key, value.concat())
-    };
-    let apply = |steps: Vec<Vec<(Vec<u8>, Vec<u8>)>>| {
-        let mut found = 0;
-        for step in steps {
-            let mut batch = db.batch();
-            for (key, value) in step {
-                found += usize::from(entries.get(&key).expect("keys can be read").is_some());
-                batch.insert(&entries, key, value);
-            }
-            batch.commit().expect("there is room");
-        }
-        found
-    };
-    apply(steps(there, ready));
-    let steps = steps(more, ready);
+    let tree = Bare::open(dir.path(), MEMORY_BYTES);
+    let apply = |steps: Vec<Vec<Pair>>| steps.into_iter().map(|it| tree.step(it)).sum::<usize>();
+    apply(steps(there, bare::ready));
+    let steps = steps(more, bare::ready);
     timed(|| assert!(apply(steps) > applied() / 3))
 }
 
@@ -195,14 +167,6 @@ fn resident_bytes(name: &str) -> u64 {
     kib << 10
 }
 
-fn open_bare(dir: &Path) -> fjall::Result<(Database, Keyspace)> {
-    // As the store shares out its memory.
-    let db = Database::builder(dir).cache_size(MEMORY_BYTES / 4).worker_threads(3).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 16);
-    let entries = db.keyspace("entries", options)?;
-    Ok((db, entries))
-}
-
 fn store(there: &[Entry], more: &[Entry]) -> Took {
     let dir = tempfile::tempdir().expect("a folder for a benchmark");
     let options = Options {
@@ -231,10 +195,4 @@ fn store(there: &[Entry], more: &[Entry]) -> Took {
 
 fn steps<T>(entries: &[Entry], ready: impl Fn(&Entry) -> T) -> Vec<Vec<T>> {
     entries.chunks(STEP).map(|it| it.iter().map(&ready).collect()).collect()
-}
-
-fn timed(run: impl FnOnce()) -> Took {
-    let (cpu, wall) = (ProcessTime::now(), Instant::now());
-    run();
-    Took { cpu: cpu.elapsed().as_secs_f64(), wall: wall.elapsed().as_secs_f64() }
 }

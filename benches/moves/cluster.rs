@@ -137,17 +137,32 @@ impl Cluster {
 
     /// Writes rows that do not compress, and waits until the index has them.
     pub fn write_rows(&self, rows: u64, payload_bytes: usize) {
+        self.send_rows((0..rows).map(|it| (it, None)), payload_bytes, 1);
+        self.await_rows(rows);
+    }
+
+    /// Writes rows, each with its key before.
+    pub fn send_rows(
+        &self,
+        rows: impl Iterator<Item = (u64, Option<Key>)>,
+        payload_bytes: usize,
+        seed: u64,
+    ) {
         let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
-        let mut random = Pcg64::seed_from_u64(1);
-        for row in 0..rows {
+        let mut random = Pcg64::seed_from_u64(seed);
+        for (row, before) in rows {
             let mut payload = vec![0; payload_bytes];
             random.fill_bytes(&mut payload);
-            let change = RowChanged { before: None, after: Some(key(row)), payload: Some(payload) };
+            let change = RowChanged { before, after: Some(key(row)), payload: Some(payload) };
             let primary = row.to_be_bytes().to_vec();
             let output = Output::new(RowChanged::TOPIC, primary, encode(&change));
             writer.send(&output).expect("the broker takes it");
         }
         writer.flush().expect("the broker takes all");
+    }
+
+    /// Waits until the index has so many rows, and nothing moves.
+    pub fn await_rows(&self, rows: u64) {
         self.wait("the rows in the index", || {
             let ranges = self.ranges();
             let entries = ranges.iter().map(|it| it["entries"].as_u64()).sum::<Option<u64>>();
@@ -182,8 +197,31 @@ impl Cluster {
         serde_json::from_slice(&output.expect("the binary is built").stdout).unwrap_or_default()
     }
 
+    /// The partition of a node's inboxes.
+    pub fn inbox(&self, node: &str) -> u32 {
+        self.wait("a report", || {
+            let output = self.isotherm(&["node", "list", "-o", "json"]).output();
+            let output = output.expect("the binary is built");
+            let nodes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let it = nodes.iter().find(|it| it["node"] == node)?;
+            Some(it["inbox"].as_u64()? as u32)
+        })
+    }
+
+    /// Sends a process a signal.
+    pub fn signal(&self, name: &str, signal: &str) {
+        let id = self.processes[name].0.id().to_string();
+        let done = Command::new("kill").args([signal, &id]).status().expect("kill is there");
+        assert!(done.success(), "kill {signal} {name}: {done}");
+    }
+
     pub fn port(&self, name: &str) -> u16 {
         self.processes[name].1
+    }
+
+    /// CPU seconds that all of them have taken.
+    pub fn cpu_of_all(&self) -> f64 {
+        self.processes.keys().map(|it| self.cpu(it)).sum()
     }
 
     /// CPU seconds that a process has taken, user and system.

@@ -1,13 +1,16 @@
 //! Measures what it costs to move a range from worker to worker over a real Kafka, what readers notice of
-//! it, and what memory it takes.
+//! it, and what memory it takes; how many reads are answered, and how fast updates are applied.
 //!
-//! `cargo bench --bench moves`, or one of `-- transfer`, `-- reads`, `-- queries`, `-- memory`. Brings a broker up as
-//! `docker/kafka` does, unless `ISOTHERM_TEST_KAFKA` names one. Linux only: it asks `/proc`.
+//! `cargo bench --bench moves`, or one of `-- transfer`, `-- reads`, `-- queries`, `-- apply`, `-- memory`. Brings a
+//! broker up as `docker/kafka` does, unless `ISOTHERM_TEST_KAFKA` names one. Linux only: it asks `/proc`.
 
 mod cluster;
 mod pipe;
 mod reads;
 mod queries;
+mod apply;
+#[path = "../bare/mod.rs"]
+mod bare;
 #[path = "../scale/mod.rs"]
 mod scale;
 
@@ -24,8 +27,9 @@ use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::wire::{Record as _, decode};
 use tikv_jemallocator::Jemalloc;
 
+use bare::Took;
 use cluster::{Bandwidth, Cluster, key};
-use pipe::{Pipe, Took};
+use pipe::Pipe;
 use queries::{Clients, Plain};
 use reads::{Client, quantile};
 use scale::or_smoke;
@@ -53,9 +57,9 @@ fn main() {
     let args: Vec<_> = std::env::args().collect();
     let kafka = Kafka::up();
     let is_wanted = |part: &str| {
-        let named = ["transfer", "reads", "queries", "memory"];
+        let named = ["transfer", "reads", "queries", "apply", "memory"];
         let named = named.map(|it| args.iter().any(|arg| arg == it));
-        named == [false; 4] || args.iter().any(|arg| arg == part)
+        named == [false; 5] || args.iter().any(|arg| arg == part)
     };
     if is_wanted("transfer") {
         transfer(&kafka.bootstrap_servers);
@@ -65,6 +69,9 @@ fn main() {
     }
     if is_wanted("queries") {
         queries(&kafka.bootstrap_servers);
+    }
+    if is_wanted("apply") {
+        apply::apply(&kafka.bootstrap_servers);
     }
     if is_wanted("memory") {
         memory(&kafka.bootstrap_servers);

@@ -1,12 +1,9 @@
 //! The bare pipe: a tree is read, its entries go through a topic in messages as large as segments, and are
 //! written to another tree. No versions, no digests, no protocol.
 
-use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use cpu_time::ProcessTime;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -14,25 +11,20 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
+use crate::bare::{Bare, STEP, Took, timed};
+
 /// As large as a segment.
 const MESSAGE_BYTES: usize = 512 << 10;
 
 /// What a worker's store has by default.
-const MEMORY_BYTES: u64 = 128 << 20;
-
-/// Seconds by the clock on the wall, and of CPU of all threads.
-#[derive(Clone, Copy, Debug)]
-pub struct Took {
-    pub wall: f64,
-    pub cpu: f64,
-}
+pub const MEMORY_BYTES: u64 = 128 << 20;
 
 /// Two trees, one of them full, and a topic.
 pub struct Pipe {
     bootstrap_servers: String,
     topic: String,
     folder: tempfile::TempDir,
-    full: (Database, Keyspace),
+    full: Bare,
     entries: u64,
     rounds: usize,
 }
@@ -40,10 +32,10 @@ pub struct Pipe {
 impl Pipe {
     pub fn new(bootstrap_servers: &str, topic: &str, entries: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for a benchmark");
-        let full = open(&folder.path().join("full")).expect("an empty folder can be opened");
-        for step in entries.chunks(500) {
-            let mut batch = full.0.batch();
-            step.iter().for_each(|(key, value)| batch.insert(&full.1, key, value));
+        let full = Bare::open(&folder.path().join("full"), MEMORY_BYTES);
+        for step in entries.chunks(STEP) {
+            let mut batch = full.db.batch();
+            step.iter().for_each(|(key, value)| batch.insert(&full.entries, key, value));
             batch.commit().expect("there is room");
         }
         let (bootstrap_servers, topic) = (bootstrap_servers.to_owned(), topic.to_owned());
@@ -54,14 +46,14 @@ impl Pipe {
     pub fn whole(&mut self) -> Took {
         self.rounds += 1;
         let path = self.folder.path().join(format!("empty-{}", self.rounds));
-        let (db, tree) = open(&path).expect("an empty folder can be opened");
+        let empty = Bare::open(&path, MEMORY_BYTES);
         let took = self.through(|message| {
-            let mut batch = db.batch();
-            let count = read(message, |key, value| batch.insert(&tree, key, value));
+            let mut batch = empty.db.batch();
+            let count = read(message, |key, value| batch.insert(&empty.entries, key, value));
             batch.commit().expect("there is room");
             count
         });
-        drop((db, tree));
+        drop(empty);
         std::fs::remove_dir_all(path).expect("it is ours");
         took
     }
@@ -73,7 +65,7 @@ impl Pipe {
     }
 
     fn through(&self, write: impl FnMut(&[u8]) -> u64) -> Took {
-        let mut entries = self.full.1.iter();
+        let mut entries = self.full.entries.iter();
         let mut is_over = false;
         let messages = std::iter::from_fn(move || {
             let mut message = Vec::with_capacity(MESSAGE_BYTES);
@@ -92,7 +84,7 @@ impl Pipe {
 
     fn messages(&self) -> Vec<Vec<u8>> {
         let mut messages = vec![Vec::new()];
-        for guard in self.full.1.iter() {
+        for guard in self.full.entries.iter() {
             let (key, value) = guard.into_inner().expect("the tree can be read");
             if MESSAGE_BYTES <= messages[messages.len() - 1].len() {
                 messages.push(Vec::new());
@@ -131,40 +123,35 @@ impl Pipe {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, 0, Offset::Offset(end)).expect("an offset");
         consumer.assign(&list).expect("it can be assigned");
-        let (wall, cpu) = (Instant::now(), ProcessTime::now());
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for message in messages {
-                    let mut record =
-                        BaseRecord::<(), _>::to(&self.topic).partition(0).payload(&message);
-                    while let Err((err, back)) = producer.send(record) {
-                        assert_eq!(err.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
-                        producer.poll(Duration::from_millis(1));
-                        record = back;
+        let exchange = || {
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    for message in messages {
+                        let mut record =
+                            BaseRecord::<(), _>::to(&self.topic).partition(0).payload(&message);
+                        while let Err((err, back)) = producer.send(record) {
+                            assert_eq!(err.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
+                            producer.poll(Duration::from_millis(1));
+                            record = back;
+                        }
+                        producer.poll(Duration::ZERO);
                     }
-                    producer.poll(Duration::ZERO);
+                    producer.flush(Duration::from_secs(60)).expect("the broker takes all");
+                });
+                let mut count = 0;
+                while count < self.entries {
+                    match consumer.poll(Duration::from_millis(100)) {
+                        Some(Ok(message)) => {
+                            count += write(message.payload().expect("it has a value"));
+                        }
+                        Some(Err(err)) => panic!("{err}"),
+                        None => (),
+                    }
                 }
-                producer.flush(Duration::from_secs(60)).expect("the broker takes all");
             });
-            let mut count = 0;
-            while count < self.entries {
-                match consumer.poll(Duration::from_millis(100)) {
-                    Some(Ok(message)) => count += write(message.payload().expect("it has a value")),
-                    Some(Err(err)) => panic!("{err}"),
-                    None => (),
-                }
-            }
-        });
-        Took { wall: wall.elapsed().as_secs_f64(), cpu: cpu.elapsed().as_secs_f64() }
+        };
+        timed(exchange)
     }
-}
-
-fn open(path: &Path) -> fjall::Result<(Database, Keyspace)> {
-    // As a worker's store shares out its memory.
-    let db = Database::builder(path).cache_size(MEMORY_BYTES / 4).worker_threads(3).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMORY_BYTES / 16);
-    let entries = db.keyspace("entries", options)?;
-    Ok((db, entries))
 }
 
 fn put(message: &mut Vec<u8>, key: &[u8], value: &[u8]) {

@@ -12,9 +12,14 @@ use crate::cluster::key;
 /// Between the beginnings of two reads of one client.
 const PACE: Duration = Duration::from_millis(5);
 
-/// One connection that is kept.
-pub struct Client {
+/// One connection that is kept, to whom answers in JSON.
+pub struct Asking {
     stream: BufReader<TcpStream>,
+}
+
+/// Who reads keys.
+pub struct Client {
+    asking: Asking,
     /// A worker is told which epoch is believed to hold the key; a router is not.
     epoch: Option<u64>,
     row: u64,
@@ -23,11 +28,46 @@ pub struct Client {
     from: Vec<u8>,
 }
 
-impl Client {
-    pub fn new(port: u16, epoch: Option<u64>, rows: u64) -> Self {
+impl Asking {
+    pub fn new(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.set_nodelay(true).expect("it is a connection");
-        Self { stream: BufReader::new(stream), epoch, row: 0, rows, from: Vec::new() }
+        Self { stream: BufReader::new(stream) }
+    }
+
+    pub fn ask(&mut self, path: &str, body: &Value) -> Value {
+        let body = body.to_string();
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.stream.get_mut().write_all(request.as_bytes()).expect("it listens");
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Value {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line).expect("it answers");
+            let line = line.trim().to_ascii_lowercase();
+            if let Some(it) = line.strip_prefix("content-length:") {
+                length = it.trim().parse().expect("a number");
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        self.stream.read_exact(&mut body).expect("it answers");
+        serde_json::from_slice(&body).expect("it answers in JSON")
+    }
+}
+
+impl Client {
+    pub fn new(port: u16, epoch: Option<u64>, rows: u64) -> Self {
+        Self { asking: Asking::new(port), epoch, row: 0, rows, from: Vec::new() }
     }
 
     pub fn only_from(&mut self, key: &str) {
@@ -47,37 +87,13 @@ impl Client {
         if let Some(epoch) = self.epoch {
             read["epoch"] = epoch.into();
         }
-        let body = json!({ "reads": [read] }).to_string();
+        let body = json!({ "reads": [read] });
         let begin = Instant::now();
-        let length = body.len();
-        let request = format!(
-            "POST /v1/reads HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
-        );
-        self.stream.get_mut().write_all(request.as_bytes()).expect("it listens");
-        let answer = self.answer();
+        let answer = self.asking.ask("/v1/reads", &body);
         let took = begin.elapsed().as_secs_f64();
         let found = &answer["answers"][0]["found"]["entries"];
         assert_eq!(found.as_array().map(Vec::len), Some(1), "{key}: {answer}");
         took
-    }
-
-    fn answer(&mut self) -> Value {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).expect("it answers");
-            let line = line.trim().to_ascii_lowercase();
-            if let Some(it) = line.strip_prefix("content-length:") {
-                length = it.trim().parse().expect("a number");
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("it answers");
-        serde_json::from_slice(&body).expect("it answers in JSON")
     }
 
     /// Reads at a steady pace for a while; returns the seconds of each read, ascending.

@@ -236,3 +236,19 @@ impl Watch for Watching<'_> {
         self.signals.is_asked()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::worker::Worker;
+
+    #[test]
+    fn credit_is_what_is_asked_within_the_memory_and_what_the_embedded_broker_keeps() {
+        let worker = Worker::default();
+        assert_eq!(credit(&worker, false), [8 << 20, 24 << 20]);
+        assert_eq!(credit(&worker, true), [1 << 20, 3 << 20]);
+        let little = Worker { memory_bytes: 64 << 20, ..worker };
+        assert_eq!(credit(&little, false), [4 << 20, 4 << 20]);
+        assert_eq!(credit(&little, true), [1 << 20, 3 << 20]);
+    }
+}

@@ -28,8 +28,8 @@ fn move_that_is_cancelled_leaves_the_range_where_it_was() {
     let Some(mut world) = World::create("cancelled", &[]) else { return };
     world.mode = "observe";
     world.birth_nodes = NODES.len() as u32;
-    world.more =
-        "cancel_grace = \"3s\"\nsplit_points = [\"8\"]\n[worker]\nreport_every = \"300ms\"";
+    world.more = "cancel_grace = \"3s\"\nsplit_points = [\"8\"]\n[worker]\nreport_every = \"300ms\"
+        [kafka.properties]\n\"compression.type\" = \"zstd\"";
     world.policy = SLOW;
     let mut planner = world.planner("cancelled", None);
     let mut workers = NODES.map(|it| worker(&world, it));
