@@ -304,7 +304,8 @@ impl Run<'_> {
         let mut gauged = self.gauge.gauge(since_ms);
         if let Some(capacity) = self.shared.options.capacity_us_per_s {
             gauged.capacity_us_per_s = Some(capacity as f64);
-            let done_us = self.shared.service().done_us();
+            let now_us = self.shared.clock_us(Instant::now());
+            let done_us = self.shared.service().done_us(now_us);
             let possible = capacity as f64 * since_ms as f64 / 1000.0;
             let done = (done_us - std::mem::replace(&mut self.done_us, done_us)) as f64;
             gauged.cpu_load = (possible > 0.0).then(|| (done / possible).clamp(0.0, 1.0));

@@ -31,7 +31,7 @@ pub struct Service {
     capacity_us_per_s: Option<u64>,
     free_at_us: u64,
     /// Of service, since the start.
-    done_us: u64,
+    taken_us: u64,
 }
 
 impl Service {
@@ -61,7 +61,7 @@ impl Service {
 
     /// Counts the work, and returns how long it takes, in microseconds.
     fn takes(&mut self, cost_us: u64) -> u64 {
-        self.done_us = self.done_us.saturating_add(cost_us);
+        self.taken_us = self.taken_us.saturating_add(cost_us);
         let Some(capacity) = self.capacity_us_per_s else { return 0 };
         let takes = u128::from(cost_us) * 1_000_000 / u128::from(capacity.max(1));
         u64::try_from(takes).unwrap_or(u64::MAX)
@@ -72,9 +72,12 @@ impl Service {
         if self.is_stated() { self.free_at_us.max(now_us) } else { now_us }
     }
 
-    /// Returns the service that was taken in since the start, in microseconds.
-    pub fn done_us(&self) -> u64 {
-        self.done_us
+    /// Returns the service that was done since the start, in microseconds: what was taken in, but for what is
+    /// still to be done.
+    pub fn done_us(&self, now_us: u64) -> u64 {
+        let Some(capacity) = self.capacity_us_per_s else { return self.taken_us };
+        let left = u128::from(self.free_at_us.saturating_sub(now_us)) * u128::from(capacity);
+        self.taken_us.saturating_sub(u64::try_from(left / 1_000_000).unwrap_or(u64::MAX))
     }
 }
 
@@ -89,7 +92,7 @@ mod tests {
         assert_eq!(service.begins_at(4_000), 7_000);
         assert_eq!(service.take(4_000, 1_000), 9_000);
         assert_eq!(service.take(20_000, 1_000), 22_000);
-        assert_eq!(service.done_us(), 4_000);
+        assert_eq!(service.done_us(22_000), 4_000);
     }
 
     #[test]
@@ -99,15 +102,25 @@ mod tests {
         assert_eq!(service.take_beside(1_000, 3_000), 13_000);
         assert_eq!(service.take_beside(13_000, 500), 15_000);
         assert_eq!(service.take(15_000, 1_000), 2_009_000);
-        assert_eq!(service.done_us(), 1_004_500);
+        assert_eq!(service.done_us(2_009_000), 1_004_500);
         assert_eq!(service.take_beside(3_000_000, 1_000), 3_002_000);
         assert_eq!(service.begins_at(3_000_000), 3_002_000);
+    }
+
+    #[test]
+    fn who_has_too_much_to_do_has_done_what_the_capacity_allows() {
+        let mut service = Service::new(Some(500_000));
+        // Four times what it can do, for a second; then nothing more comes.
+        (0..1_000).for_each(|ms| _ = service.take(ms * 1_000, 2_000));
+        let seconds = [1_000_000, 2_000_000, 4_000_000, 5_000_000];
+        let done = seconds.map(|it| service.done_us(it));
+        assert_eq!(done, [500_000, 1_000_000, 2_000_000, 2_000_000]);
     }
 
     #[test]
     fn without_a_stated_capacity_nothing_waits() {
         let mut service = Service::new(None);
         assert_eq!(service.take(3, 1_000_000), 3);
-        assert_eq!((service.begins_at(4), service.done_us()), (4, 1_000_000));
+        assert_eq!((service.begins_at(4), service.done_us(4)), (4, 1_000_000));
     }
 }
