@@ -1,4 +1,5 @@
-//! Workers step by step, a rule each; then moves at random with everything that can go wrong.
+//! Workers step by step, a rule each; then moves at random with everything that can go wrong; then one
+//! or two in every order.
 
 use schemas::assignment::Source as From;
 use schemas::migration_status::Status;

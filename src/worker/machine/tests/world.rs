@@ -2,7 +2,7 @@
 //!
 //! Every process reads every log from a position of its own, so it may be late in one and not in another.
 
-pub mod again;
+mod again;
 mod others;
 mod looks;
 
@@ -27,6 +27,7 @@ use crate::worker::states::{Role, Size};
 use crate::worker::step::{Halted, Runner, World as Outside};
 
 use again::{Kept, Streams};
+pub use again::{MayCrash, number_of};
 
 pub const PARTITIONS: u32 = 2;
 

@@ -1,7 +1,6 @@
 //! A planner and a channel as a [`World`] has them, and what they have to do.
 
-use super::super::world::again::number_of;
-use super::super::world::{Channel, TableRow, World, key, span};
+use super::super::world::{Channel, TableRow, World, key, number_of, span};
 use super::turns::{By, Does, Turn, Who};
 
 /// What is read: an index key, and the primary key of the one row that ever stands there.
@@ -87,8 +86,9 @@ impl Others {
         match turn {
             Turn::Plans => _ = world.plan(),
             Turn::Starts => {
-                let is_at_a = world.map.owner(&key("").0).expect("an owner").node == Who::A.name();
-                world.start(span("", "m"), if is_at_a { "b" } else { "a" });
+                let owner = &world.map.owner(&key("").0).expect("an owner").node;
+                let to = if Who::of(owner) == Who::A { Who::B } else { Who::A };
+                world.start(span("", "m"), &to.name().0);
             }
             Turn::Cancels => world.cancel(*world.flights.keys().next().expect("there is one")),
             Turn::Writes(row, _) => {

@@ -11,23 +11,17 @@
 //! behind them.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use schemas::Epoch;
-
-use super::super::world::again::{MayCrash, number_of};
-use super::super::world::{Node, World};
+use super::super::world::{MayCrash, Node, World, number_of};
+use super::heard::{Answers, answers};
 use super::others::{KEYS, Others};
 use super::turns::{Does, Turn, Who};
-use crate::web::reads::{Answer, Asked};
 use crate::worker::events::{Record, Source};
-use crate::worker::serving::Served;
 
 /// Of a node, in their order.
 pub const SOURCES: [Source; 5] =
     [Source::Status(0), Source::Command, Source::Ack, Source::Segment, Source::Update];
-/// Of the range that moves: a has it at the first, b at the second, a again at the third.
-pub const EPOCHS_MAX: usize = 3;
-
 const COMMANDS: usize = 1;
 const UPDATES: usize = 4;
 
@@ -53,16 +47,7 @@ pub struct NodePart {
     next: [usize; SOURCES.len()],
     wants: [bool; SOURCES.len()],
     pub map_read: usize,
-    /// Of each key and epoch: asked as the owner, and as the source.
-    pub answers: [[[Heard; 2]; EPOCHS_MAX]; KEYS.len()],
-}
-
-/// What a node says of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    NotNow,
-    AskSource(Who, usize),
-    Version(Option<u64>),
+    pub answers: Answers,
 }
 
 /// Numbers of records, by source. The planner has statuses alone.
@@ -99,17 +84,17 @@ struct Sent {
 }
 
 /// What there was of one kind, by numbers that equal ones have in common.
-struct Kept<T> {
+struct Once<T> {
     all: Vec<T>,
     at: HashMap<u64, u32>,
 }
 
 #[derive(Default)]
 pub struct Parts {
-    nodes: Kept<NodePart>,
-    others: Kept<Others>,
-    records: Kept<Record>,
-    logs: Kept<Logs>,
+    nodes: Once<NodePart>,
+    others: Once<Others>,
+    records: Once<Record>,
+    logs: Once<Logs>,
     came: Vec<Came>,
     /// What came of turns; `None`: there is no such turn.
     readings: HashMap<Reading, Option<u32>>,
@@ -118,13 +103,13 @@ pub struct Parts {
     can_crash: bool,
 }
 
-impl<T> Default for Kept<T> {
+impl<T> Default for Once<T> {
     fn default() -> Self {
         Self { all: Vec::new(), at: HashMap::new() }
     }
 }
 
-impl<T> Kept<T> {
+impl<T> Once<T> {
     fn keep(&mut self, number: u64, it: impl FnOnce() -> T) -> u32 {
         let new = self.all.len() as u32;
         let at = *self.at.entry(number).or_insert(new);
@@ -325,7 +310,7 @@ impl Parts {
             sent.extend([0, 1, PLANNER].map(|reader| Sent { reader, source: 0, record }));
         }
         for ((name, source), records) in std::mem::take(&mut world.inboxes) {
-            let reader = usize::from(name == Who::B.name());
+            let reader = Who::of(&name) as usize;
             for record in records {
                 let record = self.keep_record(record);
                 sent.push(Sent { reader, source: source_at(source), record });
@@ -362,11 +347,10 @@ impl Parts {
         may_crash: MayCrash,
     ) -> (u32, [usize; SOURCES.len()]) {
         let node = &world.nodes[&who.name()];
-        let from = node.reads_from(may_crash);
-        let from = SOURCES.map(|it| from[&it]);
-        let number = number_of(&(who, may_crash, node.number(may_crash)));
+        let (number, from) = node.number(may_crash);
+        let (number, from) = (number_of(&(who, may_crash, number)), SOURCES.map(|it| from[&it]));
         let at = self.nodes.keep(number, || {
-            let answers = KEYS.map(|it| answers(world, who, it));
+            let answers = answers(world, who);
             let node = world.nodes.remove(&who.name()).expect("it is there");
             NodePart {
                 from,
@@ -386,7 +370,9 @@ impl Parts {
     }
 
     fn keep_logs(&mut self, logs: Logs) -> u32 {
-        self.logs.keep(number_of(&logs), || logs)
+        let mut hasher = DefaultHasher::new();
+        logs.hash(&mut hasher);
+        self.logs.keep(hasher.finish(), || logs)
     }
 
     fn keep_record(&mut self, record: Record) -> u32 {
@@ -396,22 +382,6 @@ impl Parts {
     fn may_crash(&self, faults_left: u8) -> MayCrash {
         if self.can_crash && faults_left > 0 { MayCrash::Yes } else { MayCrash::No }
     }
-}
-
-fn answers(world: &World, who: Who, (key, primary): (&str, u8)) -> [[Heard; 2]; EPOCHS_MAX] {
-    let heard =
-        |at: usize, asked_as| match world.ask(&who.name(), key, Epoch(at as u64 + 1), asked_as) {
-            Some(Served::Found { entries, .. }) => {
-                let found = entries.iter().find(|it| it.primary_key.0 == [primary]);
-                Heard::Version(found.map(|it| it.offset))
-            }
-            Some(Served::Not(Answer::AskSource { node, epoch })) => {
-                let who = if node == Who::A.name() { Who::A } else { Who::B };
-                Heard::AskSource(who, epoch.0 as usize - 1)
-            }
-            Some(Served::Not(_)) | None => Heard::NotNow,
-        };
-    std::array::from_fn(|at| [Asked::Owner, Asked::Source].map(|it| heard(at, it)))
 }
 
 fn source_at(source: Source) -> usize {

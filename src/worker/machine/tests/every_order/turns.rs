@@ -93,7 +93,7 @@ impl Turn {
         }
     }
 
-    /// Returns the ways in which a node may die of this.
+    /// Returns the ways in which a node may die of this; none comes to a third flush.
     pub fn deaths(self) -> impl Iterator<Item = Self> {
         let all = [(0, false), (0, true), (1, false), (1, true)];
         let deaths = all.map(|(flush, behind)| Some(Death { flush, behind }));
@@ -118,6 +118,10 @@ impl Who {
 
     pub fn name(self) -> NodeId {
         node(["a", "b"][self as usize])
+    }
+
+    pub fn of(name: &NodeId) -> Self {
+        if *name == Self::A.name() { Self::A } else { Self::B }
     }
 }
 

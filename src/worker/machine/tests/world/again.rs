@@ -118,12 +118,12 @@ impl Node {
         synced.positions.into_iter().map(|(source, at)| (source, at as usize)).collect()
     }
 
-    /// Returns a number that two nodes have in common that go on alike, if what they read from there on is
-    /// the same; where in its log that is does not count.
-    pub fn number(&self, may_crash: MayCrash) -> u64 {
+    /// Returns a number that two nodes have in common that go on alike, if what they may read yet is the
+    /// same; and from where on that is, which does not count.
+    pub fn number(&self, may_crash: MayCrash) -> (u64, BTreeMap<Source, usize>) {
         let worker = self.runner.worker();
-        let behind = |it: (&Source, &usize)| self.read[it.0] - it.1;
-        let behind: Vec<_> = self.reads_from(may_crash).iter().map(behind).collect();
+        let from = self.reads_from(may_crash);
+        let behind: Vec<_> = from.iter().map(|(it, from)| self.read[it] - from).collect();
         let committed = self.unplaced(usize::MAX);
         let synced = (may_crash == MayCrash::Yes).then(|| self.unplaced(0));
         let queues = worker.queues.iter().map(|(source, queue)| {
@@ -140,7 +140,9 @@ impl Node {
         let pages: Vec<_> = pages.collect();
         let sends = (&worker.asked, &worker.copied_told, &worker.senders, pages);
         let rest = (worker.start, &worker.collected, &worker.view);
-        number_of(&(committed, synced, behind, waits, updates_left, map, scans, sends, rest))
+        let number =
+            number_of(&(committed, synced, behind, waits, updates_left, map, scans, sends, rest));
+        (number, from)
     }
 
     /// Returns what a crash leaves of the store, but for where to read on.
