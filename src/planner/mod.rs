@@ -3,6 +3,7 @@
 pub mod settings;
 pub mod fleet;
 pub mod ranges;
+mod passing;
 pub mod strips;
 pub mod ledger;
 pub mod commands;

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataflows::Tick;
 use dataflows::balance::Node;
-use dataflows::cells::Cells;
 use dataflows::forecast::RangeForecast;
 use dataflows::heat::Rolling;
 use dataflows::tally::Payload;
@@ -15,11 +13,11 @@ use schemas::node_capacity::NodeCapacity;
 use schemas::operator_command::OperatorCommand;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, decode};
-use schemas::{CellId, Key, Millis, NodeId, RangeId};
+use schemas::{CellId, Millis, NodeId, RangeId};
 
+use super::super::passing::{passing, swept};
 use super::{Changes, Heated, Planner, Turn};
-use crate::forecast::edges::Swept;
-use crate::forecast::{Features, Passing};
+use crate::forecast::Features;
 use crate::kafka::source::FilledBox;
 use crate::kafka::{Output, Record};
 
@@ -158,11 +156,14 @@ impl Planner {
             strips = self.strips.loads(&self.state.cells);
             parts = self.strips.parts(&self.state.cells);
         }
+        self.state.edges.observe(tick, swept(&self.state.cells, tick));
+        let passing =
+            passing(self.state.edges.courses(tick), &self.state.ranges, &self.state.range_heat);
         let features = Features {
             changed: changed.iter().map(|id| (*id, heat(id))).collect(),
             born: std::mem::take(&mut self.state.born),
             dead: std::mem::take(&mut self.state.dead),
-            passing: self.passing(tick),
+            passing,
             strips,
             parts,
         };
@@ -196,36 +197,6 @@ impl Planner {
         Expected { forecasts: upserts, total: answers.total, capacities }
     }
 
-    /// Follows edges, and says what they are to ranges.
-    fn passing(&mut self, tick: Tick) -> Vec<Passing> {
-        self.state.edges.observe(tick, swept(&self.state.cells, tick));
-        let mut res = Vec::new();
-        for course in self.state.edges.courses(tick) {
-            let at = |key: &Key| Some(self.state.ranges.holding(key)?.id);
-            let mut passed = BTreeMap::<RangeId, (u64, u32)>::new();
-            for (key, load_us) in &course.behind {
-                if let Some(id) = at(key) {
-                    passed.entry(id).or_default().0 += load_us;
-                }
-            }
-            for (n, key) in course.ahead.iter().enumerate() {
-                if let Some(id) = at(key) {
-                    passed.entry(id).or_default().1 |= 1 << n;
-                }
-            }
-            for (range, (gone_us, ticks)) in passed {
-                let heat = self.state.range_heat.get(&range).copied().unwrap_or_default().six();
-                let asked_us = [heat.read_us, heat.write_us][course.op].max(1) as u64;
-                let gone_ppm =
-                    (u128::from(gone_us) * 1_000_000 / u128::from(asked_us)).min(1_000_000);
-                let (op, load_us) = (course.op, course.load_us);
-                let kept_ppm = 1_000_000 - gone_ppm as u32;
-                res.push(Passing { range, op, kept_ppm, load_us, ticks });
-            }
-        }
-        res
-    }
-
     fn take_cells(&mut self, diffs: Vec<(CellId, Rolling)>) {
         let mut sums = BTreeMap::<CellId, Rolling>::new();
         for (cell, diff) in diffs {
@@ -246,35 +217,6 @@ impl Planner {
             }
         }
     }
-}
-
-/// What moved on in a tick, each run of neighbouring cells together.
-fn swept(cells: &Cells, tick: Tick) -> Vec<Swept> {
-    let mut watched: Vec<_> = cells.watched().collect();
-    watched.sort_by(|a, b| a.1.start.cmp(&b.1.start));
-    let mut res = Vec::<Swept>::new();
-    // The place of the last cell of each operation that had any.
-    let mut runs = [None::<(usize, Key)>, None];
-    for (_, cell) in watched {
-        for (op, found) in cell.swept_at(tick).into_iter().enumerate() {
-            let Some((low, high, load_us)) = found else { continue };
-            let before = cells.before(&cell.start);
-            match &mut runs[op] {
-                Some((at, start)) if before == Some(&*start) => {
-                    let swept = &mut res[*at];
-                    swept.low = swept.low.clone().min(low);
-                    swept.high = swept.high.clone().max(high);
-                    swept.load_us += load_us;
-                    *start = cell.start.clone();
-                }
-                run => {
-                    *run = Some((res.len(), cell.start.clone()));
-                    res.push(Swept { op, low, high, load_us });
-                }
-            }
-        }
-    }
-    res
 }
 
 /// Takes rows that came and went into a map of those that are; returns whose have changed.
