@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
@@ -35,13 +36,25 @@ pub enum Start {
 pub(super) struct Asker {
     consumer: BaseConsumer<Report>,
     pub(super) connection: Connection,
+    name: String,
 }
 
 impl Asker {
     pub(super) fn new(connection: &Connection, name: &str) -> anyhow::Result<Self> {
+        Self::create(&connection.reader(name)?, connection, name)
+    }
+
+    /// Returns another whose ends lie behind what is not committed, too.
+    pub(super) fn seeing_all(&self) -> anyhow::Result<Self> {
+        let mut client = self.connection.reader(&self.name)?;
+        client.set("isolation.level", "read_uncommitted");
+        Self::create(&client, &self.connection, &self.name)
+    }
+
+    fn create(client: &ClientConfig, connection: &Connection, name: &str) -> anyhow::Result<Self> {
         let report = Report::new(&connection.bootstrap_servers);
-        let consumer = create(&connection.reader(name)?, report, "asking")?;
-        Ok(Self { consumer, connection: connection.clone() })
+        let consumer = create(client, report, "asking")?;
+        Ok(Self { consumer, connection: connection.clone(), name: name.to_owned() })
     }
 
     pub(super) fn report(&self) -> &Report {

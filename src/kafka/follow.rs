@@ -7,12 +7,14 @@
 //!                                  positions ──> how far they are read, behind markers too
 //! ```
 //!
-//! * **To the end that it had.** [`Follower::ends`] tells last stable offsets; a partition is read to
-//!   there when its position is as great, though what lies before are markers, aborted records or holes.
+//! * **To the end that it had.** [`Follower::ends`] tells last stable offsets, [`Follower::written_ends`]
+//!   those behind what is not committed yet; a partition is read to there when its position is as great,
+//!   though what lies before are markers, aborted records or holes.
 //! * **One partition can wait alone.** See [`Follower::pause`].
 //! * **A gap is an error**, [`super::gap::Gone`]: what retention has deleted is not jumped over.
 //! * **A broker that is away is waited for.** Nothing is lost by that.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +57,8 @@ pub enum From {
 pub struct Follower {
     queues: Queues<Report>,
     asker: Asker,
+    /// One that sees what is not committed yet, once it was needed.
+    seer: OnceCell<Asker>,
     served: Instant,
     /// Since when nothing has come.
     idle_since: Instant,
@@ -87,7 +91,7 @@ impl Follower {
         let consumer = create(&client, Report::new(&connection.bootstrap_servers), "reading")?;
         let queues = Queues::new(Arc::new(consumer), connection);
         let now = Instant::now();
-        Ok(Self { queues, asker, served: now, idle_since: now })
+        Ok(Self { queues, asker, seer: OnceCell::new(), served: now, idle_since: now })
     }
 
     /// Returns the partitions of a topic, which must be there.
@@ -181,15 +185,29 @@ impl Follower {
     /// Returns where the partitions end now: their last stable offsets. `None`: a broker is away;
     /// ask again.
     pub fn ends(&self) -> anyhow::Result<Option<BTreeMap<TopicPartition, Offset>>> {
-        let ids = self.queues.ids();
-        match self.asker.ends(&ids) {
+        self.ends_by(&self.asker)
+    }
+
+    /// The same, behind everything that is written, committed or not. Who has read to there has read all
+    /// of every transaction of which something was to be seen, in any partition: one commits in each
+    /// partition at a time of its own.
+    pub fn written_ends(&self) -> anyhow::Result<Option<BTreeMap<TopicPartition, Offset>>> {
+        if self.seer.get().is_none() {
+            _ = self.seer.set(self.asker.seeing_all()?);
+        }
+        self.ends_by(self.seer.get().expect("it was set"))
+    }
+
+    fn ends_by(&self, asker: &Asker) -> anyhow::Result<Option<BTreeMap<TopicPartition, Offset>>> {
+        match asker.ends(&self.queues.ids()) {
             Ok(ends) => {
+                asker.report().reached();
                 self.reached();
                 Ok(Some(ends))
             }
             Err(err) if is_away(&err) => {
-                self.asker.serve();
-                self.asker.report().check()?;
+                asker.serve();
+                asker.report().check()?;
                 Ok(None)
             }
             Err(err) => Err(err),

@@ -111,7 +111,8 @@ impl Run<'_> {
         self.ends_asked = Instant::now();
         if self.maps_asked > 0 {
             if self.map_ends.is_none() {
-                self.map_ends = self.map.ends()?;
+                // A START is seen at times before the generation that was committed with it.
+                self.map_ends = self.map.written_ends()?;
             }
             if let Some(ends) = &self.map_ends
                 && self.map.has_reached(ends)?
