@@ -18,6 +18,7 @@ pub const TARGETS: usize = 5;
 pub const HORIZON: u64 = 30;
 
 /// Index of a level in [`Quantiles`]; the levels stand in [`heatmap::LEVELS`].
+pub const Q10: usize = 1;
 pub const Q50: usize = 3;
 pub const Q90: usize = 5;
 pub const Q95: usize = 6;

@@ -28,6 +28,12 @@ pub struct RangeHeated {
     pub unsplittable_ppm: u32,
     /// Which rung of the forecast answered.
     pub rung: String,
+    /// How good forecasts were lately, in thousandths: skill against persistence, and what lay in the 80 %
+    /// interval. `None` until it is known.
+    #[serde(default)]
+    pub skill_permille: Option<i32>,
+    #[serde(default)]
+    pub coverage80_permille: Option<u32>,
 }
 
 record!(RangeHeated, "heatmap");

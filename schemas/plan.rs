@@ -33,6 +33,15 @@ pub struct Planned {
     pub rests_on: Vec<HeatCited>,
     /// Load that no split can help, in millionths of the total.
     pub unsplittable_ppm: u32,
+    /// Which rung of the forecast answered.
+    #[serde(default)]
+    pub rung: String,
+    /// How good forecasts were lately, in thousandths: skill against persistence, and what lay in the 80 %
+    /// interval. `None` until it is known.
+    #[serde(default)]
+    pub skill_permille: Option<i32>,
+    #[serde(default)]
+    pub coverage80_permille: Option<u32>,
     /// Commands that were answered in this tick, each of them once.
     #[serde(default)]
     pub commands: Vec<CommandAnswered>,

@@ -39,6 +39,12 @@ pub struct TickDone {
     pub total: Option<TotalForecast>,
     /// Which rung and which model answered.
     pub rung: String,
+    /// How good forecasts were lately, in thousandths: skill against persistence, and what lay in the 80 %
+    /// interval. `None` until it is known.
+    #[serde(default)]
+    pub skill_permille: Option<i32>,
+    #[serde(default)]
+    pub coverage80_permille: Option<u32>,
     /// The kind of processor: the forecast is the same to the bit on the same kind.
     pub processor: String,
     /// Entries in the box, and how many of them were late, and how many records were refused.

@@ -261,8 +261,8 @@ mod tests {
     fn field_with_a_default_may_be_missing_and_a_symbol_may_be_newer() {
         check_missing::<QueriesLogged>(3);
         check_missing::<crate::node_capacity::NodeCapacity>(10);
-        check_missing::<crate::heatmap::RangeHeated>(1);
-        check_missing::<crate::plan::Planned>(5);
+        check_missing::<crate::heatmap::RangeHeated>(3);
+        check_missing::<crate::plan::Planned>(8);
         check_missing::<crate::migrate_range::MigrateRange>(2);
         check_missing::<migration_status::MigrationStatus>(5);
         check_missing::<crate::assignment::Assignment>(2);
@@ -271,7 +271,7 @@ mod tests {
         check_missing::<crate::table::RowChanged>(3);
         // Of these two, the fields within the two that may be missing as well.
         check_missing::<crate::index_update::IndexUpdate>(2);
-        check_missing::<Progress>(2);
+        check_missing::<Progress>(4);
         check_missing::<OperatorCommand>(6);
         let empty: Schema = r#"{"type": "record", "name": "Empty", "fields": []}"#.parse().unwrap();
         assert_eq!(decode_datum(&[], &empty), Ok(Progress::default()));

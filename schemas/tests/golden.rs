@@ -126,6 +126,8 @@ fn heatmap() {
         share_ppm: 250_000,
         unsplittable_ppm: 1_000_000,
         rung: "ewma".to_owned(),
+        skill_permille: Some(-12),
+        coverage80_permille: Some(801),
     }]);
 }
 
@@ -183,6 +185,9 @@ fn plan() {
             writes: forecast(0),
         }],
         unsplittable_ppm: 42,
+        rung: "linear".to_owned(),
+        skill_permille: Some(310),
+        coverage80_permille: Some(795),
         commands: commands(),
         rebuilds: vec![RebuildChosen {
             migration: MigrationId(9),
@@ -504,6 +509,8 @@ fn planner_progress() {
         policy: Some("mode = \"auto\"".to_owned()),
         total: Some(TotalForecast { reads: forecast(100), writes: forecast(0) }),
         rung: "ewma".to_owned(),
+        skill_permille: Some(250),
+        coverage80_permille: None,
         processor: "x86_64".to_owned(),
         queries: 1000,
         late: 8,

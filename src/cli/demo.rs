@@ -90,7 +90,11 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         live::Shown { course: &course, axis: &load.axis, title: title(&config, args, &load) };
     let mut live = live::Live::begin(shown, &config.kafka, &cluster, &signals, args.duration)?;
     let played = load.play(&config.kafka, router, args, &mut live);
-    let loaded_until = course.lock().recount.history.ticks.len();
+    // What comes behind the load says nothing of it.
+    let (loaded_until, forecast) = {
+        let course = course.lock();
+        (course.recount.history.ticks.len(), course.forecast.clone())
+    };
     cluster.stop_planning();
     while cluster.is_planning() && !signals.is_asked() {
         cluster.check()?;
@@ -116,7 +120,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
             start_to_first_query_s,
             reaction: crowd.and_then(|it| reaction(&config, &course, &it)),
             verify: verified,
-            ..reported(&config, &course, &tally, loaded_until)
+            ..reported(&config, &course, &tally, loaded_until, forecast)
         };
         let picture = plot_file.is_some().then(|| picture(&config, &load, &course));
         (report, picture)
@@ -263,7 +267,13 @@ fn verified(config: &Config, signals: &Signals) -> anyhow::Result<Verify> {
 }
 
 /// All that follows from the course; of its ticks, so many belong to the load.
-fn reported(config: &Config, course: &Course, tally: &Tally, loaded: usize) -> Report {
+fn reported(
+    config: &Config,
+    course: &Course,
+    tally: &Tally,
+    loaded: usize,
+    forecast: Forecast,
+) -> Report {
     let history = &course.recount.history;
     let tick_ms = config.planner.tick.as_millis() as u64;
     let first = history.ticks.first().map_or(0, |it| it.tick);
@@ -278,6 +288,8 @@ fn reported(config: &Config, course: &Course, tally: &Tally, loaded: usize) -> R
     };
     let lefts: Vec<_> = moved.iter().filter_map(|it| left(it.1)).collect();
     let all = leads(history, tick_ms, &course.nodes, &lefts);
+    let lead = Leads::of(&all);
+    let lead_s = lead.median_ticks.map(|it| it * tick_ms as f64 / 1e3);
     let mut each = all.iter();
     let moves = moved.iter().map(|(id, it)| {
         let lead: Option<Lead> = it.active.and_then(|_| each.next().copied());
@@ -315,9 +327,9 @@ fn reported(config: &Config, course: &Course, tally: &Tally, loaded: usize) -> R
         unsplittable_share: history.unsplittable_ppm as f64 / 1e6,
         nodes,
         moves,
-        lead: Leads::of(&all),
+        lead,
         delay_ms: Delays::of(course.moves.values()),
-        forecast: Forecast { rung: course.rung.clone() },
+        forecast: Forecast { lead_s, ..forecast },
         ..Report::default()
     }
 }

@@ -215,6 +215,8 @@ mod tests {
             share_ppm: 31_000,
             unsplittable_ppm: 0,
             rung: "ewma".into(),
+            skill_permille: None,
+            coverage80_permille: None,
         };
         let status = MigrationStatus {
             migration: MigrationId(7),

@@ -6,7 +6,7 @@
 //!  why       which node, when, how warm
 //!  chosen    what moves, is split, is joined, is built again; what it brings and costs
 //!  rejected  what was considered, and the number that decided
-//!  rests on  which heatmap, inputs and policy
+//!  rests on  which heatmap, inputs and policy; how good forecasts were lately
 //! ```
 
 use schemas::plan::{
@@ -15,6 +15,7 @@ use schemas::plan::{
 };
 
 use super::keys::KeyFormat;
+use crate::replay::report::hundredths;
 
 /// How many characters of a digest a person is shown.
 const DIGEST_SHOWN: usize = 8;
@@ -37,7 +38,7 @@ pub fn told(plan: &Planned, keys: KeyFormat) -> String {
         let share = percent(plan.unsplittable_ppm);
         section(&mut res, "note", vec![format!("no split can help {share} of the load")]);
     }
-    section(&mut res, "rests on", vec![rests_on(plan)]);
+    section(&mut res, "rests on", vec![rests_on(plan), forecast(plan)]);
     res
 }
 
@@ -316,6 +317,18 @@ fn rests_on(plan: &Planned) -> String {
         ticks.len(),
         shortened(&plan.inputs_digest),
         shortened(&plan.policy_digest)
+    )
+}
+
+fn forecast(plan: &Planned) -> String {
+    let Some((skill, coverage)) = plan.skill_permille.zip(plan.coverage80_permille) else {
+        return format!("forecast {}, of which too little has come to score it", plan.rung);
+    };
+    format!(
+        "forecast {}, skill {} against persistence, {} % of what came lay in the 80 % interval",
+        plan.rung,
+        hundredths(f64::from(skill) / 1_000.0),
+        coverage / 10
     )
 }
 

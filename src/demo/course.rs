@@ -17,6 +17,7 @@ use schemas::plan::{MoveChosen, NodePressed, Planned};
 use schemas::wire::{Record as _, decode};
 use schemas::{Key, KeySpan, MigrationId, Millis, NodeId};
 
+use super::report::Forecast;
 use crate::foreign::translator::Translator;
 use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
@@ -35,8 +36,8 @@ pub struct Course {
     pub moves: BTreeMap<MigrationId, Moved>,
     /// What each node holds.
     pub bytes: BTreeMap<NodeId, u64>,
-    /// What came of statuses and reports.
-    pub rung: String,
+    /// What the last tick says of its forecast.
+    pub forecast: Forecast,
 }
 
 /// A move that has begun.
@@ -73,7 +74,7 @@ impl Course {
             heats: BTreeMap::new(),
             moves: BTreeMap::new(),
             bytes: BTreeMap::new(),
-            rung: String::new(),
+            forecast: Forecast::default(),
         }
     }
 
@@ -91,14 +92,12 @@ impl Course {
             }
         }
         self.recount.committed(bounds, outputs, &self.owned);
+        self.forecast = Forecast::of(&outputs.done);
         for output in outputs.outputs.iter().filter(|it| it.topic == RangeHeated::TOPIC) {
             let start = Key(output.key.clone().unwrap_or_default());
             // They were encoded by this process.
             match output.value.as_deref().map(decode::<RangeHeated>) {
-                Some(Ok(heat)) => {
-                    self.rung.clone_from(&heat.rung);
-                    self.heats.insert(start, heat);
-                }
+                Some(Ok(heat)) => _ = self.heats.insert(start, heat),
                 Some(Err(_)) | None => _ = self.heats.remove(&start),
             }
         }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use schemas::NodeId;
+use schemas::planner_progress::TickDone;
 use serde::{Deserialize, Serialize};
 
 use super::course::Moved;
 use super::leads::Lead;
 use super::reaction::Reaction;
 use crate::config::text_of_key;
-use crate::replay::report::{grouped, sized};
+use crate::replay::report::{grouped, hundredths, sized};
 
 /// All of it. Times are seconds where the name says `_s`, else milliseconds; ticks count from the first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -140,10 +141,17 @@ pub struct Delays {
     pub whole: Option<u64>,
 }
 
+/// As of the last tick. `None`: it cannot be told yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// Which rung has answered last.
+    /// Which rung answers; empty before there is one.
     pub rung: String,
+    /// 1 − loss ÷ loss of calibrated persistence, lately, of the mean of the next thirty ticks.
+    pub skill: Option<f64>,
+    /// Share of what came, lately, that lay in the 80 % interval.
+    pub coverage80: Option<f64>,
+    /// Median of how long before the overload that they avoided moves had their effect.
+    pub lead_s: Option<f64>,
 }
 
 /// What comparing the index with the table has found.
@@ -158,6 +166,34 @@ pub struct Verify {
     pub overlaps: u64,
     /// Why it was not compared, if it was not.
     pub not_compared: Option<String>,
+}
+
+impl Forecast {
+    /// What a tick says of it; leads are not known to that.
+    pub fn of(done: &TickDone) -> Self {
+        Self {
+            rung: done.rung.clone(),
+            skill: done.skill_permille.map(|it| f64::from(it) / 1_000.0),
+            coverage80: done.coverage80_permille.map(|it| f64::from(it) / 1_000.0),
+            lead_s: None,
+        }
+    }
+
+    /// Rung and skill: `ewma, skill .31`.
+    pub fn shortly(&self) -> String {
+        match self.skill {
+            _ if self.rung.is_empty() => "none yet".into(),
+            Some(skill) => format!("{}, skill {}", self.rung, hundredths(skill)),
+            None => self.rung.clone(),
+        }
+    }
+
+    fn told(&self) -> String {
+        let coverage = self.coverage80.map_or_else(String::new, |it| {
+            format!("; {:.0} % of what came lay in the 80 % interval", it * 100.0)
+        });
+        format!("{}{coverage}", self.shortly())
+    }
 }
 
 impl Verify {
@@ -312,7 +348,7 @@ impl Report {
             "splits, joins",
             format!("{splits}, {joins}; {ranges} ranges; unsplittable {share:.1} % of the load"),
         );
-        line("forecast", self.forecast.rung.clone());
+        line("forecast", self.forecast.told());
         line("verify", self.verified());
         res
     }

@@ -109,9 +109,9 @@ fn head(course: &Course, it: &Figures) -> Vec<Line> {
             (
                 Tone::Plain,
                 format!(
-                    "        updates {}/s        forecast: {}",
+                    "    updates {}/s    forecast: {}",
                     grouped(it.updates_per_s as u64),
-                    if course.rung.is_empty() { "none yet" } else { &course.rung }
+                    course.forecast.shortly()
                 ),
             ),
         ],

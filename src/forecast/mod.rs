@@ -32,13 +32,14 @@ mod drift;
 pub mod ladder;
 mod refit;
 mod climb;
+mod score;
 pub mod edges;
 pub mod panel;
 pub mod model;
 pub mod train;
 pub mod backtest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dataflows::Tick;
@@ -51,6 +52,9 @@ use serde::{Deserialize, Serialize};
 use candidates::Candidate;
 use climb::{Climb, Loads};
 use ewma::{Ewma, Series, WIDE};
+use score::Scores;
+
+pub use score::Score;
 
 /// Loads at each target and level, in microseconds a tick.
 type Quantiles = [[f64; heatmap::LEVELS.len()]; TARGETS];
@@ -201,6 +205,7 @@ pub struct Forecaster {
     total: Known,
     ewma: Ewma,
     climb: Option<Climb>,
+    scores: Scores,
 }
 
 /// What is known of a range with heat.
@@ -248,6 +253,7 @@ impl Forecaster {
             total: Known::default(),
             ewma: Ewma::new(),
             climb: None,
+            scores: Scores::default(),
         };
         res.configure(config);
         res
@@ -287,6 +293,11 @@ impl Forecaster {
         }
     }
 
+    /// How good answers were lately.
+    pub fn score(&self) -> Score {
+        self.scores.score()
+    }
+
     /// Takes in what a tick brought, and forecasts from its end on. Ticks come in order; every one
     /// counts, those in which nothing changed too.
     pub fn answer(&mut self, tick: Tick, features: &Features) -> Answers {
@@ -295,6 +306,9 @@ impl Forecaster {
         let mut ranges = Vec::new();
         self.regroup(features, &mut ranges);
         self.sum_up();
+        let gone: BTreeSet<_> =
+            features.dead.iter().copied().chain(features.born.iter().map(|it| it.id)).collect();
+        self.scores.observe(&self.ranges, &gone, self.config.tick_ms);
         if self.config.rung != Rung::Persistence {
             self.ewma.observe(&mut self.ranges, &mut self.total, self.config.tick_ms);
         }
@@ -332,6 +346,7 @@ impl Forecaster {
             }
         }
         self.total.answer(rung, tick_ms, |op, it| ewma.total(op, it));
+        self.scores.ask(&self.ranges, tick, tick_ms);
         let cold = |known: &Known| known.load == QUIET && known.published.is_none();
         self.ranges.retain(|_, known| !cold(known));
         ranges.sort_unstable_by_key(|(id, _)| *id);

@@ -1,7 +1,8 @@
 //! Says what of the heat is published: a range's record, when a quantum of it has changed.
 //!
 //! * **What is published is what plans rest on.** Loads are quantised before anybody looks at them.
-//! * **Quiet ranges say nothing.** The share of the total is told along, and is no reason to tell.
+//! * **Quiet ranges say nothing.** The share of the total, and how good forecasts were, are told along, and
+//!   are no reason to tell.
 
 use dataflows::Tick;
 use dataflows::forecast::RangeForecast;
@@ -11,6 +12,7 @@ use schemas::NodeId;
 use schemas::heatmap::{OpHeat, RangeHeated};
 
 use super::ranges::RangeState;
+use crate::forecast::Score;
 
 /// What there is to say of a range besides what it is.
 #[derive(Clone, Copy, Debug)]
@@ -23,11 +25,12 @@ pub struct Facts<'a> {
     pub total_us: i64,
     pub unsplittable_ppm: u32,
     pub rung: &'a str,
+    pub score: Score,
 }
 
 /// Makes the record of a range.
 pub fn heated(range: &RangeState, facts: Facts<'_>) -> RangeHeated {
-    let Facts { tick, tick_ms, heat, forecast, total_us, unsplittable_ppm, rung } = facts;
+    let Facts { tick, tick_ms, heat, forecast, total_us, unsplittable_ppm, rung, score } = facts;
     let now = |part: fn(&Heat) -> i64| {
         let load = |(heat, width): (&Heat, &Tick)| {
             let window_ms = i128::from(width * tick_ms);
@@ -47,6 +50,8 @@ pub fn heated(range: &RangeState, facts: Facts<'_>) -> RangeHeated {
         share_ppm: share.clamp(0, 1_000_000) as u32,
         unsplittable_ppm,
         rung: rung.to_owned(),
+        skill_permille: score.skill_permille,
+        coverage80_permille: score.coverage80_permille,
     }
 }
 
@@ -62,6 +67,8 @@ pub fn is_news(old: &RangeHeated, new: &RangeHeated) -> bool {
         share_ppm: _,
         unsplittable_ppm,
         rung,
+        skill_permille: _,
+        coverage80_permille: _,
     } = old;
     (range_start, range_end, node) != (&new.range_start, &new.range_end, &new.node)
         || (reads, writes) != (&new.reads, &new.writes)
@@ -89,8 +96,11 @@ mod tests {
         };
         let heat = Rolling::of(Heat { reads: 1, read_us, ..Heat::default() });
         let forecast = RangeForecast::default();
-        let (unsplittable_ppm, rung, tick_ms) = (0, "ewma", 5000);
-        heated(&range, Facts { tick, tick_ms, heat, forecast, total_us, unsplittable_ppm, rung })
+        let (unsplittable_ppm, rung, tick_ms, score) = (0, "ewma", 5000, Score::default());
+        heated(
+            &range,
+            Facts { tick, tick_ms, heat, forecast, total_us, unsplittable_ppm, rung, score },
+        )
     }
 
     #[test]

@@ -196,6 +196,15 @@ pub fn grouped(number: u64) -> String {
     groups.join(",")
 }
 
+/// `.31`, `-.04`, `1.00`.
+pub fn hundredths(it: f64) -> String {
+    let text = format!("{it:.2}");
+    match text.strip_prefix('-') {
+        Some(digits) => format!("-{}", digits.strip_prefix('0').unwrap_or(digits)),
+        None => text.strip_prefix('0').map_or(text.clone(), Into::into),
+    }
+}
+
 /// A number with what it counts.
 pub fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

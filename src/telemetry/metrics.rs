@@ -66,6 +66,7 @@ pub const OUTCOME: &str = "outcome";
 pub const REASON: &str = "reason";
 pub const TOPIC: &str = "topic";
 pub const DIRECTION: &str = "direction";
+pub const RUNG: &str = "rung";
 
 pub const EVENTS: Metric = metric(
     "isotherm.events",
@@ -102,6 +103,24 @@ pub const MOVES: Metric = metric(
     (C, "{move}"),
     &[OUTCOME, REASON],
     "moves that plans have chosen, and why; or rejected, and why",
+);
+pub const FORECAST_TICKS: Metric = metric(
+    "isotherm.forecast.ticks",
+    (C, "{tick}"),
+    &[RUNG],
+    "ticks that were answered, by the rung that answered",
+);
+pub const FORECAST_SKILL: Metric = metric(
+    "isotherm.forecast.skill",
+    (G, "{skill}"),
+    &[],
+    "1 - loss / loss of calibrated persistence, lately, of the mean of the next thirty ticks",
+);
+pub const FORECAST_COVERAGE: Metric = metric(
+    "isotherm.forecast.coverage80",
+    (G, "{share}"),
+    &[],
+    "share of what came, lately, that lay in the 80 % interval",
 );
 pub const COMMITS: Metric = metric(
     "isotherm.planner.commits",
@@ -189,7 +208,7 @@ pub const SPANS_LOST: Metric = metric(
 );
 
 /// All of them.
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 29] = [
     EVENTS,
     GENERATION,
     RANGES,
@@ -198,6 +217,9 @@ pub const METRICS: [Metric; 26] = [
     QUERIES,
     PLANS,
     MOVES,
+    FORECAST_TICKS,
+    FORECAST_SKILL,
+    FORECAST_COVERAGE,
     COMMITS,
     MIGRATIONS_ENDED,
     WORKER_READS,
@@ -231,6 +253,9 @@ pub struct Instruments {
     pub queries: Counter<u64>,
     pub plans: Counter<u64>,
     pub moves: Counter<u64>,
+    pub forecast_ticks: Counter<u64>,
+    pub forecast_skill: Gauge<f64>,
+    pub forecast_coverage: Gauge<f64>,
     pub commits: Counter<u64>,
     pub migrations_ended: Counter<u64>,
     pub worker_reads: Counter<u64>,
@@ -332,6 +357,9 @@ impl Instruments {
         let gauge = |it: Metric| {
             meter.u64_gauge(it.name).with_unit(it.unit).with_description(it.says).build()
         };
+        let real = |it: Metric| {
+            meter.f64_gauge(it.name).with_unit(it.unit).with_description(it.says).build()
+        };
         let histogram = |it: Metric| {
             let it = meter.f64_histogram(it.name).with_unit(it.unit).with_description(it.says);
             it.with_boundaries(BOUNDS_S.to_vec()).build()
@@ -351,14 +379,13 @@ impl Instruments {
             generation: gauge(GENERATION),
             ranges: gauge(RANGES),
             tick_duration: histogram(TICK_DURATION),
-            tick_lag: meter
-                .f64_gauge(TICK_LAG.name)
-                .with_unit(TICK_LAG.unit)
-                .with_description(TICK_LAG.says)
-                .build(),
+            tick_lag: real(TICK_LAG),
             queries: counter(QUERIES),
             plans: counter(PLANS),
             moves: counter(MOVES),
+            forecast_ticks: counter(FORECAST_TICKS),
+            forecast_skill: real(FORECAST_SKILL),
+            forecast_coverage: real(FORECAST_COVERAGE),
             commits: counter(COMMITS),
             migrations_ended: counter(MIGRATIONS_ENDED),
             worker_reads: counter(WORKER_READS),

@@ -163,6 +163,14 @@ impl<'a> Watching<'a> {
         measured.tick_lag.record(late_ms as f64 / 1000.0, &[]);
         measured.queries.add(outputs.done.queries, &[]);
         measured.commits.add(1, &[KeyValue::new(metrics::OUTCOME, "committed")]);
+        let rung = KeyValue::new(metrics::RUNG, outputs.done.rung.clone());
+        measured.forecast_ticks.add(1, &[rung]);
+        if let Some(permille) = outputs.done.skill_permille {
+            measured.forecast_skill.record(f64::from(permille) / 1000.0, &[]);
+        }
+        if let Some(permille) = outputs.done.coverage80_permille {
+            measured.forecast_coverage.record(f64::from(permille) / 1000.0, &[]);
+        }
         if let Some(plan) = &outputs.plan {
             measured.plans.add(1, &[]);
             let chosen = plan.moves.iter().map(|it| ("chosen", &it.reason));

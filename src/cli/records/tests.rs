@@ -82,6 +82,8 @@ fn heat_and_progress() {
         share_ppm: 250_000,
         unsplittable_ppm: 0,
         rung: "ewma".into(),
+        skill_permille: Some(-40),
+        coverage80_permille: Some(801),
     };
     check(
         &heated,

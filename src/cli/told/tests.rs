@@ -92,6 +92,9 @@ pub fn plan() -> Planned {
         ],
         rests_on: vec![cited("k 0.219", 41), cited("k 0.228", 41), cited("k 0.8", 40)],
         unsplittable_ppm: 12_345,
+        rung: "linear".into(),
+        skill_permille: Some(312),
+        coverage80_permille: Some(786),
         commands: Vec::new(),
         rebuilds: Vec::new(),
     }
@@ -107,6 +110,8 @@ fn bare() -> Planned {
         rejected: Vec::new(),
         rests_on: Vec::new(),
         unsplittable_ppm: 0,
+        skill_permille: None,
+        coverage80_permille: None,
         tick_start_ms: 1_790_035_195_000,
         tick_ms: 5_000,
         ..plan()
@@ -145,6 +150,7 @@ fn plan_is_told_with_its_numbers() {
                   [k 0.8, -) n2 → n1           of next year (-1 against 2)
         note      no split can help 1.2 % of the load
         rests on  heatmap of ticks 40 to 41, 3 ranges; inputs 77ab0123…; policy 1a2b0123…
+                  forecast linear, skill .31 against persistence, 78 % of what came lay in the 80 % interval
     "#]].assert_eq(&told(&plan(), KeyFormat::Auto));
     expect!["p-212  2026-09-21 14:23:05  auto  1 moves (9.3 MB), 1 splits, 1 joins  benefit 2.9 node-s  digest 5f1c0123…"].assert_eq(&summary(&plan()));
 }
@@ -156,6 +162,7 @@ fn plan_that_does_nothing_says_so() {
         plan p-212 · tick 41 (2026-09-21 23:59:55 to 2026-09-22 00:00:00 UTC) · auto · digest 5f1c0123…
         chosen    nothing
         rests on  no heatmap, 0 ranges; inputs 77ab0123…; policy 1a2b0123…
+                  forecast linear, of which too little has come to score it
     "#]].assert_eq(&told(&plan, KeyFormat::Hex));
 }
 
@@ -182,6 +189,7 @@ fn rebuild_is_told_from_its_request_to_the_last_range() {
         asked     REBUILD rebuild-channel-3-1790000585000 by "channel channel", because "partition 3 of the table was not read to its end for 9 d": 8 ranges are to be built again from the table, 2 of a node at once
         chosen    build [b, -) on n1 again, from the table   m-32
         rests on  no heatmap, 0 ranges; inputs 77ab0123…; policy 1a2b0123…
+                  forecast linear, of which too little has come to score it
     "#]].assert_eq(&told(&plan, KeyFormat::Auto));
     expect!["p-212  2026-09-21 23:59:55  auto  0 moves (0 B), 0 splits, 0 joins, 1 rebuilds  benefit 0.0 node-s  digest 5f1c0123…"].assert_eq(&summary(&plan));
     assert_eq!(phrase(&plan), "REBUILD");

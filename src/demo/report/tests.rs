@@ -29,7 +29,12 @@ fn report() -> Report {
         ]),
         delay_ms: Delays { commit: Some(160), copy: Some(210), cut_over: None, whole: Some(1_300) },
         reaction: Some(Reaction { split: Some(1), active: Some(3.52), ..Reaction::default() }),
-        forecast: Forecast { rung: "ewma".into() },
+        forecast: Forecast {
+            rung: "ewma".into(),
+            skill: Some(-0.04),
+            coverage80: Some(0.786),
+            lead_s: Some(2.0),
+        },
         verify: Verify { entries: 100_000, ..Verify::default() },
         ..Report::default()
     }
@@ -48,7 +53,7 @@ fn end_of_a_run_is_told() {
         decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
         reaction             split after 1, START never, ACTIVE after 3.5 ticks, from the first whole tick of the crowd on
         splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
-        forecast             ewma
+        forecast             ewma, skill -.04; 79 % of what came lay in the 80 % interval
         verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
     "#]].assert_eq(&report().told("isotherm demo --mode observe"));
 }

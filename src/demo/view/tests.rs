@@ -44,6 +44,8 @@ fn heat(start: Key, end: Key, name: &str, median: u64, high: u64) -> (Key, Range
         share_ppm: 0,
         unsplittable_ppm: 0,
         rung: "ewma".into(),
+        skill_permille: None,
+        coverage80_permille: None,
     };
     (start, it)
 }
@@ -117,7 +119,8 @@ fn course() -> Course {
         heat(key(50), Key::default(), "n2", 800, 1_000),
     ]
     .into();
-    res.rung = "ewma".into();
+    res.forecast.rung = "linear".into();
+    res.forecast.skill = Some(0.312);
     res.bytes = [(node("n1"), 4_000_000), (node("n2"), 9_500_000)].into();
     let complete = moved(Some((Millis(44_800), Status::Complete)));
     res.moves = [(MigrationId(7), complete), (MigrationId(8), moved(None))].into();
@@ -146,7 +149,7 @@ fn view_shows_load_owners_nodes_and_moves() {
     let told: String = lines.iter().map(|it| text(it).trim_end().to_owned() + "\n").collect();
     expect![[r#"
         isotherm demo · moving-hotspot · seed 7 · embedded broker · tick 1 s              00:41 of 01:30
-        queries 2,013/s  p50 1.1 ms  p99 6.8 ms  failed 0        updates 198/s        forecast: ewma
+        queries 2,013/s  p50 1.1 ms  p99 6.8 ms  failed 0    updates 198/s    forecast: linear, skill .31
 
         key space  ▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂████████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁                   now
                    ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄████████████████████████████████   in 30 ticks (median)

@@ -58,6 +58,7 @@ impl Planner {
         let decision = std::mem::take(&mut self.turn.decision);
         let done = decision.moves.len() + decision.splits.len() + decision.joins.len();
         let done = done + self.turn.rebuilds.len();
+        let score = self.state.forecaster.score();
         let mut plan = Planned {
             plan: self.plan_id(),
             tick: self.turn.tick,
@@ -77,6 +78,9 @@ impl Planner {
             rejected: decision.rejected,
             rests_on: std::mem::take(&mut self.turn.rests_on),
             unsplittable_ppm: self.unsplittable_of_all_ppm(),
+            rung: self.state.forecaster.rung().to_owned(),
+            skill_permille: score.skill_permille,
+            coverage80_permille: score.coverage80_permille,
             commands: std::mem::take(&mut self.turn.answers),
             rebuilds: std::mem::take(&mut self.turn.rebuilds),
         };
@@ -123,7 +127,7 @@ impl Planner {
     /// Heat of ranges that has changed, as of the assignment that the tick began with.
     pub(super) fn publish(&mut self) {
         let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
-        let rung = self.state.forecaster.rung();
+        let (rung, score) = (self.state.forecaster.rung(), self.state.forecaster.score());
         let ids: Vec<_> = self.turn.heated.iter().copied().collect();
         // Of other ranges no cell has samples, so nothing is known that no split can help.
         let watched: BTreeSet<_> = self.state.cells.watched().map(|(_, it)| it.range).collect();
@@ -142,6 +146,7 @@ impl Planner {
                     false => 0,
                 },
                 rung,
+                score,
             };
             let record = heated(range, facts);
             let old = self.state.published.get(&range.span.start);
@@ -180,6 +185,7 @@ impl Planner {
 
     fn done(&mut self, dead: usize) -> TickDone {
         let (text, digest) = &self.policy;
+        let score = self.state.forecaster.score();
         let is_new = *digest != self.state.policy_digest;
         self.state.policy_digest.clone_from(digest);
         let mut done = TickDone {
@@ -191,6 +197,8 @@ impl Planner {
                 writes: (&self.state.total.writes).into(),
             }),
             rung: self.state.forecaster.rung().to_owned(),
+            skill_permille: score.skill_permille,
+            coverage80_permille: score.coverage80_permille,
             processor: std::env::consts::ARCH.to_owned(),
             queries: self.turn.queries,
             late: self.turn.late,

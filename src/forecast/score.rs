@@ -1,0 +1,239 @@
+//! Scores what was answered of the mean of the next thirty ticks, on which decisions rest: skill and coverage.
+//!
+//! ```text
+//!  answered fan, load of the tick ──> question ── thirty loads ──> what came ──┬─> loss of the fan ───┐
+//!                                       └─> load + what it missed lately ──────┴─> loss of that ──────┴─> skill
+//! ```
+//!
+//! * **Against persistence at its best.** The last load is given the spread that it had lately (`fading`), and
+//!   what came of a question is not in it yet.
+//! * **Of what was published.** A fan is what people and plans see of a range, quantised; of a range that was
+//!   split or joined meanwhile nothing is said. Ranges that had no load, and were to have none, do not count.
+//! * **Lately.** Scores fade by a sixtieth a tick.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use dataflows::forecast::{HORIZON, MEAN30, Q10, Q90, RangeForecast};
+use dataflows::quanta::quantise;
+use schemas::RangeId;
+use schemas::heatmap::LEVELS;
+use serde::{Deserialize, Serialize};
+
+use super::conformal::FRACTIONS;
+use super::fading::{ENOUGH, Fading, STAYS};
+use super::features::{load, root};
+use super::{Known, OPS};
+
+/// At most so many ranges, in turn, are asked for in a tick.
+const ASKED_MAX: usize = 32;
+
+/// How good answers were lately, in thousandths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Score {
+    /// By how much less was lost than by persistence: 1,000 is perfect, 0 no better, and less is worse. `None`:
+    /// it is not known yet.
+    pub skill_permille: Option<i32>,
+    /// How much of what came lay in the 80 % interval.
+    pub coverage80_permille: Option<u32>,
+}
+
+/// Questions, and what came of earlier ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Those of the last ticks, the oldest first.
+    asked: VecDeque<Vec<Question>>,
+    /// Roots by which the last load missed, by operation.
+    missed: [Fading; OPS],
+    sums: Sums,
+}
+
+/// Loads are microseconds a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Question {
+    range: RangeId,
+    op: usize,
+    told: [u64; LEVELS.len()],
+    last: f32,
+    /// In microseconds, since it was asked.
+    came_us: u64,
+}
+
+/// Fading sums over questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Sums {
+    loss: f64,
+    persistence: f64,
+    within: f64,
+    count: f64,
+}
+
+impl Scores {
+    /// Takes in the loads of a tick. Of ranges that were born or died in it nothing is asked any more.
+    pub(super) fn observe(
+        &mut self,
+        ranges: &BTreeMap<RangeId, Box<Known>>,
+        gone: &BTreeSet<RangeId>,
+        tick_ms: u64,
+    ) {
+        for asked in &mut self.asked {
+            asked.retain(|it| !gone.contains(&it.range));
+            for it in asked {
+                it.came_us += ranges.get(&it.range).map_or(0, |known| known.load[it.op].tick_us);
+            }
+        }
+        if self.asked.len() < HORIZON as usize {
+            return;
+        }
+        let over = self.asked.pop_front().unwrap_or_default();
+        let over: Vec<_> = over.iter().filter(|it| it.is_of_load()).collect();
+        self.settle(&over, tick_ms);
+        self.missed.iter_mut().for_each(Fading::fade);
+        let Sums { loss, persistence, within, count } = &mut self.sums;
+        for it in [loss, persistence, within, count] {
+            *it *= f64::from(STAYS[0]);
+        }
+    }
+
+    fn settle(&mut self, over: &[&Question], tick_ms: u64) {
+        let came = |it: &Question| {
+            let us = u128::from(it.came_us) * 1_000 / u128::from(HORIZON * tick_ms);
+            u64::try_from(us).unwrap_or(u64::MAX)
+        };
+        // Asked once for all of them: what they missed by is not known before.
+        let spread: [Option<Vec<f32>>; OPS] = std::array::from_fn(|op| {
+            let at = |level: &f64| Some(self.missed[op].quantile(*level, HORIZON as usize)? as f32);
+            FRACTIONS.iter().map(at).collect()
+        });
+        for it in over {
+            let came = came(it);
+            if let Some(spread) = &spread[it.op] {
+                let last = root(it.last);
+                let persistence = spread.iter().map(|off| f64::from(load(last + off)));
+                let told = it.told.iter().map(|it| *it as f64);
+                self.sums.loss += loss(told, came as f64);
+                self.sums.persistence += loss(persistence, came as f64);
+                let within = (it.told[Q10]..=it.told[Q90]).contains(&quantise(came));
+                self.sums.within += f64::from(u8::from(within));
+                self.sums.count += 1.0;
+            }
+        }
+        for it in over {
+            self.missed[it.op].add(root(came(it) as f32) - root(it.last));
+        }
+    }
+
+    /// Asks about what was just answered. `ticks` is how many ticks there were.
+    pub(super) fn ask(&mut self, ranges: &BTreeMap<RangeId, Box<Known>>, ticks: u64, tick_ms: u64) {
+        let stride = ranges.len().div_ceil(ASKED_MAX).max(1);
+        let first = ticks as usize % stride;
+        let question = |range: RangeId, known: &Known, op: usize| {
+            let RangeForecast { reads, writes } = known.published.unwrap_or_default();
+            let last = known.load[op].tick_us as f32 * 1_000.0 / tick_ms as f32;
+            let told = [reads, writes][op].0[MEAN30];
+            Question { range, op, told, last, came_us: 0 }
+        };
+        let ranges = ranges.iter().skip(first).step_by(stride);
+        let asked = ranges.flat_map(|(id, known)| (0..OPS).map(move |op| question(*id, known, op)));
+        self.asked.push_back(asked.collect());
+    }
+
+    pub fn score(&self) -> Score {
+        let Sums { loss, persistence, within, count } = self.sums;
+        if count < ENOUGH || persistence <= 0.0 {
+            return Score::default();
+        }
+        // A skill below that of -1,000 would say no more.
+        let skill = (1.0 - loss / persistence).clamp(-1.0, 1.0);
+        Score {
+            skill_permille: Some((skill * 1_000.0).round() as i32),
+            coverage80_permille: Some((within / count * 1_000.0).round() as u32),
+        }
+    }
+}
+
+impl Question {
+    fn is_of_load(&self) -> bool {
+        0 < self.came_us || self.told.iter().any(|it| 0 < *it)
+    }
+}
+
+/// Pinball loss over all levels.
+fn loss(fan: impl Iterator<Item = f64>, came: f64) -> f64 {
+    let at =
+        |(told, level): (f64, &f64)| (came - told) * (level - f64::from(u8::from(came < told)));
+    fan.zip(&FRACTIONS).map(at).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use dataflows::forecast::{Forecast, TARGETS};
+
+    use super::super::Load;
+    use super::*;
+
+    /// One range whose reads jump about 1,000 a second, tick by tick; `told` is what is answered.
+    fn score(ticks: u64, told: impl Fn(u64) -> [u64; LEVELS.len()]) -> Score {
+        let mut scores = Scores::default();
+        for tick in 0..ticks {
+            let mut known = Known::default();
+            let tick_us = [200, 1_800, 900, 1_100][tick as usize % 4];
+            known.load[0] = Load { tick_us, ..Load::default() };
+            let reads = Forecast([told(tick); TARGETS]);
+            known.published = Some(RangeForecast { reads, ..RangeForecast::default() });
+            let ranges = (0..4).map(|id| (RangeId(id), Box::new(known.clone()))).collect();
+            scores.observe(&ranges, &BTreeSet::new(), 1_000);
+            scores.ask(&ranges, tick, 1_000);
+        }
+        scores.score()
+    }
+
+    #[test]
+    fn mean_beats_what_jumps_about_it_and_a_wrong_one_does_not() {
+        let around = [900, 920, 950, 1_000, 1_050, 1_080, 1_100, 1_200].map(quantise);
+        let good = score(200, |_| around);
+        assert!(700 < good.skill_permille.unwrap(), "{good:?}");
+        assert_eq!(good.coverage80_permille, Some(1_000));
+        let bad = score(200, |_| around.map(|it| it * 3));
+        assert!(bad.skill_permille.unwrap() < 0, "{bad:?}");
+        assert_eq!(bad.coverage80_permille, Some(0));
+        let last = score(200, |tick| [[200, 1_800, 900, 1_100][tick as usize % 4]; LEVELS.len()]);
+        assert!(last.skill_permille.unwrap() < 0, "without its spread it is worse: {last:?}");
+        assert!(last.coverage80_permille.unwrap() < 500, "{last:?}");
+    }
+
+    #[test]
+    fn nothing_is_said_before_enough_is_known_and_nothing_of_no_load() {
+        let none = Score::default();
+        assert_eq!(score(HORIZON, |_| [1_000; LEVELS.len()]), none);
+        let mut scores = Scores::default();
+        let known = Box::<Known>::default();
+        let ranges: BTreeMap<_, _> = [(RangeId(1), known)].into();
+        for tick in 0..300 {
+            scores.observe(&ranges, &BTreeSet::new(), 1_000);
+            scores.ask(&ranges, tick, 1_000);
+        }
+        assert_eq!(scores.score(), none);
+    }
+
+    #[test]
+    fn range_that_was_split_is_not_asked_for_any_more() {
+        let mut scores = Scores::default();
+        let ranges: BTreeMap<_, _> =
+            (0..3).map(|it| (RangeId(it), Box::<Known>::default())).collect();
+        scores.ask(&ranges, 0, 1_000);
+        scores.observe(&ranges, &[RangeId(1)].into(), 1_000);
+        let left: Vec<_> = scores.asked[0].iter().map(|it| (it.range.0, it.op)).collect();
+        assert_eq!(left, [(0, 0), (0, 1), (2, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn of_many_ranges_some_are_asked_for_in_turn() {
+        let mut scores = Scores::default();
+        let ranges: BTreeMap<_, _> =
+            (0..1_000).map(|it| (RangeId(it), Box::<Known>::default())).collect();
+        (0..40).for_each(|tick| scores.ask(&ranges, tick, 1_000));
+        assert!(scores.asked.iter().all(|it| it.len() <= ASKED_MAX * OPS));
+        let seen: BTreeSet<_> = scores.asked.iter().flatten().map(|it| it.range).collect();
+        assert_eq!(seen.len(), ranges.len());
+    }
+}
