@@ -91,9 +91,8 @@ impl Clients {
                 let key = key(i.wrapping_mul(7919) % self.rows);
                 let read = Read { what: What::Key(key), epoch: self.epoch, asked_as: Asked::Owner };
                 asks.spawn(async move {
-                    let reads = Reads { reads: vec![read], deadline_ms: None };
                     let deadline = Instant::now() + Duration::from_secs(30);
-                    let answers = workers.ask(&endpoint, &reads, deadline).await;
+                    let answers = workers.ask(&endpoint, vec![read], deadline).await;
                     let took = due.elapsed().as_secs_f64();
                     let answers = answers.expect("it is answered").answers;
                     assert!(

@@ -52,7 +52,7 @@ use crate::web::clock::Clock;
 use crate::web::front::{self, Asked, Busy};
 use crate::web::listener::{self, Bounded};
 use crate::web::precedence;
-use crate::web::reads::{Answer, Reads};
+use crate::web::reads::Answer;
 use crate::web::under_way::UnderWay;
 use crate::web::workers::{Unanswered, Workers};
 use crate::web::{self, Health};
@@ -409,11 +409,10 @@ impl Shared {
             return Err(Failure::HintOld);
         }
         let endpoint = self.endpoints.load().get(&node).cloned().ok_or(Failure::NoEndpoint)?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let reads = Reads { reads, deadline_ms: Some(left.as_millis() as u64) };
-        let asked = self.workers.ask(&endpoint, &reads, deadline.into());
+        let count = reads.len();
+        let asked = self.workers.ask(&endpoint, reads, deadline.into());
         let asked = match spans::is_on() {
-            true => traced(asked, &node, &endpoint, reads.reads.len()).await,
+            true => traced(asked, &node, &endpoint, count).await,
             false => asked.await,
         };
         asked.map(|it| it.answers).map_err(|it| match it {

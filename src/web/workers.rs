@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::connection::{Broken, Connection, body};
-use super::reads::{Answers, Reads};
+use super::reads::{Answers, Read, Reads};
 use crate::telemetry::{carried, spans};
 
 /// What is taken.
@@ -64,15 +64,16 @@ impl Workers {
         Self { limits, workers: RwLock::default() }
     }
 
-    /// Asks the worker at an endpoint, in the trace of who asks; waits until the deadline, while it has as many requests as may be.
+    /// Asks the worker at an endpoint, in the trace of who asks; waits until the deadline, while it has as many
+    /// requests as may be. The worker is told how long it has when it is asked, not when the waiting began.
     pub async fn ask(
         &self,
         endpoint: &str,
-        reads: &Reads,
+        reads: Vec<Read>,
         deadline: Instant,
     ) -> Result<Answers, Unanswered> {
         let worker = self.worker(endpoint);
-        let asked = worker.ask(reads, self.limits.answer_bytes_max);
+        let asked = worker.ask(reads, deadline, self.limits.answer_bytes_max);
         timeout_at(deadline, asked).await.unwrap_or(Err(Unanswered::Late))
     }
 
@@ -104,12 +105,19 @@ impl Worker {
         }
     }
 
-    async fn ask(&self, reads: &Reads, answer_bytes_max: usize) -> Result<Answers, Unanswered> {
+    async fn ask(
+        &self,
+        reads: Vec<Read>,
+        deadline: Instant,
+        answer_bytes_max: usize,
+    ) -> Result<Answers, Unanswered> {
         let _one_of = self.requests.acquire().await.map_err(|_| Unanswered::Lost)?;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
         let requests = self.connections[next].requests(&self.endpoint).await;
         let mut requests = requests.ok_or(Unanswered::Unreachable)?;
-        let asked = serde_json::to_vec(reads).map_err(|_| Unanswered::Refused)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reads = Reads { reads, deadline_ms: Some(left.as_millis() as u64) };
+        let asked = serde_json::to_vec(&reads).map_err(|_| Unanswered::Refused)?;
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("http://{}/v1/reads", self.endpoint))

@@ -261,13 +261,13 @@ impl Run<'_> {
         let bytes = std::mem::take(&mut self.world.copied_bytes);
         let writes = std::mem::take(&mut self.world.writes);
         let shared = self.shared;
-        if !shared.service().is_stated() || bytes + writes == 0 {
+        if !shared.turns.service().is_stated() || bytes + writes == 0 {
             return;
         }
         let costs = &shared.options.costs;
         let cost_us = writes * costs.write_us + (bytes * costs.copy_mb_us).div_ceil(1_000_000);
-        let now_us = shared.clock_us(Instant::now());
-        let done_us = shared.service().take_beside(now_us, cost_us);
+        let now_us = shared.turns.clock_us(Instant::now());
+        let done_us = shared.turns.service().take_beside(now_us, cost_us);
         self.busy_until = Instant::now() + Duration::from_micros(done_us.saturating_sub(now_us));
     }
 
@@ -304,8 +304,8 @@ impl Run<'_> {
         let mut gauged = self.gauge.gauge(since_ms);
         if let Some(capacity) = self.shared.options.capacity_us_per_s {
             gauged.capacity_us_per_s = Some(capacity as f64);
-            let now_us = self.shared.clock_us(Instant::now());
-            let done_us = self.shared.service().done_us(now_us);
+            let now_us = self.shared.turns.clock_us(Instant::now());
+            let done_us = self.shared.turns.service().done_us(now_us);
             let possible = capacity as f64 * since_ms as f64 / 1000.0;
             let done = (done_us - std::mem::replace(&mut self.done_us, done_us)) as f64;
             gauged.cpu_load = (possible > 0.0).then(|| (done / possible).clamp(0.0, 1.0));

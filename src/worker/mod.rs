@@ -21,6 +21,7 @@ mod rebuild;
 mod words;
 pub mod step;
 pub mod service;
+pub mod turns;
 pub mod ease;
 pub mod records;
 pub mod report;

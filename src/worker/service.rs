@@ -1,5 +1,5 @@
-//! Works no faster than the capacity that is stated: one queue of reads, served in order, and beside it
-//! what is written and copied.
+//! Works no faster than the capacity that is stated: one queue of reads, served in order ([`super::turns`]),
+//! and beside it what is written and copied.
 //!
 //! ```text
 //!  read, asked at 3, takes 4    ├────┤
@@ -30,6 +30,8 @@ pub struct Service {
     /// Microseconds of service a second; `None`: as fast as it goes.
     capacity_us_per_s: Option<u64>,
     free_at_us: u64,
+    /// Reads that wait for their turn.
+    waiting: usize,
     /// Of service, since the start.
     taken_us: u64,
 }
@@ -43,18 +45,35 @@ impl Service {
         self.capacity_us_per_s.is_some()
     }
 
-    /// Takes a read in, which waits for its turn; returns when it is done.
-    pub fn take(&mut self, now_us: u64, cost_us: u64) -> u64 {
+    /// Takes in a read whose turn it is, and which has waited for that since `arrived_us`; returns when it is
+    /// done.
+    pub fn take(&mut self, arrived_us: u64, cost_us: u64) -> u64 {
         let takes = self.takes(cost_us);
-        self.free_at_us = self.begins_at(now_us).saturating_add(takes);
-        self.begins_at(now_us)
+        self.free_at_us = self.begins_at(arrived_us).saturating_add(takes);
+        self.begins_at(arrived_us)
+    }
+
+    /// Returns when a read would be done that was taken in now.
+    pub fn done_at(&self, arrived_us: u64, cost_us: u64) -> u64 {
+        self.begins_at(arrived_us).saturating_add(self.time_of(cost_us))
+    }
+
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// A read begins to wait for its turn, or has it, or has gone.
+    pub fn waits(&mut self, is_waiting: bool) {
+        self.waiting = if is_waiting { self.waiting + 1 } else { self.waiting.saturating_sub(1) };
     }
 
     /// Takes in work beside reads, of one who does one after the other; returns when it is done: twice as
     /// late as without reads that wait. Those that have their time keep it, and all later ones wait.
     pub fn take_beside(&mut self, now_us: u64, cost_us: u64) -> u64 {
         let takes = self.takes(cost_us);
-        let parts = if now_us < self.free_at_us { 2 } else { 1 };
+        let reads_wait = 0 < self.waiting || now_us < self.free_at_us;
+        let parts = if reads_wait { 2 } else { 1 };
         self.free_at_us = self.begins_at(now_us).saturating_add(takes);
         now_us.saturating_add(takes.saturating_mul(parts))
     }
@@ -62,14 +81,18 @@ impl Service {
     /// Counts the work, and returns how long it takes, in microseconds.
     fn takes(&mut self, cost_us: u64) -> u64 {
         self.taken_us = self.taken_us.saturating_add(cost_us);
+        self.time_of(cost_us)
+    }
+
+    fn time_of(&self, cost_us: u64) -> u64 {
         let Some(capacity) = self.capacity_us_per_s else { return 0 };
         let takes = u128::from(cost_us) * 1_000_000 / u128::from(capacity.max(1));
         u64::try_from(takes).unwrap_or(u64::MAX)
     }
 
-    /// Returns when work that is taken in now would begin.
-    pub fn begins_at(&self, now_us: u64) -> u64 {
-        if self.is_stated() { self.free_at_us.max(now_us) } else { now_us }
+    /// Returns when a read begins whose turn it is.
+    pub fn begins_at(&self, arrived_us: u64) -> u64 {
+        if self.is_stated() { self.free_at_us.max(arrived_us) } else { arrived_us }
     }
 
     /// Returns the service that was done since the start, in microseconds: what was taken in, but for what is
@@ -105,6 +128,16 @@ mod tests {
         assert_eq!(service.done_us(2_009_000), 1_004_500);
         assert_eq!(service.take_beside(3_000_000, 1_000), 3_002_000);
         assert_eq!(service.begins_at(3_000_000), 3_002_000);
+    }
+
+    #[test]
+    fn read_that_waits_for_its_turn_keeps_copies_to_their_half() {
+        let mut service = Service::new(Some(500_000));
+        service.waits(true);
+        assert_eq!(service.take_beside(1_000, 3_000), 13_000);
+        service.waits(false);
+        assert_eq!(service.done_at(2_000, 500), 8_000);
+        assert_eq!(service.take_beside(20_000, 3_000), 26_000);
     }
 
     #[test]

@@ -217,22 +217,34 @@ impl<S: Snapshot> Serving<S> {
         limits: &Limits,
         budget: &mut Budget,
     ) -> Result<Served, StoreError> {
-        let Some(epoch) = read.epoch else { return Ok(refused(Refusal::NoEpoch)) };
-        let asking = match asking(&read.what, limits) {
+        let asking = match self.asking(read, limits) {
             Ok(asking) => asking,
-            Err(reason) => return Ok(refused(reason)),
+            Err(answer) => return Ok(Served::Not(answer)),
         };
-        let mut left = asking.span.clone();
-        if let Some(after) = &asking.after {
-            left.start = after.index_key.clone();
-        }
-        if let Some(answer) = self.view.withheld(&left, epoch, read.asked_as) {
-            return Ok(Served::Not(answer));
-        }
         if budget.bytes == 0 {
             return Ok(Served::Not(Answer::NotYet { reason: Later::AnswerFull }));
         }
         self.found(asking, limits.looked_at_max, budget)
+    }
+
+    /// Tells whether a read is to be answered from the store.
+    pub fn serves(&self, read: &Read, limits: &Limits) -> bool {
+        self.asking(read, limits).is_ok()
+    }
+
+    /// Returns what is to be read, or why nothing is.
+    fn asking(&self, read: &Read, limits: &Limits) -> Result<Asking, Answer> {
+        let refused = |reason| Answer::Refused { reason };
+        let epoch = read.epoch.ok_or(refused(Refusal::NoEpoch))?;
+        let asking = asking(&read.what, limits).map_err(refused)?;
+        let mut left = asking.span.clone();
+        if let Some(after) = &asking.after {
+            left.start = after.index_key.clone();
+        }
+        match self.view.withheld(&left, epoch, read.asked_as) {
+            Some(answer) => Err(answer),
+            None => Ok(asking),
+        }
     }
 
     fn found(
@@ -325,10 +337,6 @@ fn asking(what: &What, limits: &Limits) -> Result<Asking, Refusal> {
             Ok(Asking { span, after, entries_max: entries_max.min(limits.entries_max) })
         }
     }
-}
-
-fn refused(reason: Refusal) -> Served {
-    Served::Not(Answer::Refused { reason })
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use isotherm::kafka::writer::Writer;
 use isotherm::kafka::{Connection, Output};
 use isotherm::router::driver::{Options, Router, Status, Watch};
 use isotherm::web::Health;
-use isotherm::web::reads::{Answer, Answers, Asked, Found, Read, Reads, What};
+use isotherm::web::reads::{Answer, Answers, Asked, Found, Read, What};
 use isotherm::web::workers;
 use isotherm::worker::serving::Serves;
 use schemas::assignment::Assignment;
@@ -306,13 +306,13 @@ fn many_reads_share_one_connection_of_http2() {
         epoch: None,
         asked_as: Asked::Owner,
     };
-    let reads = Reads { reads: vec![read("fig"), read("tea")], deadline_ms: None };
+    let reads = vec![read("fig"), read("tea")];
     let found = runtime.block_on(async {
         let deadline = (Instant::now() + Duration::from_secs(60)).into();
         let mut asks = tokio::task::JoinSet::new();
         for _ in 0..2_000 {
             let (client, address, reads) = (client.clone(), address.clone(), reads.clone());
-            asks.spawn(async move { client.ask(&address, &reads, deadline).await.unwrap() });
+            asks.spawn(async move { client.ask(&address, reads, deadline).await.unwrap() });
         }
         asks.join_all().await
     });

@@ -1,13 +1,13 @@
 //! Listens, and answers reads by what the last step has left.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwapOption;
-use schemas::{KeySpan, Millis};
+use schemas::KeySpan;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -27,6 +27,7 @@ use crate::web::under_way::UnderWay;
 use crate::web::{self, Health, back};
 use crate::worker::service::Service;
 use crate::worker::serving::{self, Serving};
+use crate::worker::turns::{Turn, Turns};
 
 /// So many may ask at once for what is held.
 const HOLDING_MAX: usize = 16;
@@ -56,7 +57,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) clock: Clock,
     pub(super) serving: ArcSwapOption<Serving<FjallSnapshot>>,
-    pub(super) service: Mutex<Service>,
+    pub(super) turns: Turns,
     pub(super) counts: Counts,
     pub(super) naps: Naps,
 }
@@ -84,7 +85,7 @@ impl Server {
         let shared = Arc::new(Shared {
             clock: Clock::begin(),
             serving: ArcSwapOption::empty(),
-            service: Mutex::new(Service::new(options.capacity_us_per_s)),
+            turns: Turns::new(Service::new(options.capacity_us_per_s)),
             counts: counts.clone(),
             naps: Naps::begin().context("begin the thread that naps")?,
             options,
@@ -145,22 +146,50 @@ impl Server {
 }
 
 impl Shared {
-    /// Answers reads by what the last step has left.
+    /// Answers reads by what the last step has left, when it is their turn. What is not served here is told
+    /// at once.
     async fn answer(self: Arc<Self>, reads: Vec<Read>, deadline: Instant) -> Vec<Answer> {
         let Some(serving) = self.serving.load_full() else {
             return reads.iter().map(|_| Answer::NotYet { reason: Later::OlderMap }).collect();
         };
         let limits = &self.options.limits;
+        if let Err(reason) = limits.budget(reads.len()) {
+            return reads.iter().map(|_| Answer::Refused { reason }).collect();
+        }
+        let late = || {
+            self.counts.add_many("reads_late", reads.len() as u64);
+            reads.iter().map(|_| Answer::Late).collect()
+        };
+        let waits = reads.iter().any(|it| serving.serves(it, limits));
+        let turn = match waits {
+            true => self.turns.wait(deadline).await,
+            false => Some(self.turns.at_once(deadline)),
+        };
+        let Some(mut turn) = turn else { return late() };
+        // What is served may be other than it was when this began to wait.
+        let answers = match self.serving.load_full() {
+            Some(serving) => self.answers(&serving, &reads, &mut turn),
+            None => return late(),
+        };
+        turn.done().await;
+        answers
+    }
+
+    fn answers(
+        &self,
+        serving: &Serving<FjallSnapshot>,
+        reads: &[Read],
+        turn: &mut Turn<'_>,
+    ) -> Vec<Answer> {
+        let limits = &self.options.limits;
         let mut budget = match limits.budget(reads.len()) {
             Ok(budget) => budget,
             Err(reason) => return reads.iter().map(|_| Answer::Refused { reason }).collect(),
         };
-        let mut answers = Vec::with_capacity(reads.len());
-        for read in &reads {
-            if !self.is_in_time(deadline) {
+        let mut answer = |read: &Read| {
+            if turn.is_over() {
                 self.counts.add("reads_late");
-                answers.push(Answer::Late);
-                continue;
+                return Answer::Late;
             }
             let begun = Instant::now();
             let mut get = || serving.read(read, limits, &mut budget);
@@ -169,12 +198,15 @@ impl Shared {
                 What::Key(_) => get(),
                 What::Range { .. } => tokio::task::block_in_place(get),
             };
-            let answer = match served {
+            match served {
                 Ok(served @ serving::Served::Found { .. }) => {
                     let took_us = begun.elapsed().as_micros() as u64;
                     let cost_us = self.cost_us(&read.what).unwrap_or(took_us.max(1));
-                    self.work(cost_us).await;
-                    served.answer(cost_us)
+                    if turn.take(cost_us) {
+                        return served.answer(cost_us);
+                    }
+                    self.counts.add("reads_late");
+                    Answer::Late
                 }
                 Ok(served) => served.answer(0),
                 Err(err) => {
@@ -182,18 +214,9 @@ impl Shared {
                     self.counts.add("reads_failed");
                     Answer::NotYet { reason: Later::NotWhole }
                 }
-            };
-            answers.push(answer);
-        }
-        answers
-    }
-
-    /// Tells whether what is asked now can begin before the deadline.
-    fn is_in_time(&self, deadline: Instant) -> bool {
-        let now = Instant::now();
-        let now_us = self.clock_us(now);
-        let begins_at = self.service().begins_at(now_us);
-        now + Duration::from_micros(begins_at - now_us) < deadline
+            }
+        };
+        reads.iter().map(&mut answer).collect()
     }
 
     /// What a read takes by the stated capacity; `None`: what it takes.
@@ -203,24 +226,6 @@ impl Shared {
             What::Key(_) => self.options.costs.read_us,
             What::Range { .. } => self.options.costs.scan_us,
         })
-    }
-
-    /// Waits until the work is done, which takes as long as the stated capacity says.
-    async fn work(&self, cost_us: u64) {
-        let now = Instant::now();
-        let now_us = self.clock_us(now);
-        let done_us = self.service().take(now_us, cost_us);
-        if now_us < done_us {
-            tokio::time::sleep_until((now + Duration::from_micros(done_us - now_us)).into()).await;
-        }
-    }
-
-    pub(super) fn clock_us(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.clock.instant(Millis(0))).as_micros() as u64
-    }
-
-    pub(super) fn service(&self) -> MutexGuard<'_, Service> {
-        self.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
