@@ -9,7 +9,7 @@ use cpu_time::ProcessTime;
 use isotherm::counts::Counts;
 use isotherm::telemetry;
 use isotherm::web::front::{self, Answering};
-use isotherm::web::reads::{Answer, Asked, Found, Read, Reads, What};
+use isotherm::web::reads::{Answer, Asked, Found, Read, What};
 use isotherm::web::workers::{self, Workers};
 use schemas::Key;
 
@@ -79,11 +79,12 @@ async fn ask(address: SocketAddr) -> f64 {
     let (client, endpoint) = (Workers::new(limits), address.to_string());
     let what = What::Key(Key(b"user/0123456789abcdef".to_vec()));
     let read = Read { what, epoch: None, asked_as: Asked::Owner };
-    let reads = Reads { reads: vec![read], deadline_ms: None };
+    let reads = vec![read];
     let cpu = ProcessTime::now();
     for _ in 0..requests() {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let answers = client.ask(&endpoint, &reads, deadline.into()).await.expect("an answer");
+        let answers =
+            client.ask(&endpoint, reads.clone(), deadline.into()).await.expect("an answer");
         assert_eq!(answers.answers.len(), 1);
     }
     cpu.elapsed().as_secs_f64() * 1e6 / f64::from(requests())

@@ -25,7 +25,8 @@ pub struct Settings {
     pub routers: usize,
     /// A read fails so long after it was due.
     pub deadline_us: u64,
-    /// A router that has told nothing for so long is given up.
+    /// A router that has told nothing for so long is given up, while there is another to ask. The last one is
+    /// waited for: to ask it again would be to begin at the end of its queue.
     pub patience_us: u64,
     /// Before a read is repeated more often than there are routers; doubled each time, up to the other.
     pub pause_us: u64,
@@ -216,15 +217,17 @@ impl Reads {
         let read = self.reads[&id];
         let deadline = self.deadline(&read);
         // What nobody waits for any more is not to be done: the next one asks for the same.
-        let within_us = deadline.0.saturating_sub(now.0).min(self.settings.patience_us);
+        let Settings { routers, patience_us, .. } = self.settings;
+        let is_last = routers as u32 <= read.attempt + 1;
+        let left_us = deadline.0.saturating_sub(now.0);
+        let within_us = if is_last { left_us } else { left_us.min(patience_us) };
         let Read { router, key, attempt, reason, .. } = read;
         if 0 < within_us {
             self.actions.extend(reason.map(Action::Repeat));
             let ask = AskId { read: id, attempt };
             self.actions.push_back(Action::Ask { ask, router, key, within_us });
         }
-        let patience = Micros(now.0 + self.settings.patience_us);
-        self.wait(id, patience.min(deadline), 0 < within_us);
+        self.wait(id, Micros(now.0 + within_us), 0 < within_us);
     }
 
     /// Asks the next router, at once or after a pause.

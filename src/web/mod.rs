@@ -24,6 +24,7 @@ pub mod body;
 pub mod front;
 pub mod back;
 pub mod connection;
+pub mod gate;
 pub mod workers;
 pub mod traced;
 

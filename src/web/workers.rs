@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  ask ──> requests of the worker ──> one of its connections ──> POST /v1/reads
-//!          at most so many            opened when it is needed
+//!          at most so many,           opened when it is needed
+//!          by deadline
 //! ```
 //!
 //! * **Bounded**: connections of a worker, requests on them, bytes of an answer, time.
@@ -16,11 +17,11 @@ use axum::body::Bytes;
 use axum::http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use opentelemetry::Context;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::connection::{Broken, Connection, body};
+use super::gate::Gate;
 use super::reads::{Answers, Read, Reads};
 use crate::telemetry::{carried, spans};
 
@@ -54,7 +55,7 @@ pub struct Workers {
 #[derive(Debug)]
 struct Worker {
     endpoint: String,
-    requests: Semaphore,
+    requests: Gate,
     connections: Vec<Connection>,
     next: AtomicUsize,
 }
@@ -99,7 +100,7 @@ impl Worker {
     fn new(endpoint: String, limits: &Limits) -> Self {
         Self {
             endpoint,
-            requests: Semaphore::new(limits.requests_max),
+            requests: Gate::new(limits.requests_max),
             connections: (0..limits.connections_max).map(|_| Connection::default()).collect(),
             next: AtomicUsize::new(0),
         }
@@ -111,7 +112,7 @@ impl Worker {
         deadline: Instant,
         answer_bytes_max: usize,
     ) -> Result<Answers, Unanswered> {
-        let _one_of = self.requests.acquire().await.map_err(|_| Unanswered::Lost)?;
+        let _one_of = self.requests.pass(deadline).await.ok_or(Unanswered::Late)?;
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.connections.len();
         let requests = self.connections[next].requests(&self.endpoint).await;
         let mut requests = requests.ok_or(Unanswered::Unreachable)?;

@@ -1,4 +1,4 @@
-//! Has reads wait for their turn at a capacity that is stated, first come, first served.
+//! Has reads wait for their turn at a capacity that is stated, by their deadlines ([`crate::web::gate`]).
 //!
 //! ```text
 //!  reads come ──> wait ──> the first one ── the service is free, soon ──> taken, or late
@@ -14,10 +14,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::MutexGuard;
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::sleep_until;
 
 use super::service::Service;
+use crate::web::gate::{Gate, Pass};
 
 /// Timers are no finer than this: one whose turn it is goes ahead by so much.
 const AHEAD: Duration = Duration::from_millis(2);
@@ -31,7 +31,7 @@ pub struct Turns {
     /// Since when the service counts time.
     begun: Instant,
     service: Mutex<Service>,
-    first: tokio::sync::Mutex<()>,
+    gate: Gate,
 }
 
 /// One whose turn it is; the next one waits until this is dropped.
@@ -41,16 +41,12 @@ pub struct Turn<'a> {
     /// By when it must be done.
     until: Instant,
     done: Instant,
-    _first: Option<MutexGuard<'a, ()>>,
+    _pass: Option<Pass<'a>>,
 }
 
 impl Turns {
     pub fn new(service: Service) -> Self {
-        Self {
-            begun: Instant::now(),
-            service: Mutex::new(service),
-            first: tokio::sync::Mutex::default(),
-        }
+        Self { begun: Instant::now(), service: Mutex::new(service), gate: Gate::new(1) }
     }
 
     pub fn service(&self) -> std::sync::MutexGuard<'_, Service> {
@@ -67,7 +63,7 @@ impl Turns {
         let arrived = Instant::now();
         let way = (deadline.saturating_duration_since(arrived) / WAY_PART).min(WAY_MAX);
         let until = deadline.checked_sub(way).unwrap_or(deadline);
-        Turn { turns: self, arrived, until, done: arrived, _first: None }
+        Turn { turns: self, arrived, until, done: arrived, _pass: None }
     }
 
     /// Waits until it is the turn of who comes now; `None`: that is not before the deadline. Nobody waits
@@ -79,7 +75,7 @@ impl Turns {
             return Some(turn);
         }
         let _waiting = Waiting::begin(&self.service);
-        turn._first = Some(timeout_at(turn.until.into(), self.first.lock()).await.ok()?);
+        turn._pass = Some(self.gate.pass(turn.until.into()).await?);
         loop {
             let (now, arrived_us) = (Instant::now(), self.clock_us(arrived));
             // What is written and copied may put it off meanwhile.
