@@ -94,8 +94,6 @@ struct Run<'a> {
     told: Instant,
     /// Of service, when it was last reported.
     done_us: u64,
-    /// Until then it works on what it has taken in, by the stated capacity.
-    busy_until: Instant,
     sources: Vec<Source>,
     /// There may be more to do at once.
     is_stepping: bool,
@@ -230,7 +228,7 @@ impl Run<'_> {
     /// Reads of each partition as long as the machine wants more of it, and of what takes time by the
     /// stated capacity only when that is free.
     fn pause(&mut self) {
-        let is_busy = Instant::now() < self.busy_until;
+        let is_busy = self.is_busy();
         for source in self.sources.clone() {
             let waits = is_busy && matches!(source, Source::Update | Source::Segment);
             let at = records::partition(source, self.who.inbox);
@@ -267,8 +265,15 @@ impl Run<'_> {
         let costs = &shared.options.costs;
         let cost_us = writes * costs.write_us + (bytes * costs.copy_mb_us).div_ceil(1_000_000);
         let now_us = shared.turns.clock_us(Instant::now());
-        let done_us = shared.turns.service().take_beside(now_us, cost_us);
-        self.busy_until = Instant::now() + Duration::from_micros(done_us.saturating_sub(now_us));
+        shared.turns.service().take_beside(now_us, cost_us);
+    }
+
+    /// Tells whether what was written and copied has more than a moment to take yet.
+    fn is_busy(&self) -> bool {
+        let turns = &self.shared.turns;
+        let now_us = turns.clock_us(Instant::now());
+        let left_us = turns.service().beside_us(now_us);
+        RECORD_WAIT.as_micros() < u128::from(left_us)
     }
 
     fn tell_held(&mut self) {
@@ -307,7 +312,7 @@ impl Run<'_> {
             let now_us = self.shared.turns.clock_us(Instant::now());
             let done_us = self.shared.turns.service().done_us(now_us);
             let possible = capacity as f64 * since_ms as f64 / 1000.0;
-            let done = (done_us - std::mem::replace(&mut self.done_us, done_us)) as f64;
+            let done = done_us.saturating_sub(std::mem::replace(&mut self.done_us, done_us)) as f64;
             gauged.cpu_load = (possible > 0.0).then(|| (done / possible).clamp(0.0, 1.0));
         }
         let state = if self.no_room.is_some() { NodeState::ReadOnly } else { NodeState::Up };

@@ -74,7 +74,7 @@ impl Turns {
         if !self.service().is_stated() {
             return Some(turn);
         }
-        let _waiting = Waiting::begin(&self.service);
+        let _waiting = Waiting::begin(self);
         turn._pass = Some(self.gate.pass(turn.until.into()).await?);
         loop {
             let (now, arrived_us) = (Instant::now(), self.clock_us(arrived));
@@ -108,7 +108,7 @@ impl Turn<'_> {
         if self.until < done(service.done_at(arrived_us, cost_us)) {
             return false;
         }
-        self.done = done(service.take(arrived_us, cost_us));
+        self.done = done(service.take(now_us, arrived_us, cost_us));
         true
     }
 
@@ -123,18 +123,18 @@ impl Turn<'_> {
 }
 
 /// One that waits is counted, however it ends.
-struct Waiting<'a>(&'a Mutex<Service>);
+struct Waiting<'a>(&'a Turns);
 
 impl<'a> Waiting<'a> {
-    fn begin(service: &'a Mutex<Service>) -> Self {
-        service.lock().unwrap_or_else(PoisonError::into_inner).waits(true);
-        Self(service)
+    fn begin(turns: &'a Turns) -> Self {
+        turns.service().waits(turns.clock_us(Instant::now()), true);
+        Self(turns)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).waits(false);
+        self.0.service().waits(self.0.clock_us(Instant::now()), false);
     }
 }
 

@@ -146,7 +146,6 @@ impl<'a> Run<'a> {
             alone_since: None,
             told: now - TOLD_EVERY,
             done_us: 0,
-            busy_until: now,
             sources,
             is_stepping: false,
             letters: false,
