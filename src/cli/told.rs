@@ -38,7 +38,8 @@ pub fn told(plan: &Planned, keys: KeyFormat) -> String {
         let share = percent(plan.unsplittable_ppm);
         section(&mut res, "note", vec![format!("no split can help {share} of the load")]);
     }
-    section(&mut res, "rests on", vec![rests_on(plan), forecast(plan)]);
+    let rests_on = [Some(rests_on(plan)), forecast(plan)];
+    section(&mut res, "rests on", rests_on.into_iter().flatten().collect());
     res
 }
 
@@ -320,16 +321,20 @@ fn rests_on(plan: &Planned) -> String {
     )
 }
 
-fn forecast(plan: &Planned) -> String {
+/// `None`: by a version that did not tell.
+fn forecast(plan: &Planned) -> Option<String> {
+    if plan.rung.is_empty() {
+        return None;
+    }
     let Some((skill, coverage)) = plan.skill_permille.zip(plan.coverage80_permille) else {
-        return format!("forecast {}, of which too little has come to score it", plan.rung);
+        return Some(format!("forecast {}, of which too little has come to score it", plan.rung));
     };
-    format!(
+    Some(format!(
         "forecast {}, skill {} against persistence, {} % of what came lay in the 80 % interval",
         plan.rung,
         hundredths(f64::from(skill) / 1_000.0),
-        coverage / 10
-    )
+        (coverage + 5) / 10
+    ))
 }
 
 /// Node-milliseconds as `2.9 node-s`.

@@ -141,7 +141,7 @@ pub struct Delays {
     pub whole: Option<u64>,
 }
 
-/// As of the last tick. `None`: it cannot be told yet.
+/// As of the end of the load. `None`: it cannot be told yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// Which rung answers; empty before there is one.

@@ -248,8 +248,10 @@ impl Follower {
     /// Serves what is not of a partition: lost connections, and errors that nothing can repair.
     fn serve(&mut self) -> anyhow::Result<()> {
         self.served = Instant::now();
-        self.asker.serve();
-        self.asker.report().check()?;
+        for it in [Some(&self.asker), self.seer.get()].into_iter().flatten() {
+            it.serve();
+            it.report().check()?;
+        }
         let consumer = self.queues.consumer();
         consumer.context().brokers.look(consumer.client());
         match consumer.poll(Duration::ZERO) {

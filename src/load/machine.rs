@@ -25,8 +25,8 @@ pub struct Settings {
     pub routers: usize,
     /// A read fails so long after it was due.
     pub deadline_us: u64,
-    /// A router that has told nothing for so long is given up, while there is another to ask. The last one is
-    /// waited for: to ask it again would be to begin at the end of its queue.
+    /// A router that has told nothing for so long is given up, if there is another that is not avoided. Else it
+    /// is waited for: to ask it again would be to begin at the end of its queue.
     pub patience_us: u64,
     /// Before a read is repeated more often than there are routers; doubled each time, up to the other.
     pub pause_us: u64,
@@ -218,7 +218,8 @@ impl Reads {
         let deadline = self.deadline(&read);
         // What nobody waits for any more is not to be done: the next one asks for the same.
         let Settings { routers, patience_us, .. } = self.settings;
-        let is_last = routers as u32 <= read.attempt + 1;
+        let others = (0..routers).filter(|it| *it != read.router);
+        let is_last = { others }.all(|it| now < self.avoided[it]);
         let left_us = deadline.0.saturating_sub(now.0);
         let within_us = if is_last { left_us } else { left_us.min(patience_us) };
         let Read { router, key, attempt, reason, .. } = read;

@@ -198,7 +198,8 @@ pub fn grouped(number: u64) -> String {
 
 /// `.31`, `-.04`, `1.00`.
 pub fn hundredths(it: f64) -> String {
-    let text = format!("{it:.2}");
+    // Adding zero takes the sign of one that is rounded to it.
+    let text = format!("{:.2}", (it * 100.0).round() / 100.0 + 0.0);
     match text.strip_prefix('-') {
         Some(digits) => format!("-{}", digits.strip_prefix('0').unwrap_or(digits)),
         None => text.strip_prefix('0').map_or(text.clone(), Into::into),

@@ -73,13 +73,11 @@ impl Gate {
 
     fn go_on(&self) {
         let mut state = self.state();
-        // One that has just given up is passed over.
-        while let Some((_, give)) = state.waiting.pop_first() {
-            if give.send(()).is_ok() {
-                return;
-            }
+        match state.waiting.pop_first() {
+            // If it has given up, it finds itself gone from those who wait, and gives its turn on itself.
+            Some((_, give)) => _ = give.send(()),
+            None => state.free += 1,
         }
-        state.free += 1;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,6 +102,7 @@ impl Drop for Waiter<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use tokio::sync::mpsc;
@@ -175,6 +174,34 @@ mod tests {
             assert_eq!(heard.recv().await, Some("next"));
             assert!(gate.pass(Instant::now() + Duration::from_secs(900)).await.is_some());
         });
+    }
+
+    /// Threads that are late and threads that pass meet: no turn is lost, and none is given twice.
+    #[test]
+    fn turns_stay_as_many_as_they_are_however_many_give_up() {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        let runtime = threads.worker_threads(4).enable_time().build().unwrap();
+        let gate = Arc::new(Gate::new(2));
+        let within = Arc::new(AtomicUsize::new(0));
+        runtime.block_on(async {
+            let all: Vec<_> = (0..20_000_u64)
+                .map(|n| {
+                    let (gate, within) = (gate.clone(), within.clone());
+                    tokio::spawn(async move {
+                        let until = Instant::now() + Duration::from_micros(n % 3_000);
+                        let Some(_pass) = gate.pass(until).await else { return };
+                        let before = within.fetch_add(1, Ordering::SeqCst);
+                        assert!(before < 2, "{before} are within");
+                        yield_now().await;
+                        within.fetch_sub(1, Ordering::SeqCst);
+                    })
+                })
+                .collect();
+            for it in all {
+                it.await.unwrap();
+            }
+        });
+        assert_eq!((gate.waiting(), gate.state().free), (0, 2));
     }
 
     #[test]

@@ -78,6 +78,8 @@ struct Run<'a> {
     inbox: Follower,
     /// Where the map ended when it was last to be read to its end, and how often it is to be again.
     map_ends: Option<BTreeMap<TopicPartition, Offset>>,
+    /// It was read to an end before.
+    is_map_known: bool,
     maps_asked: u64,
     updates_end: Option<BTreeMap<TopicPartition, Offset>>,
     world: Sending<'a>,

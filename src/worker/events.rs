@@ -47,7 +47,8 @@ pub enum Event {
     Begun { positions: Vec<(Source, u64)> },
     /// The next row of `assignment`, which is read from the beginning.
     MapRead(Row),
-    /// `assignment` is read to the end that it had at the start, or at [`Action::ReadMap`].
+    /// `assignment` is read to the end that it had at the start, or to behind all that was written of it at
+    /// [`Action::ReadMap`], committed or not.
     MapReached,
     /// `index_update` is read to the end that it had at the start.
     UpdatesReached,

@@ -61,7 +61,10 @@ impl Turns {
     /// The turn of who need not wait.
     pub fn at_once(&self, deadline: Instant) -> Turn<'_> {
         let arrived = Instant::now();
-        let way = (deadline.saturating_duration_since(arrived) / WAY_PART).min(WAY_MAX);
+        let way = match self.service().is_stated() {
+            true => (deadline.saturating_duration_since(arrived) / WAY_PART).min(WAY_MAX),
+            false => Duration::ZERO,
+        };
         let until = deadline.checked_sub(way).unwrap_or(deadline);
         Turn { turns: self, arrived, until, done: arrived, _pass: None }
     }
@@ -105,7 +108,8 @@ impl Turn<'_> {
         let now = Instant::now();
         let now_us = self.turns.clock_us(now);
         let done = |us: u64| now + Duration::from_micros(us.saturating_sub(now_us));
-        if self.until < done(service.done_at(arrived_us, cost_us)) {
+        // What took as long as it took is done.
+        if service.is_stated() && self.until < done(service.done_at(arrived_us, cost_us)) {
             return false;
         }
         self.done = done(service.take(now_us, arrived_us, cost_us));
@@ -150,8 +154,7 @@ mod tests {
     }
 
     /// Tells how long before its deadline it is done, if it is.
-    async fn read(turns: &Turns, cost_us: u64, within: Duration) -> Option<Duration> {
-        let deadline = Instant::now() + within;
+    async fn read(turns: &Turns, cost_us: u64, deadline: Instant) -> Option<Duration> {
         let mut turn = turns.wait(deadline).await?;
         let left = turn.take(cost_us).then(|| deadline.checked_duration_since(turn.done).unwrap());
         turn.done().await;
@@ -167,23 +170,25 @@ mod tests {
     fn who_has_too_much_to_do_does_what_it_can_in_time() {
         let turns = turns();
         let answered = run(async {
+            let deadline = Instant::now() + Duration::from_secs(2);
             let asked: Vec<_> = (0..200)
                 .map(|_| {
                     let turns = turns.clone();
-                    tokio::spawn(async move { read(&turns, 20, Duration::from_secs(2)).await })
+                    tokio::spawn(async move { read(&turns, 20, deadline).await })
                 })
                 .collect();
             let mut answered = 0;
             for it in asked {
                 if let Some(left) = it.await.unwrap() {
-                    assert!(Duration::from_millis(100) <= left, "{left:?} are left for the way");
+                    // A twentieth, of what is left when it comes.
+                    assert!(Duration::from_millis(80) <= left, "{left:?} are left for the way");
                     answered += 1;
                 }
             }
             answered
         });
-        // A hundred in two seconds, of which a twentieth is for the way.
-        assert!((1..=95).contains(&answered), "{answered}");
+        // There is time for a hundred, but for the way; how many of them depends on who else wants the processor.
+        assert!((1..=98).contains(&answered), "{answered}");
         assert_eq!(turns.service().done_us(u64::MAX), answered * 20);
     }
 
@@ -191,11 +196,12 @@ mod tests {
     fn who_has_gone_has_taken_nothing() {
         let turns = turns();
         run(async {
-            let first = turns.wait(Instant::now() + Duration::from_secs(60)).await;
+            let deadline = Instant::now() + Duration::from_secs(600);
+            let first = turns.wait(deadline).await;
             let waiting: Vec<_> = (0..100)
                 .map(|_| {
                     let turns = turns.clone();
-                    tokio::spawn(async move { read(&turns, 1_000, Duration::from_secs(600)).await })
+                    tokio::spawn(async move { read(&turns, 1_000, deadline).await })
                 })
                 .collect();
             while turns.service().waiting() < 100 {
@@ -207,7 +213,7 @@ mod tests {
             }
             assert_eq!(turns.service().waiting(), 0);
             drop(first);
-            assert!(read(&turns, 1, Duration::from_secs(60)).await.is_some());
+            assert!(read(&turns, 1, deadline).await.is_some());
         });
         assert_eq!(turns.service().done_us(u64::MAX), 1);
     }

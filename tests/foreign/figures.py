@@ -114,9 +114,10 @@ def counts(course):
             f"queries: {said['sent']} sent are not {said['answered']} answered and {said['failed']} failed"
         )
     faults += moves(course, moved)
-    dead = len(course.topics["dead_letter"])
+    dead = course.topics["dead_letter"]
     if dead:
-        faults.append(f"{dead} records could not be used, and lie in dead_letter")
+        why = ", ".join(sorted({it.reason or "no reason" for it in dead}))
+        faults.append(f"{len(dead)} records could not be used, and lie in dead_letter: {why}")
     line = f"{reads} reads and {updates} updates in the log; of {said['answered']} answered, {report['updates']['sent']} sent"
     return line, faults
 

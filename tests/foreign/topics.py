@@ -20,6 +20,7 @@ SCHEMAS = pathlib.Path(__file__).resolve().parent.parent.parent / "schemas"
 
 # The bytes that could not be used, as they came.
 DEAD = "dead_letter"
+REASON = "isotherm.reason"
 
 SILENCE_S_MAX = 60
 
@@ -38,6 +39,8 @@ class Record:
     key: Optional[bytes]
     # None: a tombstone.
     value: Any
+    # Of a dead letter: why, in a word.
+    reason: Optional[str] = None
 
     def __str__(self):
         return f"{self.topic} {self.partition}:{self.offset}"
@@ -125,4 +128,6 @@ def record(name, it, codec):
         raise Unreadable(
             f"{name} {it.partition()}:{it.offset()} is no record of schemas/{name}.avsc: {err}"
         ) from err
-    return Record(name, it.partition(), it.offset(), it.timestamp()[1], it.key(), read)
+    reason = dict(it.headers() or []).get(REASON)
+    reason = reason and reason.decode()
+    return Record(name, it.partition(), it.offset(), it.timestamp()[1], it.key(), read, reason)

@@ -165,12 +165,11 @@ impl<'a> Watching<'a> {
         measured.commits.add(1, &[KeyValue::new(metrics::OUTCOME, "committed")]);
         let rung = KeyValue::new(metrics::RUNG, outputs.done.rung.clone());
         measured.forecast_ticks.add(1, &[rung]);
-        if let Some(permille) = outputs.done.skill_permille {
-            measured.forecast_skill.record(f64::from(permille) / 1000.0, &[]);
-        }
-        if let Some(permille) = outputs.done.coverage80_permille {
-            measured.forecast_coverage.record(f64::from(permille) / 1000.0, &[]);
-        }
+        // What is not known is no number, rather than the last one that was.
+        let skill = outputs.done.skill_permille.map_or(f64::NAN, f64::from);
+        let coverage = outputs.done.coverage80_permille.map_or(f64::NAN, f64::from);
+        measured.forecast_skill.record(skill / 1000.0, &[]);
+        measured.forecast_coverage.record(coverage / 1000.0, &[]);
         if let Some(plan) = &outputs.plan {
             measured.plans.add(1, &[]);
             let chosen = plan.moves.iter().map(|it| ("chosen", &it.reason));

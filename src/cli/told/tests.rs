@@ -150,7 +150,7 @@ fn plan_is_told_with_its_numbers() {
                   [k 0.8, -) n2 → n1           of next year (-1 against 2)
         note      no split can help 1.2 % of the load
         rests on  heatmap of ticks 40 to 41, 3 ranges; inputs 77ab0123…; policy 1a2b0123…
-                  forecast linear, skill .31 against persistence, 78 % of what came lay in the 80 % interval
+                  forecast linear, skill .31 against persistence, 79 % of what came lay in the 80 % interval
     "#]].assert_eq(&told(&plan(), KeyFormat::Auto));
     expect!["p-212  2026-09-21 14:23:05  auto  1 moves (9.3 MB), 1 splits, 1 joins  benefit 2.9 node-s  digest 5f1c0123…"].assert_eq(&summary(&plan()));
 }

@@ -111,14 +111,19 @@ impl Run<'_> {
         self.ends_asked = Instant::now();
         if self.maps_asked > 0 {
             if self.map_ends.is_none() {
-                // A START is seen at times before the generation that was committed with it.
-                self.map_ends = self.map.written_ends()?;
+                // A START is seen at times before the generation that was committed with it. None waits for
+                // the first map.
+                self.map_ends = match self.is_map_known {
+                    true => self.map.written_ends()?,
+                    false => self.map.ends()?,
+                };
             }
             if let Some(ends) = &self.map_ends
                 && self.map.has_reached(ends)?
             {
                 self.map_ends = None;
                 self.maps_asked -= 1;
+                self.is_map_known = true;
                 self.handle(Event::MapReached);
             }
         }

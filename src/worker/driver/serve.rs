@@ -146,8 +146,8 @@ impl Server {
 }
 
 impl Shared {
-    /// Answers reads by what the last step has left, when it is their turn. What is not served here is told
-    /// at once.
+    /// Answers reads by what the last step has left, when it is their turn. A batch of which nothing is served
+    /// here is told so at once.
     async fn answer(self: Arc<Self>, reads: Vec<Read>, deadline: Instant) -> Vec<Answer> {
         let Some(serving) = self.serving.load_full() else {
             return reads.iter().map(|_| Answer::NotYet { reason: Later::OlderMap }).collect();

@@ -134,6 +134,7 @@ impl<'a> Run<'a> {
             map,
             inbox,
             map_ends: None,
+            is_map_known: false,
             maps_asked: 1,
             updates_end: None,
             world,
