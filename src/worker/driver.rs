@@ -19,6 +19,7 @@
 //!   reads wait.
 
 mod serve;
+mod turns;
 mod start;
 mod follow;
 mod moves;

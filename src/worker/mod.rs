@@ -21,7 +21,6 @@ mod rebuild;
 mod words;
 pub mod step;
 pub mod service;
-pub mod turns;
 pub mod ease;
 pub mod records;
 pub mod report;

@@ -1,5 +1,5 @@
-//! Works no faster than the capacity that is stated: one queue of reads ([`super::turns`]), and beside it
-//! what is written and copied.
+//! Works no faster than the capacity that is stated: one queue of reads, and beside it what is
+//! written and copied.
 //!
 //! ```text
 //!  reads   │ alone: all of the capacity          │ both: half of it each

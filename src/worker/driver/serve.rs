@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::naps::Naps;
+use super::turns::{Turn, Turns};
 use super::{Options, Run, Watch};
 use crate::counts::Counts;
 use crate::store::fjall::FjallSnapshot;
@@ -27,7 +28,6 @@ use crate::web::under_way::UnderWay;
 use crate::web::{self, Health, back};
 use crate::worker::service::Service;
 use crate::worker::serving::{self, Serving};
-use crate::worker::turns::{Turn, Turns};
 
 /// So many may ask at once for what is held.
 const HOLDING_MAX: usize = 16;

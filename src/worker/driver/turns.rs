@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
-use super::service::Service;
 use crate::web::gate::{Gate, Pass};
+use crate::worker::service::Service;
 
 /// Timers are no finer than this: one whose turn it is goes ahead by so much.
 const AHEAD: Duration = Duration::from_millis(2);
