@@ -98,7 +98,7 @@ impl Default for Planner {
         Self {
             id: "planner".into(),
             mode: Mode::Auto,
-            forecast: Rung::Ewma,
+            forecast: Rung::Ladder,
             tick: Duration::from_secs(5),
             grace: Duration::from_millis(300),
             span_records_max: 100_000,

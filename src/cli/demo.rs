@@ -26,17 +26,18 @@ use super::topics::create_missing;
 use super::verify;
 use crate::config::{Config, Costs, Mode};
 use crate::demo::course::Course;
-use crate::demo::leads::{Lead, Left, leads};
 use crate::demo::reaction::{Crowd, Reaction};
 use crate::demo::report::{
-    Delays, Forecast, Latency, Leads, Migrations, Move, Overload, Queries, Report, Updates, Verify,
+    Delays, Latency, Migrations, Move, Overload, Queries, Report, Updates, Verify,
 };
 use crate::kafka::embedded::Embedded;
 use crate::kafka::wall_clock;
 use crate::load::driver::fill;
 use crate::load::tally::Tally;
 use crate::replay;
+use crate::replay::foresight::Forecast;
 use crate::replay::history::Recount;
+use crate::replay::leads::{Lead, Leads, Left, leads};
 use crate::replay::outcome::Subject;
 use crate::replay::plot::KeyAxis;
 use crate::replay::report::NodesFrom;
@@ -92,8 +93,8 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     let played = load.play(&config.kafka, router, args, &mut live);
     // What comes behind the load says nothing of it.
     let (loaded_until, forecast) = {
-        let course = course.lock();
-        (course.recount.history.ticks.len(), course.forecast.clone())
+        let history = &course.lock().recount.history;
+        (history.ticks.len(), history.forecast.clone())
     };
     cluster.stop_planning();
     while cluster.is_planning() && !signals.is_asked() {
@@ -324,7 +325,10 @@ fn reported(
             p999: ms(0.999),
             max: latency.max().unwrap_or_default() as f64 / 1e3,
         },
-        overload_node_seconds: Overload { measured: history.overload_node_seconds },
+        overload_node_seconds: Overload {
+            measured: history.overload_node_seconds(),
+            settled: history.overload_settled(),
+        },
         unsplittable_share: history.unsplittable_ppm as f64 / 1e6,
         nodes,
         moves,

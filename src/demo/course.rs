@@ -17,7 +17,6 @@ use schemas::plan::{MoveChosen, NodePressed, Planned};
 use schemas::wire::{Record as _, decode};
 use schemas::{Key, KeySpan, MigrationId, Millis, NodeId};
 
-use super::report::Forecast;
 use crate::foreign::translator::Translator;
 use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
@@ -36,8 +35,6 @@ pub struct Course {
     pub moves: BTreeMap<MigrationId, Moved>,
     /// What each node holds.
     pub bytes: BTreeMap<NodeId, u64>,
-    /// What the last tick says of its forecast.
-    pub forecast: Forecast,
 }
 
 /// A move that has begun.
@@ -74,7 +71,6 @@ impl Course {
             heats: BTreeMap::new(),
             moves: BTreeMap::new(),
             bytes: BTreeMap::new(),
-            forecast: Forecast::default(),
         }
     }
 
@@ -92,7 +88,6 @@ impl Course {
             }
         }
         self.recount.committed(bounds, outputs, &self.owned);
-        self.forecast = Forecast::of(&outputs.done);
         for output in outputs.outputs.iter().filter(|it| it.topic == RangeHeated::TOPIC) {
             let start = Key(output.key.clone().unwrap_or_default());
             // They were encoded by this process.

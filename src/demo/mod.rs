@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  boxes, outputs ── of the planner ──┐             ┌─> view      what a terminal shows
-//!  statuses, reports ── of workers ───┼─> Course ───┼─> leads     how early each move was
+//!  statuses, reports ── of workers ───┼─> Course ───┤
 //!  latencies ── of the load ──────────┘             ├─> reaction  how fast a crowd was answered
 //!                                                   └─> report    the numbers, and what they say
 //! ```
@@ -13,7 +13,6 @@
 //! What runs the processes is the command line's.
 
 pub mod course;
-pub mod leads;
 pub mod reaction;
 pub mod view;
 pub mod report;

@@ -95,7 +95,6 @@ fn overlap(a: &KeySpan, b: &KeySpan) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use dataflows::tally::Costs;
     use schemas::NodeId;
@@ -135,8 +134,7 @@ mod tests {
         let mut history = Recount::new(Vec::new(), nodes, &[], costs, 1_000).history;
         for (tick, starts) in (8..).zip(starts) {
             let ranges = starts.iter().map(|it| (key(*it), NodeId("n1".into()))).collect();
-            let (loads, moves) = (BTreeMap::new(), Vec::new());
-            history.ticks.push(TickTold { tick, loads, ranges, moves });
+            history.ticks.push(TickTold { ranges, ..TickTold::of(tick) });
         }
         let crowd = Crowd { span: span(20, 30), since: Millis(10_200) };
         Reaction::of(&crowd, &history, 1_000, moves.iter())

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use schemas::NodeId;
-use schemas::planner_progress::TickDone;
 use serde::{Deserialize, Serialize};
 
 use super::course::Moved;
-use super::leads::Lead;
 use super::reaction::Reaction;
 use crate::config::text_of_key;
-use crate::replay::report::{grouped, hundredths, sized};
+use crate::replay::foresight::Forecast;
+use crate::replay::history::SETTLED_TICKS;
+use crate::replay::leads::{Lead, Leads, middle};
+use crate::replay::report::{grouped, sized};
 
 /// All of it. Times are seconds where the name says `_s`, else milliseconds; ticks count from the first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +83,9 @@ pub struct Latency {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overload {
     pub measured: f64,
+    /// Of the ticks from [`SETTLED_TICKS`] on: without those in
+    /// which nobody can know what comes. `None`: there was none.
+    pub settled: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -117,17 +121,6 @@ pub struct Move {
     pub lead_ticks: Option<i64>,
 }
 
-/// How early moves were.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Leads {
-    pub before: u64,
-    pub after: u64,
-    /// Without an onset within so long.
-    pub false_moves: u64,
-    pub unknown: u64,
-    pub median_ticks: Option<f64>,
-}
-
 /// Medians over all moves of what passes between a decision and its effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delays {
@@ -139,19 +132,6 @@ pub struct Delays {
     pub cut_over: Option<u64>,
     /// All of it.
     pub whole: Option<u64>,
-}
-
-/// As of the end of the load. `None`: it cannot be told yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Forecast {
-    /// Which rung answers; empty before there is one.
-    pub rung: String,
-    /// 1 − loss ÷ loss of calibrated persistence, lately, of the mean of the next thirty ticks.
-    pub skill: Option<f64>,
-    /// Share of what came, lately, that lay in the 80 % interval.
-    pub coverage80: Option<f64>,
-    /// Median of how long before the overload that they avoided moves had their effect.
-    pub lead_s: Option<f64>,
 }
 
 /// What comparing the index with the table has found.
@@ -166,34 +146,6 @@ pub struct Verify {
     pub overlaps: u64,
     /// Why it was not compared, if it was not.
     pub not_compared: Option<String>,
-}
-
-impl Forecast {
-    /// What a tick says of it; leads are not known to that.
-    pub fn of(done: &TickDone) -> Self {
-        Self {
-            rung: done.rung.clone(),
-            skill: done.skill_permille.map(|it| f64::from(it) / 1_000.0),
-            coverage80: done.coverage80_permille.map(|it| f64::from(it) / 1_000.0),
-            lead_s: None,
-        }
-    }
-
-    /// Rung and skill: `ewma, skill .31`.
-    pub fn shortly(&self) -> String {
-        match self.skill {
-            _ if self.rung.is_empty() => "none yet".into(),
-            Some(skill) => format!("{}, skill {}", self.rung, hundredths(skill)),
-            None => self.rung.clone(),
-        }
-    }
-
-    fn told(&self) -> String {
-        let coverage = self.coverage80.map_or_else(String::new, |it| {
-            format!("; {:.0} % of what came lay in the 80 % interval", it * 100.0)
-        });
-        format!("{}{coverage}", self.shortly())
-    }
 }
 
 impl Verify {
@@ -230,26 +182,6 @@ impl Move {
     }
 }
 
-impl Leads {
-    pub fn of(leads: &[Lead]) -> Self {
-        let mut ticks: Vec<i64> = Vec::new();
-        let mut res = Self::default();
-        for it in leads {
-            match it {
-                Lead::Ticks(it) => {
-                    ticks.push(*it);
-                    *(if 0 < *it { &mut res.before } else { &mut res.after }) += 1;
-                }
-                Lead::NoOnset => res.false_moves += 1,
-                Lead::Unknown => res.unknown += 1,
-            }
-        }
-        ticks.sort_unstable();
-        res.median_ticks = middle(&ticks).map(|it| it as f64);
-        res
-    }
-}
-
 impl Delays {
     pub fn of<'a>(moves: impl Iterator<Item = &'a Moved> + Clone) -> Self {
         let median = |of: &dyn Fn(&Moved) -> Option<u64>| {
@@ -264,10 +196,6 @@ impl Delays {
             whole: median(&|it| Some(it.active?.0.saturating_sub(it.due.0))),
         }
     }
-}
-
-fn middle<T: Copy>(sorted: &[T]) -> Option<T> {
-    sorted.get(sorted.len() / 2).copied()
 }
 
 impl Report {
@@ -299,6 +227,9 @@ impl Report {
         };
         let area = self.overload_node_seconds.measured;
         line("overload area", format!("{area:.1} node-seconds        ({compare}{again})"));
+        if let Some(settled) = self.overload_node_seconds.settled {
+            line("", format!("{settled:.1} of them from tick {SETTLED_TICKS} on"));
+        }
         let Latency { p50, p99, p999, max } = self.latency_ms;
         line("latency", format!("p50 {p50:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.0} ms"));
         let Queries { answered, failed, repeated, .. } = self.queries;
@@ -312,18 +243,9 @@ impl Report {
             ),
         );
         let Migrations { complete, failed, bytes } = self.migrations;
-        let Leads { before, after, false_moves, unknown, median_ticks } = self.lead;
-        let median =
-            median_ticks.map_or_else(String::new, |it| format!(" (median lead {it} ticks)"));
         line("moves", format!("{complete} complete, {failed} failed, {}", sized(bytes)));
         if 0 < complete {
-            line(
-                "",
-                format!(
-                    "{before} before the overload, {after} after it{median}; {false_moves} without one, \
-                     {unknown} not to be told"
-                ),
-            );
+            line("", self.lead.told());
         }
         let ms = |it: Option<u64>| it.map_or_else(|| "–".to_owned(), |it| format!("{it} ms"));
         let Delays { commit, copy, cut_over, whole } = self.delay_ms;
@@ -349,6 +271,9 @@ impl Report {
             format!("{splits}, {joins}; {ranges} ranges; unsplittable {share:.1} % of the load"),
         );
         line("forecast", self.forecast.told());
+        if let Some(told) = self.forecast.deciders() {
+            line("", format!("moves: {told}"));
+        }
         line("verify", self.verified());
         res
     }

@@ -111,7 +111,7 @@ fn head(course: &Course, it: &Figures) -> Vec<Line> {
                 format!(
                     "    updates {}/s    forecast: {}",
                     grouped(it.updates_per_s as u64),
-                    course.forecast.shortly()
+                    course.recount.history.forecast.shortly()
                 ),
             ),
         ],
@@ -293,7 +293,7 @@ fn moves(course: &Course, axis: &KeyAxis, now: Millis) -> Vec<Line> {
             counted(history.splits, "split"),
             counted(history.joins, "join"),
             counted(course.owned.len() as u64, "range"),
-            history.overload_node_seconds
+            history.overload_node_seconds()
         ),
     )]);
     res

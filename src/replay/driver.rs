@@ -29,15 +29,18 @@ use std::thread;
 
 use anyhow::{Context, anyhow};
 use dataflows::Tick;
+use schemas::migrate_range::Command;
+use schemas::migration_status::Phase;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, encode};
-use schemas::{Key, KeySpan, Millis, NodeId};
+use schemas::{Key, KeySpan, MigrationId, Millis, NodeId};
 use zstd::stream::read::Decoder;
 
 use super::executor::{DataSet, Executor, Model};
 use super::feed::{PARTITIONS, Pace, write_log};
 use super::history::{History, Recount};
 use super::key;
+use super::leads::Left;
 use super::scenario::Scenario;
 use super::trace::{Assumed, Trace, TraceError};
 use crate::forecast::Rung;
@@ -196,6 +199,7 @@ fn run_one(
         last: it.last,
         copy_us: BTreeMap::new(),
         has_begun: false,
+        begun: BTreeMap::new(),
         reached,
     };
     if let Some(first) = it.first {
@@ -227,6 +231,8 @@ struct Lockstep<F> {
     /// What copying takes of each node in the tick that is open.
     copy_us: BTreeMap<NodeId, u64>,
     has_begun: bool,
+    /// Moves that are not active yet; until then, their `active` is that of START.
+    begun: BTreeMap<MigrationId, Left>,
     reached: F,
 }
 
@@ -236,6 +242,11 @@ impl<F: FnMut(&TickBox, &TickOutputs) -> bool> Lockstep<F> {
         let (from, to) = (Millis(tick * self.tick_ms), Millis((tick + 1) * self.tick_ms));
         let answers = self.executor.run(from, to);
         for (stamp, status) in &answers.statuses {
+            if status.phase == Some(Phase::Active)
+                && let Some(left) = self.begun.remove(&status.migration)
+            {
+                self.recount.history.lefts.push(Left { active: stamp.0 / self.tick_ms, ..left });
+            }
             let key = status.migration.to_string().into_bytes();
             let output = Output::new("migration_status", key, encode(status));
             self.writer.send(&Output { stamp: Some(*stamp), ..output })?;
@@ -276,7 +287,15 @@ impl<F: FnMut(&TickBox, &TickOutputs) -> bool> Watch for Lockstep<F> {
         for (start, assignment) in &outputs.assignments {
             self.executor.assigned(now, start.clone(), assignment.clone());
         }
-        outputs.commands.iter().for_each(|it| self.executor.commanded(now, it));
+        for it in &outputs.commands {
+            self.executor.commanded(now, it);
+            if it.command == Command::Start {
+                let span = KeySpan { start: it.range_start.clone(), end: it.range_end.clone() };
+                let (source, start) = (it.source_node.clone(), bounds.tick);
+                let left = Left { span, source, start, active: start };
+                self.begun.insert(it.migration, left);
+            }
+        }
         self.recount.committed(bounds, outputs, self.executor.owned());
         let goes_on = (self.reached)(bounds, outputs) && self.last != Some(bounds.tick);
         self.play(bounds.tick + 1)?;

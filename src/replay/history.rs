@@ -13,6 +13,8 @@ use schemas::wire::Record as _;
 use schemas::{Key, NodeId};
 use sha2::{Digest, Sha256};
 
+use super::foresight::Forecast;
+use super::leads::Left;
 use super::tally::{Tally, overload};
 use crate::assignment::birth;
 use crate::foreign::translator::Translator;
@@ -20,6 +22,9 @@ use crate::kafka::source::FilledBox;
 use crate::planner::machine::TickOutputs;
 use crate::planner::snapshot::hex;
 use crate::tick::tick_box::TickBox;
+
+/// From this tick of a run on, what comes can be known.
+pub const SETTLED_TICKS: usize = 60;
 
 /// What happened, tick by tick.
 #[derive(Clone, Debug)]
@@ -37,11 +42,14 @@ pub struct History {
     pub joins: u64,
     pub plans: u64,
     pub bytes_moved: u64,
-    pub overload_node_seconds: f64,
     /// Mean part of the load that no split can help, in millionths.
     pub unsplittable_ppm: u64,
     /// SHA-256 over the digests of all plans, in hexadecimal.
     pub plan_digest: String,
+    /// What the last tick says of its forecast, and on whose all moves rest.
+    pub forecast: Forecast,
+    /// Moves whose destination became active, for who counts them: what a tick leads to does not tell.
+    pub lefts: Vec<Left>,
 }
 
 /// One tick.
@@ -54,6 +62,33 @@ pub struct TickTold {
     pub ranges: Vec<(Key, NodeId)>,
     /// Moves that began: the range's ends, and who is to have it.
     pub moves: Vec<(Key, Key, NodeId)>,
+    pub overload_node_seconds: f64,
+}
+
+impl TickTold {
+    /// A tick in which nothing happened.
+    pub fn of(tick: Tick) -> Self {
+        Self {
+            tick,
+            loads: BTreeMap::new(),
+            ranges: Vec::new(),
+            moves: Vec::new(),
+            overload_node_seconds: 0.0,
+        }
+    }
+}
+
+impl History {
+    /// The overload area of all ticks.
+    pub fn overload_node_seconds(&self) -> f64 {
+        self.ticks.iter().map(|it| it.overload_node_seconds).sum()
+    }
+
+    /// The overload area of the ticks from [`SETTLED_TICKS`] on; `None` if there is none.
+    pub fn overload_settled(&self) -> Option<f64> {
+        let settled = self.ticks.get(SETTLED_TICKS..)?;
+        (!settled.is_empty()).then(|| settled.iter().map(|it| it.overload_node_seconds).sum())
+    }
 }
 
 /// Counts along.
@@ -94,9 +129,10 @@ impl Recount {
             joins: 0,
             plans: 0,
             bytes_moved: 0,
-            overload_node_seconds: 0.0,
             unsplittable_ppm: 0,
             plan_digest: String::new(),
+            forecast: Forecast::default(),
+            lefts: Vec::new(),
         };
         let (loads_us, digests, unsplittable) = (BTreeMap::new(), Sha256::new(), (0, 0));
         Self { history, nodes, costs, tick_ms, loads_us, firsts, digests, unsplittable }
@@ -161,15 +197,20 @@ impl Recount {
         let load = |node: &NodeId| self.loads_us.get(node).copied().unwrap_or(0);
         let loads_us: Vec<u64> = self.nodes.keys().map(load).collect();
         let capacities: Vec<u64> = self.nodes.values().copied().collect();
-        history.overload_node_seconds += overload(&loads_us, &capacities, self.tick_ms);
         let total: u64 = loads_us.iter().sum();
         self.unsplittable.0 += u128::from(total) * u128::from(outputs.unsplittable_ppm);
         self.unsplittable.1 += u128::from(total);
         history.unsplittable_ppm = (self.unsplittable.0 / self.unsplittable.1.max(1)) as u64;
+        let moves_by_rung = std::mem::take(&mut history.forecast.moves_by_rung);
+        history.forecast = Forecast { moves_by_rung, ..Forecast::of(done) };
         let mut moves = Vec::new();
         if let Some(plan) = &outputs.plan {
             history.plans += 1;
-            history.moves += plan.moves.len() as u64;
+            let n = plan.moves.len() as u64;
+            history.moves += n;
+            if 0 < n {
+                *history.forecast.moves_by_rung.entry(done.rung.clone()).or_default() += n;
+            }
             history.splits += plan.splits.len() as u64;
             history.joins += plan.joins.len() as u64;
             self.digests.update(plan.digest.as_bytes());
@@ -186,6 +227,29 @@ impl Recount {
             loads: self.nodes.keys().cloned().zip(loads_us.iter().map(per_second)).collect(),
             ranges: owned.iter().map(|(start, it)| (start.clone(), it.node.clone())).collect(),
             moves,
+            overload_node_seconds: overload(&loads_us, &capacities, self.tick_ms),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_are_the_ticks_from_the_sixtieth_on() {
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let nodes = [(NodeId("n1".into()), 1)].into();
+        let mut history = Recount::new(Vec::new(), nodes, &[], costs, 1_000).history;
+        for tick in 0..62_u32 {
+            let overload_node_seconds = f64::from(tick);
+            history.ticks.push(TickTold { overload_node_seconds, ..TickTold::of(tick.into()) });
+            let settled = history.overload_settled();
+            assert_eq!(settled.is_some(), SETTLED_TICKS <= tick as usize, "{settled:?}, {tick}");
+        }
+        assert_eq!(
+            (history.overload_settled(), history.overload_node_seconds()),
+            (Some(121.0), 1891.0)
+        );
     }
 }

@@ -17,6 +17,8 @@ pub mod driver;
 pub mod history;
 pub mod tally;
 pub mod hindsight;
+pub mod leads;
+pub mod foresight;
 pub mod report;
 pub mod outcome;
 pub mod verify;

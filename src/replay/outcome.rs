@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use schemas::{Key, NodeId};
 
+use super::foresight::Forecast;
 use super::hindsight::hindsight;
 use super::history::History;
+use super::leads::{Leads, leads};
 use super::plot::{Frame, KeyAxis, Moved, Picture, PictureNode};
-use super::report::{NodesFrom, Overload, Report};
+use super::report::{NodesFrom, Overload, Report, Settled};
 use super::tally::{Tally, overload};
 use crate::assignment::birth;
 
@@ -33,6 +35,8 @@ impl Subject {
         let best = hindsight(&isotherm.tally, &capacities, self.tick_ms);
         let loads = isotherm.tally.by_owner(&self.first_owners(&isotherm.tally), capacities.len());
         let first = loads.iter().map(|it| overload(it, &capacities, self.tick_ms)).sum();
+        let lead = Leads::of(&leads(isotherm, self.tick_ms, &self.nodes, &isotherm.lefts));
+        let lead_s = lead.median_ticks.map(|it| it * self.tick_ms as f64 / 1e3);
         Report {
             source: self.name.clone(),
             seed: self.seed,
@@ -48,8 +52,12 @@ impl Subject {
             overload_node_seconds: Overload {
                 first,
                 hindsight: best.map(|it| it.overload_node_seconds),
-                reactive: reactive.map(|it| it.overload_node_seconds),
-                isotherm: isotherm.overload_node_seconds,
+                reactive: reactive.map(History::overload_node_seconds),
+                isotherm: isotherm.overload_node_seconds(),
+            },
+            overload_settled: Settled {
+                reactive: reactive.and_then(History::overload_settled),
+                isotherm: isotherm.overload_settled(),
             },
             moves: isotherm.moves,
             splits: isotherm.splits,
@@ -59,6 +67,8 @@ impl Subject {
             bytes: self.bytes,
             unsplittable_share: isotherm.unsplittable_ppm as f64 / 1e6,
             plan_digest: isotherm.plan_digest.clone(),
+            lead,
+            forecast: Forecast { lead_s, ..isotherm.forecast.clone() },
         }
     }
 

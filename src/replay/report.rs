@@ -6,6 +6,10 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 use schemas::NodeId;
 use serde::{Deserialize, Serialize};
 
+use super::foresight::Forecast;
+use super::history::SETTLED_TICKS;
+use super::leads::Leads;
+
 /// What came out of a replay.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -26,6 +30,7 @@ pub struct Report {
     pub dead: u64,
     pub dead_by_reason: BTreeMap<String, u64>,
     pub overload_node_seconds: Overload,
+    pub overload_settled: Settled,
     pub moves: u64,
     pub splits: u64,
     pub joins: u64,
@@ -37,6 +42,8 @@ pub struct Report {
     pub unsplittable_share: f64,
     /// Digest of all plans in their order, hexadecimal.
     pub plan_digest: String,
+    pub lead: Leads,
+    pub forecast: Forecast,
 }
 
 /// Who says which nodes there are.
@@ -60,6 +67,14 @@ pub struct Overload {
     /// Persistence in place of the forecast; none if it was not run.
     pub reactive: Option<f64>,
     pub isotherm: f64,
+}
+
+/// Node-seconds of the ticks from [`SETTLED_TICKS`] on; `None`: there was none, or it was not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Persistence in place of the forecast.
+    pub reactive: Option<f64>,
+    pub isotherm: Option<f64>,
 }
 
 /// Where a table is to be read.
@@ -162,6 +177,16 @@ impl Report {
             ("nodes", self.nodes_told()),
             ("read", records),
         ];
+        let Leads { before, after, false_moves, median_ticks, .. } = self.lead;
+        let lead = median_ticks.map(|it| {
+            let of = format!("{before} in time, {after} late, {false_moves} false");
+            ("lead", format!("{it} ticks in the median; {of}"))
+        });
+        let settled = self.overload_settled.isotherm.map(|it| {
+            let reactive = self.overload_settled.reactive;
+            let other = reactive.map_or_else(String::new, |it| format!("; reactive {it:.1}"));
+            ("settled", format!("{it:.1} node-seconds from tick {SETTLED_TICKS} on{other}"))
+        });
         let rest = [
             ("done", changes),
             ("moved", format!("{}{of_all}", sized(self.bytes_moved))),
@@ -171,7 +196,10 @@ impl Report {
             ),
             ("plans", format!("digest {}", self.plan_digest)),
         ];
-        first.into_iter().chain(dead).chain(rest).collect()
+        let deciders = self.forecast.deciders().map(|it| ("decided", it));
+        let ahead = [settled, Some(("forecast", self.forecast.told())), deciders, lead];
+        let ahead = ahead.into_iter().flatten();
+        first.into_iter().chain(dead).chain(ahead).chain(rest).collect()
     }
 }
 
@@ -253,26 +281,45 @@ mod tests {
             bytes: 1_024_000_000,
             unsplittable_share: 0.004,
             plan_digest: "5f1c".into(),
+            overload_settled: Settled { reactive: Some(9.5), isotherm: Some(0.5) },
+            lead: Leads {
+                before: 30,
+                after: 2,
+                false_moves: 10,
+                unknown: 0,
+                median_ticks: Some(4.0),
+            },
+            forecast: Forecast {
+                rung: "drift".into(),
+                skill: Some(0.61),
+                coverage80: Some(0.87),
+                lead_s: Some(20.0),
+                moves_by_rung: [("drift".into(), 40), ("ewma".into(), 2)].into(),
+            },
         }
     }
 
     #[test]
     fn table_is_plain_on_plain_paper() {
         expect![[r#"
-             overload area                        node-seconds  ÷ first
-             first assignment, kept                      218.2    1.000
-             best static one, in hindsight                74.5    0.341
-             reactive (last tick for a forecast)             –        –
-             isotherm                                      6.1    0.028
+            overload area                        node-seconds  ÷ first
+            first assignment, kept                      218.2    1.000
+            best static one, in hindsight                74.5    0.341
+            reactive (last tick for a forecast)             –        –
+            isotherm                                      6.1    0.028
 
-             replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
-             nodes         n1 218,181 µs of service a second, as stated
-             read          13,440 records, 1,320,118 queries; 0 late, 3 dead
-             dead          1 key_too_long, 2 unknown_schema
-             done          42 moves, 19 splits, 6 joins; 45 ranges at the end
-             moved         1.3 GB, 1.30 times the data
-             unsplittable  0.4 % of the load: one key, or an edge that goes on
-             plans         digest 5f1c
+            replayed      moving-hotspot, seed 7: 120 ticks of 5000 ms
+            nodes         n1 218,181 µs of service a second, as stated
+            read          13,440 records, 1,320,118 queries; 0 late, 3 dead
+            dead          1 key_too_long, 2 unknown_schema
+            settled       0.5 node-seconds from tick 60 on; reactive 9.5
+            forecast      drift, skill .61; 87 % of what came lay in the 80 % interval
+            decided       40 by drift, 2 by ewma
+            lead          4 ticks in the median; 30 in time, 2 late, 10 false
+            done          42 moves, 19 splits, 6 joins; 45 ranges at the end
+            moved         1.3 GB, 1.30 times the data
+            unsplittable  0.4 % of the load: one key, or an edge that goes on
+            plans         digest 5f1c
         "#]]
         .assert_eq(&report().table(Paper::Plain));
         let ruled = report().table(Paper::Ruled);

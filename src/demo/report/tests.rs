@@ -18,7 +18,7 @@ fn report() -> Report {
         joins: 6,
         ranges: 45,
         latency_ms: Latency { p50: 1.1, p99: 7.3, p999: 21.0, max: 40.4 },
-        overload_node_seconds: Overload { measured: 3.1 },
+        overload_node_seconds: Overload { measured: 3.1, settled: Some(0.25) },
         nodes: Report::of_nodes(&nodes, &bytes, &loads, 1_000),
         lead: Leads::of(&[
             Lead::Ticks(9),
@@ -34,6 +34,7 @@ fn report() -> Report {
             skill: Some(-0.04),
             coverage80: Some(0.786),
             lead_s: Some(2.0),
+            moves_by_rung: [("ewma".into(), 30), ("drift".into(), 11)].into(),
         },
         verify: Verify { entries: 100_000, ..Verify::default() },
         ..Report::default()
@@ -46,6 +47,7 @@ fn end_of_a_run_is_told() {
         n1                   load ÷ capacity .60 in the mean, .90 at most; overload 0.1 node-s; 5.0 MB
         n2                   load ÷ capacity .25 in the mean, .50 at most; overload 0.0 node-s; 0 B
         overload area        3.1 node-seconds        (to compare: isotherm demo --mode observe)
+                             0.2 of them from tick 60 on
         latency              p50 1.1  p99 7.3  p99.9 21.0  max 40 ms
         queries              181,202 answered, 3 of them asked again, 0 failed; 18,020 updates
         moves                41 complete, 0 failed, 412 MB
@@ -54,6 +56,7 @@ fn end_of_a_run_is_told() {
         reaction             split after 1, START never, ACTIVE after 3.5 ticks, from the first whole tick of the crowd on
         splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
         forecast             ewma, skill -.04; 79 % of what came lay in the 80 % interval
+                             moves: 11 by drift, 30 by ewma
         verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
     "#]].assert_eq(&report().told("isotherm demo --mode observe"));
 }

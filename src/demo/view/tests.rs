@@ -106,12 +106,10 @@ fn course() -> Course {
         recount.history.tally.add(41, &query);
     }
     recount.history.ticks.push(TickTold {
-        tick: 41,
         loads: [(node("n1"), 1_100), (node("n2"), 100)].into(),
-        ranges: Vec::new(),
-        moves: Vec::new(),
+        overload_node_seconds: 0.3,
+        ..TickTold::of(41)
     });
-    recount.history.overload_node_seconds = 0.3;
     let mut res = Course::new(recount, nodes);
     res.owned = [owned(Key::default(), key(50), "n1"), owned(key(50), Key::default(), "n2")].into();
     res.heats = [
@@ -119,8 +117,8 @@ fn course() -> Course {
         heat(key(50), Key::default(), "n2", 800, 1_000),
     ]
     .into();
-    res.forecast.rung = "linear".into();
-    res.forecast.skill = Some(0.312);
+    res.recount.history.forecast.rung = "linear".into();
+    res.recount.history.forecast.skill = Some(0.312);
     res.bytes = [(node("n1"), 4_000_000), (node("n2"), 9_500_000)].into();
     let complete = moved(Some((Millis(44_800), Status::Complete)));
     res.moves = [(MigrationId(7), complete), (MigrationId(8), moved(None))].into();

@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 
 use dataflows::Tick;
 use schemas::{Key, KeySpan, NodeId};
+use serde::{Deserialize, Serialize};
 
+use super::history::History;
+use super::tally::WARM_PERMILLE;
 use crate::keys::{WHOLE, fraction};
-use crate::replay::history::History;
-use crate::replay::tally::WARM_PERMILLE;
 
 /// An overload that comes later has nothing to do with the move.
 pub const ONSET_TICKS_MAX: Tick = 60;
@@ -42,6 +43,17 @@ pub enum Lead {
     NoOnset,
     /// The run was over before that could be said.
     Unknown,
+}
+
+/// How early moves were.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leads {
+    pub before: u64,
+    pub after: u64,
+    /// Without an onset within so long.
+    pub false_moves: u64,
+    pub unknown: u64,
+    pub median_ticks: Option<f64>,
 }
 
 /// Tells of each move how early it was. `nodes` are capacities in microseconds a second.
@@ -98,15 +110,50 @@ fn load(history: &History, tick_ms: u64, tick: usize, span: &KeySpan) -> u64 {
     u64::try_from(us * 1_000 / u128::from(tick_ms)).unwrap_or(u64::MAX)
 }
 
+impl Leads {
+    pub fn of(leads: &[Lead]) -> Self {
+        let mut ticks: Vec<i64> = Vec::new();
+        let mut res = Self::default();
+        for it in leads {
+            match it {
+                Lead::Ticks(it) => {
+                    ticks.push(*it);
+                    *(if 0 < *it { &mut res.before } else { &mut res.after }) += 1;
+                }
+                Lead::NoOnset => res.false_moves += 1,
+                Lead::Unknown => res.unknown += 1,
+            }
+        }
+        ticks.sort_unstable();
+        res.median_ticks = middle(&ticks).map(|it| it as f64);
+        res
+    }
+
+    pub fn told(&self) -> String {
+        let Self { before, after, false_moves, unknown, median_ticks } = self;
+        let median =
+            median_ticks.map_or_else(String::new, |it| format!(" (median lead {it} ticks)"));
+        format!(
+            "{before} before the overload, {after} after it{median}; {false_moves} without one, \
+             {unknown} not to be told"
+        )
+    }
+}
+
+/// The median, the upper one of two.
+pub fn middle<T: Copy>(sorted: &[T]) -> Option<T> {
+    sorted.get(sorted.len() / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use dataflows::tally::Costs;
     use schemas::Millis;
     use schemas::query_log::{Op, QueryLogged};
 
+    use super::super::history::{Recount, TickTold};
+    use super::super::key;
     use super::*;
-    use crate::replay::history::{Recount, TickTold};
-    use crate::replay::key;
 
     /// Of a node of capacity 1,000 a second: what was asked in each tick of the keys that stay, and of
     /// those from 50 on, which belong to it until `active`.
@@ -125,12 +172,7 @@ mod tests {
                 history.tally.add(tick, &query);
             }
             let own = if tick <= active { stays + leaves } else { *stays };
-            history.ticks.push(TickTold {
-                tick,
-                loads: [(n("n1"), own)].into(),
-                ranges: Vec::new(),
-                moves: Vec::new(),
-            });
+            history.ticks.push(TickTold { loads: [(n("n1"), own)].into(), ..TickTold::of(tick) });
         }
         let span = KeySpan { start: key(40), end: key(75) };
         let left = Left { span, source: n("n1"), start, active };
