@@ -6,9 +6,10 @@
 //! step. It knows no versions, decides nothing, and stores no state.
 
 mod bare;
+mod took;
 mod scale;
 
-use bare::{Bare, Pair, STEP, Took, timed};
+use bare::{Bare, Pair, STEP};
 use isotherm::store::fjall::{FjallStore, Options};
 use isotherm::store::{Limit, Outcome, Snapshot, Store, Write};
 use rand::{Rng, SeedableRng};
@@ -16,6 +17,7 @@ use rand_pcg::Pcg64;
 use scale::or_smoke;
 use schemas::range_segment::Entry;
 use schemas::{Key, KeySpan, NodeId};
+use took::{Took, timed};
 
 const REPEATS: usize = 5;
 const MEMORY_BYTES: u64 = 256 << 20;

@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod counts;
 pub mod queries;
 pub mod fail_points;
+pub mod svg;
 pub mod tick;
 pub mod kafka;
 pub mod forecast;

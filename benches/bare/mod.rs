@@ -2,9 +2,7 @@
 //! one batch a step. It knows no versions, decides nothing, and stores no state.
 
 use std::path::Path;
-use std::time::Instant;
 
-use cpu_time::ProcessTime;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, UserKey, UserValue};
 use schemas::range_segment::Entry;
 
@@ -13,13 +11,6 @@ pub const STEP: usize = 500;
 
 /// Key and value, ready-made.
 pub type Pair = (Vec<u8>, Vec<u8>);
-
-/// How long something took, in seconds: by the clock on the wall, and of CPU of all threads.
-#[derive(Clone, Copy, Debug)]
-pub struct Took {
-    pub wall: f64,
-    pub cpu: f64,
-}
 
 /// A tree.
 pub struct Bare {
@@ -63,10 +54,4 @@ pub fn ready(it: &Entry) -> Pair {
     let payload = it.payload.as_deref().unwrap_or_default();
     let value = [&[1][..], &it.partition.to_le_bytes(), &it.offset.to_le_bytes(), payload];
     (key, value.concat())
-}
-
-pub fn timed(run: impl FnOnce()) -> Took {
-    let (cpu, wall) = (ProcessTime::now(), Instant::now());
-    run();
-    Took { wall: wall.elapsed().as_secs_f64(), cpu: cpu.elapsed().as_secs_f64() }
 }

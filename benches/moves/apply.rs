@@ -34,11 +34,12 @@ use schemas::range_segment::Floor;
 use schemas::wire::{Record as _, decode};
 
 use crate::ONE_RANGE;
-use crate::bare::{Bare, Pair, STEP, Took, ready, timed};
+use crate::bare::{Bare, Pair, STEP, ready};
 use crate::cluster::{Bandwidth, Cluster, key};
 use crate::pipe::MEMORY_BYTES;
 use crate::reads::Asking;
 use crate::scale::or_smoke;
+use crate::took::{Took, timed};
 
 const NODE: &str = "n0";
 

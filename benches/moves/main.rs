@@ -13,6 +13,8 @@ mod apply;
 mod bare;
 #[path = "../scale/mod.rs"]
 mod scale;
+#[path = "../took/mod.rs"]
+mod took;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -27,12 +29,12 @@ use schemas::migration_status::{MigrationStatus, Phase, Status};
 use schemas::wire::{Record as _, decode};
 use tikv_jemallocator::Jemalloc;
 
-use bare::Took;
 use cluster::{Bandwidth, Cluster, key};
 use pipe::Pipe;
 use queries::{Clients, Plain};
 use reads::{Client, quantile};
 use scale::or_smoke;
+use took::Took;
 
 /// As the program has: the bare pipe gains by it as well.
 #[global_allocator]

@@ -11,7 +11,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::bare::{Bare, STEP, Took, timed};
+use crate::bare::{Bare, STEP};
+use crate::took::{Took, timed};
 
 /// As large as a segment.
 const MESSAGE_BYTES: usize = 512 << 10;

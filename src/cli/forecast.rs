@@ -8,11 +8,13 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::Flag;
 use super::exit::{Exit, Fault};
 use super::panels::PanelArgs;
 use super::print;
 use super::result_file::ResultFile;
-use crate::forecast::backtest::{Line, backtest, table};
+use crate::config::Config;
+use crate::forecast::backtest::{Backtest, BacktestError, backtest, picture, table};
 use crate::forecast::model::Model;
 use crate::forecast::panel::Panel;
 
@@ -35,36 +37,58 @@ pub struct BacktestArgs {
     /// Write all numbers to a file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Draw what was said of the busiest row of each panel, over what came
+    #[arg(long, value_name = "FILE.svg")]
+    pub plot: Option<PathBuf>,
 }
 
-pub fn run(command: &ForecastCommand) -> Result<Exit, Box<Fault>> {
+impl ForecastCommand {
+    pub fn flags(&self) -> Vec<Flag> {
+        let Self::Backtest(args) = self;
+        args.panels.flags()
+    }
+}
+
+pub fn run(config: &Config, command: &ForecastCommand) -> Result<Exit, Box<Fault>> {
     let ForecastCommand::Backtest(args) = command;
     let model = model(args.model.as_deref())?;
+    // What cannot be written should show before the work is done.
     let json = args.json.as_deref().map(ResultFile::create).transpose()?;
-    let panels = args.panels.read()?;
-    let lines = lines(&panels, &model)?;
+    let plot = args.plot.as_deref().map(ResultFile::create).transpose()?;
+    let panels = args.panels.read(config)?;
+    let Backtest { lines, trails } = backtested(&panels, &model)?;
     if let Some(file) = json {
         let all = json!({ "model": model.head, "rows": lines });
         file.write(format!("{all:#}\n"))?;
+    }
+    if let Some(file) = plot {
+        file.write(picture(&trails))?;
     }
     print(&table(&lines, std::io::stdout().is_terminal()))?;
     Ok(Exit::Done)
 }
 
 /// Backtests panels one after the other.
-pub fn lines(panels: &[Panel], model: &Model) -> Result<Vec<Line>, Box<Fault>> {
-    let mut all = Vec::new();
+pub fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault>> {
+    let mut all = Backtest { lines: Vec::new(), trails: Vec::new() };
     for panel in panels {
-        let bar = bar(panel.bins.len() as u64, &panel.name);
-        let lines = backtest(panel, Some(model), |bin| bar.set_position(bin as u64));
-        bar.finish_and_clear();
-        all.extend(lines.map_err(|error| {
+        let Backtest { lines, trails } = one(panel, model).map_err(|error| {
             let what = format!("panel {} cannot be backtested: {error}", panel.name);
             let remedy = "give a longer panel, or a model that was not trained on the end of it";
             Box::new(Fault::new(Exit::Usage, "isotherm::forecast::backtest", what).remedy(remedy))
-        })?);
+        })?;
+        all.lines.extend(lines);
+        all.trails.extend(trails);
     }
     Ok(all)
+}
+
+/// Backtests one panel, and shows how far it is.
+pub fn one(panel: &Panel, model: &Model) -> Result<Backtest, BacktestError> {
+    let bar = bar(panel.bins.len() as u64, &panel.name);
+    let done = backtest(panel, Some(model), |bin| bar.set_position(bin as u64));
+    bar.finish_and_clear();
+    done
 }
 
 /// A bar on a terminal, else nothing.
@@ -79,12 +103,12 @@ pub fn bar(length: u64, name: &str) -> ProgressBar {
 }
 
 /// The model of a file, or the one that is built in.
-fn model(file: Option<&Path>) -> Result<Model, Box<Fault>> {
+pub fn model(file: Option<&Path>) -> Result<Model, Box<Fault>> {
     let Some(path) = file else { return Ok(Model::shipped()) };
     let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     Model::decode(&bytes).map_err(|error| {
         let what = format!("{} is no model: {error}", path.display());
-        let remedy = "make one with `isotherm train`, or leave --model out";
+        let remedy = "make one with `isotherm train`, or name none: one is built in";
         Box::new(Fault::new(Exit::Usage, "isotherm::forecast::model", what).remedy(remedy))
     })
 }

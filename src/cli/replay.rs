@@ -8,10 +8,10 @@
 //! Whatever is read, it is only read: what is written goes to the embedded broker and to files.
 
 mod args;
-mod log;
-mod topic;
+pub mod log;
+pub mod topic;
 pub mod nodes;
-mod keys;
+pub mod keys;
 mod progress;
 mod out;
 
@@ -19,6 +19,7 @@ use std::io::IsTerminal;
 
 use indicatif::ProgressBar;
 
+use super::args::Moment;
 use super::exit::{Exit, Fault, need_cluster};
 use super::result_file::ResultFile;
 use super::{planner, query_log};
@@ -43,7 +44,7 @@ use progress::Progress;
 const SPAN_RECORDS_MAX: u64 = 100_000;
 
 pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
-    check_span(args)?;
+    check_span([args.from, args.to])?;
     if args.verify {
         return verify(config, args);
     }
@@ -121,19 +122,20 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
     Ok(Exit::Done)
 }
 
+/// Where a span of a topic begins and ends.
+pub type Moments = [Option<Moment>; 2];
+
 /// Fails where the span ends before it begins.
-fn check_span(args: &ReplayArgs) -> Result<(), Box<Fault>> {
+pub fn check_span(span: Moments) -> Result<(), Box<Fault>> {
     let now = wall_clock();
-    let from = args.from.and_then(|it| it.stamp(now));
-    let to = args.to.and_then(|it| it.stamp(now));
-    match (from, to) {
-        (Some(from), Some(to)) if to <= from => {
+    match span.map(|it| it?.stamp(now)) {
+        [Some(from), Some(to)] if to <= from => {
             let what = "--from is not before --to: nothing lies between them";
             let remedy = "turn them round, or leave one of the two out";
             let fault = Fault::new(Exit::Usage, "isotherm::replay::span", what);
             Err(Box::new(fault.remedy(remedy)))
         }
-        (_, _) => Ok(()),
+        [_, _] => Ok(()),
     }
 }
 

@@ -6,18 +6,20 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::{Exit, Fault};
-use super::forecast::{bar, lines};
+use super::forecast::{backtested, bar, model, one};
 use super::panels::PanelArgs;
-use super::print;
 use super::result_file::ResultFile;
-use crate::forecast::backtest::{LEARNED_PERCENT, Line, Op, table};
+use super::{Flag, print};
+use crate::config::Config;
+use crate::forecast::backtest::{LEARNED_PERCENT, Line, Op, duel, table};
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
 use crate::forecast::train::{Step, train};
 
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "The first 60 % of each panel are trained on; what comes of the model on the rest stands in it."
+    after_help = "The first 60 % of each panel are trained on, and the last 25 % are scored: what comes of the model there \
+                  stands in it. It is written unless it loses more there than the champion does."
 )]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -31,12 +33,25 @@ pub struct TrainArgs {
     /// How often weights are changed
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: u32,
+    /// What the model is to replace, instead of the one that is built in
+    #[arg(long, value_name = "FILE")]
+    pub champion: Option<PathBuf>,
+    /// Write the model even if it loses more than the champion
+    #[arg(long)]
+    pub force: bool,
 }
 
-pub fn run(args: &TrainArgs) -> Result<Exit, Box<Fault>> {
+impl TrainArgs {
+    pub fn flags(&self) -> Vec<Flag> {
+        self.panels.flags()
+    }
+}
+
+pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     // What cannot be written should show before the work is done.
     let out = ResultFile::create(&args.out)?;
-    let panels = args.panels.read()?;
+    let champion = model(args.champion.as_deref())?;
+    let panels = args.panels.read(config)?;
     let learned: Vec<_> = panels.iter().map(|it| it.until(end(it))).collect();
     let bar = bar(u64::from(args.steps), "training");
     let mut recent = Recent::default();
@@ -58,11 +73,31 @@ pub fn run(args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     bar.finish_and_clear();
     let spans = panels.iter().map(|it| Span::of(it, end(it))).collect();
     let mut model = Model::new(weights, args.seed, args.steps, spans);
-    let lines = lines(&panels, &model)?;
+    let lines = backtested(&panels, &model)?.lines;
     model.head.backtest = brief(&lines);
-    out.write(model.encode())?;
     print(&table(&lines, std::io::stdout().is_terminal()))?;
+    match against(&panels, &lines, &champion) {
+        None => eprintln!("there is nothing to compare it with the champion on"),
+        Some(ratio) if 1.0 < ratio && !args.force => return Err(worse(ratio)),
+        Some(ratio) => eprintln!("it loses {ratio:.4} times what the champion does"),
+    }
+    out.write(model.encode())?;
     Ok(Exit::Done)
+}
+
+/// How much more than the champion it loses, on the panels of which that one has not learned the end.
+fn against(panels: &[Panel], lines: &[Line], champion: &Model) -> Option<f64> {
+    let other = panels.iter().filter_map(|it| one(it, champion).ok());
+    let other: Vec<_> = other.flat_map(|it| it.lines).collect();
+    duel(lines, &other)
+}
+
+fn worse(ratio: f64) -> Box<Fault> {
+    let what = format!(
+        "the model loses {ratio:.4} times what the champion does on what neither has learned: it is not written"
+    );
+    let remedy = "train on more or longer loads, with more --steps or another --seed; --force writes it all the same";
+    Box::new(Fault::new(Exit::Failed, "isotherm::train::champion", what).remedy(remedy))
 }
 
 /// What a model tells of its backtest: without what follows from the rest, and levels.

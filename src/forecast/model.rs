@@ -5,6 +5,8 @@
 //!  weights: f32, little-endian, tensor by tensor
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -54,9 +56,12 @@ pub struct Span {
     pub name: String,
     pub digest: String,
     pub bin_ms: u64,
-    /// The first bin, and the one behind the last.
+    /// The first bin, and the one behind the last, counted from where the panel's time is zero.
     pub from: usize,
     pub to: usize,
+    /// By partition the first offset, and the one behind the last, that the whole panel is from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub offsets: BTreeMap<u32, [u64; 2]>,
 }
 
 /// Why bytes are no model.
@@ -76,7 +81,16 @@ impl Span {
     /// What is before a bin.
     pub fn of(panel: &Panel, to: usize) -> Self {
         let (name, digest) = (panel.name.clone(), panel.digest.clone());
-        Self { name, digest, bin_ms: panel.bin_ms, from: 0, to }
+        let (bin_ms, offsets) = (panel.bin_ms, panel.offsets.clone());
+        let from = (panel.start_ms / bin_ms) as usize;
+        Self { name, digest, bin_ms, from, to: from + to, offsets }
+    }
+
+    /// Tells whether it has some of a panel's bins from `first` on, however long the bins of either are.
+    pub fn has(&self, panel: &Panel, first: usize) -> bool {
+        let at = |bin: usize| panel.start_ms + bin as u64 * panel.bin_ms;
+        let [from, to] = [self.from, self.to].map(|it| it as u64 * self.bin_ms);
+        self.digest == panel.digest && from < at(panel.bins.len()) && at(first) < to
     }
 }
 
@@ -165,7 +179,14 @@ mod tests {
     use super::*;
 
     fn model() -> Model {
-        let span = Span { name: "p".into(), digest: "d".into(), bin_ms: 10_000, from: 0, to: 300 };
+        let span = Span {
+            name: "p".into(),
+            digest: "d".into(),
+            bin_ms: 10_000,
+            from: 0,
+            to: 300,
+            offsets: [(3, [7, 90])].into(),
+        };
         Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(1)), 1, 2, vec![span])
     }
 

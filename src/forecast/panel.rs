@@ -5,12 +5,17 @@
 //!  12,0,…,3,0,…           a line a bin
 //! ```
 
+mod counting;
+
+use std::collections::BTreeMap;
+
 use dataflows::forecast::{HORIZON, TARGETS};
 use sha2::{Digest, Sha256};
 
 use super::features::{BASE, Book, LOAD_MAX, root};
 use super::linear::{FitError, Gram, Linear};
 use super::{OPS, came};
+pub use counting::Counting;
 
 /// Bins before this one are too young to learn from.
 const FIRST: usize = 20;
@@ -20,12 +25,16 @@ const FIRST: usize = 20;
 pub struct Panel {
     pub name: String,
     pub bin_ms: u64,
+    /// When the first bin begins; zero for who knows no clock.
+    pub start_ms: u64,
     /// Bin by bin the load of each range, in operations.
     pub bins: Vec<Vec<[f32; OPS]>>,
     /// Operations that the panel has at all, by index.
     pub ops: Vec<usize>,
-    /// Of the table, in hexadecimal.
+    /// Of where it is from, in hexadecimal.
     pub digest: String,
+    /// By partition the first offset, and the one behind the last, of a panel that is from a topic.
+    pub offsets: BTreeMap<u32, [u64; 2]>,
 }
 
 /// Why a table is no panel.
@@ -37,8 +46,10 @@ pub enum PanelError {
     Load { line: usize, value: String },
     #[error("line {line} has {found} values instead of {expected}")]
     Width { line: usize, found: usize, expected: usize },
-    #[error("it has no lines behind the header")]
+    #[error("there are no loads in it")]
     Empty,
+    #[error("{bins} bins of {ranges} strips are more than a gibibyte of loads")]
+    Large { bins: u64, ranges: usize },
 }
 
 impl Panel {
@@ -83,13 +94,15 @@ impl Panel {
         }
         let ops = [(0, reads), (1, writes)].into_iter().filter(|it| 0 < it.1).map(|it| it.0);
         let digest = Sha256::digest(text.as_bytes()).iter().map(|it| format!("{it:02x}")).collect();
-        Ok(Self { name: name.to_owned(), bin_ms, bins, ops: ops.collect(), digest })
+        let (name, ops) = (name.to_owned(), ops.collect());
+        Ok(Self { name, bin_ms, start_ms: 0, bins, ops, digest, offsets: BTreeMap::new() })
     }
 
     /// The same panel with other bins to come.
     pub fn clone_without_bins(&self) -> Self {
         let (name, digest, ops) = (self.name.clone(), self.digest.clone(), self.ops.clone());
-        Self { name, bin_ms: self.bin_ms, bins: Vec::new(), ops, digest }
+        let (bin_ms, start_ms, offsets) = (self.bin_ms, self.start_ms, self.offsets.clone());
+        Self { name, bin_ms, start_ms, bins: Vec::new(), ops, digest, offsets }
     }
 
     /// The part of it before a bin.

@@ -6,6 +6,7 @@
 mod tidy;
 mod kafka;
 mod replay;
+mod forecast;
 mod cli;
 mod world;
 mod evidence;

@@ -1,6 +1,6 @@
 //! `isotherm replay`, as a person runs it.
 
-mod real;
+pub mod real;
 
 use std::io::Write;
 use std::path::Path;
@@ -146,7 +146,7 @@ fn table() -> String {
     table
 }
 
-fn zstd(text: &str) -> Vec<u8> {
+pub fn zstd(text: &str) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     encoder.write_all(text.as_bytes()).unwrap();
     encoder.finish().unwrap()
@@ -171,6 +171,6 @@ fn records(dir: &Path, topic: &str) -> Vec<Value> {
     lines.lines().map(value).collect()
 }
 
-fn isotherm(args: &[&str]) -> Output {
+pub fn isotherm(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_isotherm")).args(args).output().unwrap()
 }

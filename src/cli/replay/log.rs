@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::replay;
 use crate::replay::driver::{Log, open_trace};
 use crate::replay::scenario::{self, Shape};
-use crate::replay::trace::{Assumed, Trace};
+use crate::replay::trace::{Assumed, Trace, TraceError};
 
 /// Time zero of scenarios and traces, unless `--start` says otherwise: the year 2025 begins.
 const START: Millis = Millis(1_735_689_600_000);
@@ -55,7 +55,7 @@ pub fn extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> 
     match (args.scenario, &args.trace) {
         (Some(shape), _) => scenario_extent(args, shape, start),
         (None, Some(path)) => trace_extent(path, start),
-        (None, None) => topic_extent(config, args),
+        (None, None) => topic_extent(config, args.topic.as_deref(), [args.from, args.to]),
     }
 }
 
@@ -77,17 +77,18 @@ fn scenario_extent(
     })
 }
 
+/// A trace that is none.
+pub fn unreadable(error: TraceError) -> Box<Fault> {
+    let fault = Fault::new(Exit::Failed, "isotherm::replay::trace", error.to_string());
+    Box::new(
+        fault.remedy("a trace is a table time_ms,key,op in order of time, for example 0,3015,W"),
+    )
+}
+
 /// Reads the trace once, so that what is wrong with it shows before anything is done with it.
-fn trace_extent(path: &Path, start: Millis) -> Result<Extent, Box<Fault>> {
+pub fn trace_extent(path: &Path, start: Millis) -> Result<Extent, Box<Fault>> {
     let assumed = Assumed::default();
-    let found = open_trace(path, start, assumed).and_then(Trace::extent);
-    let found = found.map_err(|it| {
-        let fault = Fault::new(Exit::Failed, "isotherm::replay::trace", it.to_string());
-        Box::new(
-            fault
-                .remedy("a trace is a table time_ms,key,op in order of time, for example 0,3015,W"),
-        )
-    })?;
+    let found = open_trace(path, start, assumed).and_then(Trace::extent).map_err(unreadable)?;
     if found.reads + found.writes == 0 {
         let what = format!("{} holds no requests", path.display());
         return Err(Box::new(Fault::new(Exit::Failed, "isotherm::replay::empty", what)));

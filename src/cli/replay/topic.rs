@@ -11,25 +11,27 @@ use schemas::query_log::{self, Op, QueriesLogged, Query};
 use schemas::wire::Record as _;
 use schemas::{Key, Millis};
 
-use super::args::ReplayArgs;
 use super::log::{Extent, Keys};
-use super::wall_clock;
+use super::{Moments, wall_clock};
 use crate::cli::args::Moment;
 use crate::cli::exit::{Exit, Fault, need_cluster};
 use crate::cli::planner;
 use crate::cli::query_log::Reader;
 use crate::config::{self, Config};
 use crate::kafka::Record;
-use crate::kafka::registry::Away;
 use crate::kafka::tail::{Start, scan};
 use crate::replay::driver::Log;
 use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::future::Lookahead;
 use crate::tick::rules::Rules;
 
-pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> {
+pub fn topic_extent(
+    config: &Config,
+    topic: Option<&str>,
+    [from, to]: Moments,
+) -> Result<Extent, Box<Fault>> {
     need_cluster(config)?;
-    let topic = args.topic.as_deref().unwrap_or(QueriesLogged::TOPIC);
+    let topic = topic.unwrap_or(QueriesLogged::TOPIC);
     if topic != QueriesLogged::TOPIC {
         let what =
             format!("{topic} is no query log: only {} can be replayed", QueriesLogged::TOPIC);
@@ -39,31 +41,17 @@ pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fa
         ));
     }
     let now = wall_clock();
-    let from = match args.from {
+    let from = match from {
         None | Some(Moment::Beginning) => Start::Beginning,
         Some(Moment::End) => Start::End,
         Some(it @ (Moment::At(_) | Moment::Ago { .. })) => {
             it.stamp(now).map_or(Start::Beginning, Start::Time)
         }
     };
-    let to = args.to.and_then(|it| it.stamp(now));
-    let mut survey = Survey::new(config, Reader::open(config)?, now);
-    let mut away = None;
-    scan(&config.kafka, QueriesLogged::TOPIC, from, |record| {
-        if to.is_none_or(|to| record.stamp < to)
-            && let Err(err) = survey.take(&record)
-        {
-            away = Some(err);
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    if let Some(away) = away {
-        let remedy = "wait until it answers, or give the schema of the log with --schema FILE.avsc";
-        let fault =
-            Fault::new(Exit::Failed, "isotherm::replay::registry", away.to_string()).remedy(remedy);
-        return Err(Box::new(fault));
-    }
+    let to = to.and_then(|it| it.stamp(now));
+    let mut survey = Survey::new(config, now);
+    let mut reader = Reader::open(config)?;
+    read_log(config, &mut reader, from, to, |reader, record| survey.take(reader, record))?;
     let Some((found, keys)) = survey.done() else {
         let what = format!("{} holds no queries in this span", config.kafka.topic(topic));
         let remedy = "`isotherm tail query_log --no-follow -n 1` shows where it begins";
@@ -83,9 +71,35 @@ pub fn topic_extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fa
     })
 }
 
+/// Shows every record of the query log from `from` on that is stamped before `to`, with a reader that
+/// knows its schema.
+pub fn read_log(
+    config: &Config,
+    reader: &mut Reader,
+    from: Start,
+    to: Option<Millis>,
+    mut each: impl FnMut(&Reader, &Record),
+) -> Result<(), Box<Fault>> {
+    let mut away = None;
+    scan(&config.kafka, QueriesLogged::TOPIC, from, |record| {
+        if to.is_some_and(|to| to <= record.stamp) {
+            return ControlFlow::Continue(());
+        }
+        if let Err(err) = reader.learn(record.value.as_deref().unwrap_or_default()) {
+            away = Some(err);
+            return ControlFlow::Break(());
+        }
+        each(reader, &record);
+        ControlFlow::Continue(())
+    })?;
+    let Some(away) = away else { return Ok(()) };
+    let remedy = "wait until it answers, or give the schema of the log with --schema FILE.avsc";
+    let fault = Fault::new(Exit::Failed, "isotherm::replay::registry", away.to_string());
+    Err(Box::new(fault.remedy(remedy)))
+}
+
 /// Sums up what is read, record by record.
 struct Survey {
-    reader: Reader,
     costs: Costs,
     rules: Rules,
     opened: Millis,
@@ -109,17 +123,16 @@ struct Found {
 }
 
 impl Survey {
-    fn new(config: &Config, reader: Reader, opened: Millis) -> Self {
+    fn new(config: &Config, opened: Millis) -> Self {
         let (partitions, found, keys) = (BTreeMap::new(), None, None);
         let config::Costs { read_us, scan_us, write_us } = config.costs;
         let costs = Costs { read_us, scan_us, write_us };
-        Self { reader, costs, rules: planner::rules(config), opened, partitions, found, keys }
+        Self { costs, rules: planner::rules(config), opened, partitions, found, keys }
     }
 
-    fn take(&mut self, record: &Record) -> Result<(), Away> {
+    fn take(&mut self, reader: &Reader, record: &Record) {
         let value = record.value.as_deref().unwrap_or_default();
-        self.reader.learn(value)?;
-        let asked = self.asked(value, record.stamp);
+        let asked = self.asked(reader, value, record.stamp);
         let rules = self.rules;
         let ahead = self
             .partitions
@@ -129,7 +142,6 @@ impl Survey {
         if ahead.is_full() {
             count(&mut self.found, &mut self.keys, ahead);
         }
-        Ok(())
     }
 
     fn done(mut self) -> Option<(Found, Keys)> {
@@ -149,9 +161,9 @@ impl Survey {
     }
 
     /// What cannot be read asks nothing; it is counted in the replay itself.
-    fn asked(&self, value: &[u8], stamp: Millis) -> Asked {
+    fn asked(&self, reader: &Reader, value: &[u8], stamp: Millis) -> Asked {
         let mut asked = Asked::default();
-        let Ok(own) = self.reader.own(value, stamp) else { return asked };
+        let Ok(own) = reader.own(value, stamp) else { return asked };
         let read = query_log::read(&own, |it: Query<'_>| {
             if KEY_BYTES_MAX < it.key.len() {
                 return;

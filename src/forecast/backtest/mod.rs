@@ -15,6 +15,9 @@
 
 mod report;
 mod score;
+mod trail;
+mod fan;
+mod duel;
 
 use dataflows::forecast::{H1, H6, H30, TARGETS};
 use serde::{Deserialize, Serialize};
@@ -26,8 +29,12 @@ use super::ladder::{Ladder, MODELS, Model as Answering};
 use super::linear::FitError;
 use super::model::Model;
 use super::panel::Panel;
+pub use duel::duel;
+pub use fan::picture;
 pub use report::table;
 use score::Score;
+use trail::Trails;
+pub use trail::{Point, Trail};
 
 /// Per cent of the bins from which on answers calibrate, and from which on they are scored.
 pub const LEARNED_PERCENT: usize = 60;
@@ -47,8 +54,8 @@ const BINS_MIN: usize = 200;
 pub enum BacktestError {
     #[error("it has {0} bins, and a backtest needs {BINS_MIN}")]
     Short(usize),
-    #[error("the model was trained on its bins up to {to}, and scores begin at {from}")]
-    TrainedOn { from: usize, to: usize },
+    #[error("the model was trained on some of its bins from {from} on, which are scored")]
+    TrainedOn { from: usize },
     #[error("no linear model: {0}")]
     Fit(#[from] FitError),
 }
@@ -96,20 +103,28 @@ pub struct Bucket {
 /// Scores of a panel by (op, target, model, bucket).
 type Scores = Vec<[[[Score; BUCKETS]; MODELS.len()]; TARGETS]>;
 
+/// What came of a backtest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backtest {
+    pub lines: Vec<Line>,
+    /// What was said of the busiest row, to be drawn.
+    pub trails: Vec<Trail>,
+}
+
 /// Backtests a panel, with a network or without. `told` hears of every bin.
 pub fn backtest(
     panel: &Panel,
     model: Option<&Model>,
     mut told: impl FnMut(usize),
-) -> Result<Vec<Line>, BacktestError> {
+) -> Result<Backtest, BacktestError> {
     let bins = panel.bins.len();
     if bins < BINS_MIN {
         return Err(BacktestError::Short(bins));
     }
     let [learned, calibrated] = [LEARNED_PERCENT, CALIBRATED_PERCENT].map(|it| bins * it / 100);
     let mut spans = model.iter().flat_map(|it| &it.head.panels);
-    if let Some(span) = spans.find(|it| it.digest == panel.digest && calibrated < it.to) {
-        return Err(BacktestError::TrainedOn { from: calibrated, to: span.to });
+    if spans.any(|it| it.has(panel, calibrated)) {
+        return Err(BacktestError::TrainedOn { from: calibrated });
     }
     let mut ladder = Ladder::new(panel.ranges(), panel.bin_ms, &panel.ops);
     ladder.set_linear(panel.fit(learned)?);
@@ -117,6 +132,7 @@ pub fn backtest(
         ladder.set_network(Network::new(&model.weights));
     }
     let mut scores: Scores = vec![Default::default(); OPS];
+    let mut trails = Trails::new(panel, calibrated);
     for (bin, loads) in panel.bins.iter().enumerate() {
         told(bin);
         if bin < learned {
@@ -127,6 +143,7 @@ pub fn backtest(
         if bin < calibrated {
             continue;
         }
+        trails.add(panel, bin, &answers);
         for (range, op) in
             (0..panel.ranges()).flat_map(|it| panel.ops.iter().map(move |op| (it, *op)))
         {
@@ -140,7 +157,8 @@ pub fn backtest(
             }
         }
     }
-    Ok(lines(panel, model.is_some(), &scores, calibrated))
+    let lines = lines(panel, model.is_some(), &scores, calibrated);
+    Ok(Backtest { lines, trails: trails.done() })
 }
 
 fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -> Vec<Line> {
@@ -249,7 +267,7 @@ mod tests {
     fn poisson_loads_are_known_as_well_as_they_can_be_and_no_better() {
         let panel = poisson();
         let lines =
-            backtest(&panel, Some(&Model::new(network(), 1, 1, Vec::new())), |_| ()).unwrap();
+            backtest(&panel, Some(&Model::new(network(), 1, 1, Vec::new())), |_| ()).unwrap().lines;
         assert_eq!(lines.len(), 2 * TARGETS * MODELS.len());
         for line in lines.iter().filter(|it| it.target.starts_with('h')) {
             let floor = line.floor.unwrap();
@@ -270,7 +288,7 @@ mod tests {
                 .enumerate()
                 .for_each(|(range, it)| it[0] = (100 + at / 40 + range) as f32);
         }
-        let lines = backtest(&panel, None, |_| ()).unwrap();
+        let lines = backtest(&panel, None, |_| ()).unwrap().lines;
         let leak = |it: &&Line| it.suspected_leak && it.model == "linear" && it.target == "h1";
         assert!(lines.iter().any(|it| leak(&it)), "{}", table(&lines, false));
         assert!(table(&lines, false).contains("suspected leak"));
@@ -283,7 +301,20 @@ mod tests {
             backtest(&panel, Some(&Model::new(network(), 1, 1, vec![Span::of(&panel, to)])), |_| ())
         };
         assert!(run(360).is_ok() && run(450).is_ok());
-        assert_eq!(run(451), Err(BacktestError::TrainedOn { from: 450, to: 451 }));
+        assert_eq!(run(451), Err(BacktestError::TrainedOn { from: 450 }));
         assert_eq!(backtest(&panel.until(199), None, |_| ()), Err(BacktestError::Short(199)));
+        // The same log, later and in longer bins: 225 of 300 bins, 20 s each, are not scored.
+        let later = Panel { start_ms: 1_000_000, ..panel.clone() };
+        let longer = Panel { bin_ms: 20_000, start_ms: 1_000_000, ..panel.until(300) };
+        let model = |from: &Panel, to| {
+            let spans = vec![Span::of(from, to)];
+            Some(Model::new(network(), 1, 1, spans))
+        };
+        let is_scored =
+            |it: &Panel, model: Option<Model>| backtest(it, model.as_ref(), |_| ()).is_ok();
+        assert!(is_scored(&later, model(&panel, 550)) && !is_scored(&later, model(&panel, 551)));
+        assert!(is_scored(&longer, model(&later, 450)) && !is_scored(&longer, model(&later, 451)));
+        let behind = Panel { start_ms: 6_000_000, ..panel.clone() };
+        assert!(is_scored(&panel, model(&behind, 600)), "what was learned begins behind it");
     }
 }

@@ -27,6 +27,8 @@ fn panel(load: impl Fn(usize, usize) -> f32) -> Panel {
         bins: (0..TICKS).map(bin).collect(),
         ops: vec![0, 1],
         digest: String::new(),
+        offsets: Default::default(),
+        start_ms: 0,
     }
 }
 

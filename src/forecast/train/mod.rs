@@ -208,6 +208,8 @@ mod tests {
             bins: (0..220).map(|bin| (0..6).map(|range| load(bin, range)).collect()).collect(),
             ops: vec![0, 1],
             digest: String::new(),
+            offsets: Default::default(),
+            start_ms: 0,
         }
     }
 

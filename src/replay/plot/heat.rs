@@ -1,7 +1,7 @@
 //! Draws where the load is: its density over key space and time, on a logarithmic scale.
 
-use super::svg::{Anchor, Svg, add_rect};
-use super::{ACROSS, LEFT, Panel, Picture, axis, colour};
+use super::{ACROSS, LEFT, Panel, Picture, colour};
+use crate::svg::{Anchor, Svg, add_rect, axis};
 
 /// Steps of the scale.
 const SHADES: usize = 24;

@@ -9,9 +9,7 @@
 //! * **Bounded.** Whatever was replayed, a picture stays below a megabyte: columns and rows grow
 //!   coarser until what is left of them is few enough.
 
-mod svg;
 mod colour;
-mod axis;
 mod heat;
 mod owners;
 mod nodes;
@@ -19,7 +17,7 @@ mod nodes;
 use schemas::Key;
 
 use super::report::sized;
-use svg::{Anchor, Svg};
+use crate::svg::{self, Anchor, Svg, axis};
 
 /// All that is drawn.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,8 +1,8 @@
 //! Draws how loaded nodes are: load ÷ capacity as it was, and as it would have been.
 
-use super::svg::{Anchor, Svg};
-use super::{ACROSS, Frame, LEFT, Panel, Picture, axis, colour, mark};
+use super::{ACROSS, Frame, LEFT, Panel, Picture, colour, mark};
 use crate::replay::tally::WARM_PERMILLE;
+use crate::svg::{Anchor, Svg, axis};
 
 /// Points of a line; more cannot be told apart.
 const POINTS_MAX: usize = ACROSS as usize / 2;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::svg::{Svg, add_rect};
 use super::{ACROSS, Frame, LEFT, OWNERS_HEIGHT, Panel, Picture, colour};
+use crate::svg::{Svg, add_rect};
 
 /// Columns that are looked at; more cannot be told apart.
 const COLUMNS_MAX: usize = ACROSS as usize / 2;

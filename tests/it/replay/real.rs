@@ -24,7 +24,7 @@ use crate::kafka::broker::BROKER;
 use crate::world::{Nodes, World, await_that, now_ms, say};
 
 /// The log is of the spring of 2025; ticks of five seconds.
-const START_MS: u64 = 1_743_500_000_000;
+pub const START_MS: u64 = 1_743_500_000_000;
 const TICK_MS: u64 = 5000;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -295,7 +295,7 @@ fn until_allowed(args: &[&str]) -> std::process::Output {
     }
 }
 
-fn connection(name: &str) -> Option<Connection> {
+pub fn connection(name: &str) -> Option<Connection> {
     let Ok(bootstrap_servers) = std::env::var("ISOTHERM_TEST_KAFKA") else {
         say(&format!("SKIPPED {name}: ISOTHERM_TEST_KAFKA is not set, so no topic is replayed"));
         return None;
@@ -341,7 +341,7 @@ fn report(node: &str, capacity_us_per_s: Option<f64>) -> NodeCapacity {
 }
 
 /// Writes the log of a trace to a topic that keeps the past.
-fn write_log(connection: &Connection, table: &str) {
+pub fn write_log(connection: &Connection, table: &str) {
     let writer = log_writer(connection);
     batches(table).for_each(|it| writer.log(it.partition, it.stamp, encode(&it.queries)));
     writer.0.flush().unwrap();

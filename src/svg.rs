@@ -3,6 +3,8 @@
 //! A drawing library writes an element of some hundred bytes for each rectangle; here all rectangles of a
 //! colour are one path, of a dozen bytes each, so that heat over many ticks stays below a megabyte.
 
+pub mod axis;
+
 use std::fmt::Write as _;
 
 /// A picture under way.

@@ -1,0 +1,94 @@
+//! Counts a query log, from a trace or a topic, by the rows that a planner would forecast.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context;
+use schemas::Millis;
+use schemas::query_log::{self, Query};
+use sha2::{Digest, Sha256};
+
+use crate::cli::exit::{Exit, Fault};
+use crate::cli::planner;
+use crate::cli::query_log::Reader;
+use crate::cli::replay::keys::layout;
+use crate::cli::replay::log::{Extent, trace_extent, unreadable};
+use crate::cli::replay::topic::{read_log, topic_extent};
+use crate::cli::replay::{Moments, check_span};
+use crate::config::Config;
+use crate::forecast::panel::{Counting, Panel, PanelError};
+use crate::planner::machine::first_cells;
+use crate::planner::settings::Settings;
+use crate::planner::snapshot::hex;
+use crate::replay::driver::{Log, open_trace};
+use crate::replay::trace::Assumed;
+
+pub fn of_trace(config: &Config, path: &Path, bin_ms: u64) -> Result<Panel, Box<Fault>> {
+    let extent = trace_extent(path, Millis(0))?;
+    let mut counting = counting(config, &extent, bin_ms)?;
+    for query in open_trace(path, extent.start, Assumed::default()).map_err(unreadable)? {
+        let query = query.map_err(unreadable)?;
+        counting.add(query.time, &query.key.0, query.op);
+    }
+    let digest = digest(path)?;
+    counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
+}
+
+pub fn of_topic(
+    config: &Config,
+    topic: &str,
+    span: Moments,
+    bin_ms: u64,
+) -> Result<Panel, Box<Fault>> {
+    check_span(span)?;
+    let extent = topic_extent(config, Some(topic), span)?;
+    let Log::Topic { from, to, .. } = extent.log else {
+        unreachable!("the extent of a topic is that of a topic")
+    };
+    let mut counting = counting(config, &extent, bin_ms)?;
+    let mut reader = Reader::open(config)?;
+    read_log(config, &mut reader, from, to, |reader, record| {
+        let value = record.value.as_deref().unwrap_or_default();
+        let Ok(own) = reader.own(value, record.stamp) else { return };
+        let mut asked = Vec::new();
+        let read = query_log::read(&own, |it: Query<'_>| asked.push((it.key.to_vec(), it.op)));
+        if read.is_ok() && counting.spans(record.stamp) {
+            counting.passed(record.at.partition, record.offset);
+            asked.iter().for_each(|(key, op)| counting.add(record.stamp, key, *op));
+        }
+    })?;
+    // Its records go, and come again elsewhere: the same log is known by its name and its time.
+    let digest = hex(&Sha256::digest(format!("topic {}", extent.name)));
+    counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
+}
+
+/// Counts nothing yet, over the cells of the first assignment.
+fn counting(config: &Config, extent: &Extent, bin_ms: u64) -> Result<Counting, Box<Fault>> {
+    let layout = layout(config, &extent.keys, None);
+    let (split_points, key_end) = (layout.split_points, layout.key_end);
+    let settings = Settings { split_points, key_end, ..planner::settings(config)? };
+    // Bins are those of the clock, as ticks are.
+    let start = Millis(extent.start.0 / bin_ms * bin_ms);
+    let end = Millis(extent.start.0 + extent.duration_ms);
+    Counting::new(first_cells(&settings), bin_ms, start, end).map_err(|it| no_panel(extent, &it))
+}
+
+fn no_panel(extent: &Extent, error: &PanelError) -> Box<Fault> {
+    let what = format!("{} makes no panel: {error}", extent.name);
+    let fault = Fault::new(Exit::Usage, "isotherm::panel::log", what);
+    Box::new(fault.remedy("give other --from and --to, or another --bin"))
+}
+
+/// Of a file's bytes, in hexadecimal.
+fn digest(path: &Path) -> anyhow::Result<String> {
+    let told = || format!("read {}", path.display());
+    let mut file = File::open(path).with_context(told)?;
+    let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut block).with_context(told)? {
+            0 => return Ok(hex(&digest.finalize())),
+            n => digest.update(&block[..n]),
+        }
+    }
+}
