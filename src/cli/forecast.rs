@@ -14,7 +14,7 @@ use super::panels::PanelArgs;
 use super::print;
 use super::result_file::ResultFile;
 use crate::config::Config;
-use crate::forecast::backtest::{Backtest, BacktestError, backtest, picture, table};
+use crate::forecast::backtest::{Backtest, BacktestError, backtest, node_table, picture, table};
 use crate::forecast::model::Model;
 use crate::forecast::panel::Panel;
 
@@ -56,28 +56,29 @@ pub fn run(config: &Config, command: &ForecastCommand) -> Result<Exit, Box<Fault
     let json = args.json.as_deref().map(ResultFile::create).transpose()?;
     let plot = args.plot.as_deref().map(ResultFile::create).transpose()?;
     let panels = args.panels.read(config)?;
-    let Backtest { lines, trails } = backtested(&panels, &model)?;
+    let Backtest { lines, nodes, trails } = backtested(&panels, &model)?;
     if let Some(file) = json {
-        let all = json!({ "model": model.head, "rows": lines });
+        let all = json!({ "model": model.head, "rows": lines, "nodes": nodes });
         file.write(format!("{all:#}\n"))?;
     }
     if let Some(file) = plot {
         file.write(picture(&trails))?;
     }
-    print(&table(&lines, std::io::stdout().is_terminal()))?;
+    print(&(table(&lines, std::io::stdout().is_terminal()) + &node_table(&nodes)))?;
     Ok(Exit::Done)
 }
 
 /// Backtests panels one after the other.
 pub fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault>> {
-    let mut all = Backtest { lines: Vec::new(), trails: Vec::new() };
+    let mut all = Backtest::default();
     for panel in panels {
-        let Backtest { lines, trails } = one(panel, model).map_err(|error| {
+        let Backtest { lines, nodes, trails } = one(panel, model).map_err(|error| {
             let what = format!("panel {} cannot be backtested: {error}", panel.name);
             let remedy = "give a longer panel, or a model that was not trained on the end of it";
             Box::new(Fault::new(Exit::Usage, "isotherm::forecast::backtest", what).remedy(remedy))
         })?;
         all.lines.extend(lines);
+        all.nodes.extend(nodes);
         all.trails.extend(trails);
     }
     Ok(all)

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use schemas::Millis;
@@ -13,9 +14,9 @@ use crate::cli::exit::{Exit, Fault};
 use crate::cli::planner;
 use crate::cli::query_log::Reader;
 use crate::cli::replay::keys::layout;
-use crate::cli::replay::log::{Extent, trace_extent, unreadable};
+use crate::cli::replay::log::{Extent, scenario_extent, trace_extent, unreadable};
 use crate::cli::replay::topic::{read_log, topic_extent};
-use crate::cli::replay::{Moments, check_span};
+use crate::cli::replay::{Moments, Scenario, check_span};
 use crate::config::Config;
 use crate::forecast::panel::{Counting, Panel, PanelError};
 use crate::planner::machine::first_cells;
@@ -32,6 +33,26 @@ pub fn of_trace(config: &Config, path: &Path, bin_ms: u64) -> Result<Panel, Box<
         counting.add(query.time, &query.key.0, query.op);
     }
     let digest = digest(path)?;
+    counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
+}
+
+/// Of the first seed.
+pub fn of_scenario(
+    config: &Config,
+    shape: Scenario,
+    duration: Duration,
+    bin_ms: u64,
+) -> Result<Panel, Box<Fault>> {
+    let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let extent = scenario_extent(shape, 1, duration_ms, Millis(0));
+    let Log::Scenario(scenario) = &extent.log else {
+        unreachable!("the extent of a scenario is that of a scenario")
+    };
+    let mut counting = counting(config, &extent, bin_ms)?;
+    for query in scenario.queries_logged() {
+        counting.add(query.time, &query.key.0, query.op);
+    }
+    let digest = hex(&Sha256::digest(format!("scenario {} of {duration_ms} ms", extent.name)));
     counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!  --panel ──> a table of loads ──────────────────────────────────────┐
 //!  --trace ──┬─> how long, which keys ──> strips ──> count by strip ──┴─> panels, in this order
+//!  --scenario┤
 //!  --topic ──┘
 //! ```
 //!
@@ -19,12 +20,13 @@ use clap::{ArgGroup, Args};
 
 use super::args::{Moment, moment};
 use super::exit::{Exit, Fault};
+use super::replay::{Scenario, length};
 use super::{Flag, query_log};
 use crate::config::Config;
 use crate::forecast::panel::Panel;
 
 #[derive(Clone, Debug, Args)]
-#[command(group = ArgGroup::new("loads").required(true).multiple(true).args(["panel", "trace", "topic"]))]
+#[command(group = ArgGroup::new("loads").required(true).multiple(true).args(["panel", "trace", "scenario", "topic"]))]
 pub struct PanelArgs {
     /// A panel: load per range and bin (r0,r1,…,w0,w1,… a line a bin); may be given several times
     #[arg(long, value_name = "FILE.csv.zst", help_heading = "Loads")]
@@ -32,6 +34,12 @@ pub struct PanelArgs {
     /// A trace (time_ms,key,op a line), counted by strips of its keys; may be given several times
     #[arg(long, value_name = "FILE.csv.zst", help_heading = "Loads")]
     pub trace: Vec<PathBuf>,
+    /// A generated log, counted likewise; may be given several times
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "Loads")]
+    pub scenario: Vec<Scenario>,
+    /// How long a generated log is
+    #[arg(long, value_name = "DURATION", value_parser = length, default_value = "2h", help_heading = "Loads")]
+    pub duration: Duration,
     /// The query log of the cluster, such as query_log, counted likewise
     #[arg(long, value_name = "TOPIC", help_heading = "Loads")]
     pub topic: Option<String>,
@@ -44,7 +52,7 @@ pub struct PanelArgs {
     /// The Avro schema of whoever wrote the topic, instead of `query_log.schema`
     #[arg(long, value_name = "FILE.avsc", requires = "topic", help_heading = "Loads")]
     pub schema: Option<String>,
-    /// How long a bin is: one for all, or one for each panel, trace and topic in this order
+    /// How long a bin is: one for all, or one for each panel, trace, scenario and topic in this order
     #[arg(long, value_name = "DURATION", value_parser = bin, default_value = "10s", help_heading = "Loads")]
     pub bin: Vec<u64>,
 }
@@ -68,13 +76,10 @@ impl PanelArgs {
 
     /// Reads them all, in their order.
     pub fn read(&self, config: &Config) -> Result<Vec<Panel>, Box<Fault>> {
-        let (loads, bins) = (
-            self.panel.len() + self.trace.len() + usize::from(self.topic.is_some()),
-            self.bin.len(),
-        );
+        let (loads, bins) = (self.loads(), self.bin.len());
         if bins != 1 && bins != loads {
-            let what = format!("{bins} --bin for {loads} panels, traces and topics");
-            let remedy = "give one --bin for all, or one for each: panels first, then traces, then the topic";
+            let what = format!("{bins} --bin for {loads} panels, traces, scenarios and topics");
+            let remedy = "give one --bin for all, or one for each: panels first, then traces, scenarios and the topic";
             let fault = Fault::new(Exit::Usage, "isotherm::panel::bins", what);
             return Err(Box::new(fault.remedy(remedy)));
         }
@@ -87,9 +92,17 @@ impl PanelArgs {
         for path in &self.trace {
             panels.push(log::of_trace(config, path, bin())?);
         }
+        for shape in &self.scenario {
+            panels.push(log::of_scenario(config, *shape, self.duration, bin())?);
+        }
         if let Some(topic) = &self.topic {
             panels.push(log::of_topic(config, topic, [self.from, self.to], bin())?);
         }
         Ok(panels)
+    }
+
+    fn loads(&self) -> usize {
+        let topics = usize::from(self.topic.is_some());
+        self.panel.len() + self.trace.len() + self.scenario.len() + topics
     }
 }

@@ -53,28 +53,26 @@ pub fn extent(config: &Config, args: &ReplayArgs) -> Result<Extent, Box<Fault>> 
     let tick_ms = config.planner.tick.as_millis() as u64;
     let start = Millis(args.start.unwrap_or(START).0 / tick_ms * tick_ms);
     match (args.scenario, &args.trace) {
-        (Some(shape), _) => scenario_extent(args, shape, start),
+        (Some(shape), _) => {
+            let duration_ms = args.duration.map_or(600_000, |it| it.as_millis() as u64);
+            Ok(scenario_extent(shape, args.seed, duration_ms, start))
+        }
         (None, Some(path)) => trace_extent(path, start),
         (None, None) => topic_extent(config, args.topic.as_deref(), [args.from, args.to]),
     }
 }
 
-fn scenario_extent(
-    args: &ReplayArgs,
-    shape: Scenario,
-    start: Millis,
-) -> Result<Extent, Box<Fault>> {
-    let duration_ms = args.duration.map_or(600_000, |it| it.as_millis() as u64);
-    let shape: Shape = shape.as_str().parse().map_err(anyhow::Error::new)?;
-    let scenario = scenario::Scenario::new(shape, args.seed, start, duration_ms);
-    Ok(Extent {
+pub fn scenario_extent(shape: Scenario, seed: u64, duration_ms: u64, start: Millis) -> Extent {
+    let shape: Shape = shape.as_str().parse().expect("both have the same names");
+    let scenario = scenario::Scenario::new(shape, seed, start, duration_ms);
+    Extent {
         name: shape.name().to_owned(),
         mean_load: scenario.mean_load(),
         keys: Keys::Integers(0, scenario.keys),
         log: Log::Scenario(scenario),
         duration_ms,
         start,
-    })
+    }
 }
 
 /// A trace that is none.

@@ -15,6 +15,7 @@
 
 mod report;
 mod score;
+mod nodes;
 mod trail;
 mod fan;
 mod duel;
@@ -31,7 +32,9 @@ use super::model::Model;
 use super::panel::Panel;
 pub use duel::duel;
 pub use fan::picture;
-pub use report::table;
+pub use nodes::NodeLine;
+use nodes::Nodes;
+pub use report::{node_table, table};
 use score::Score;
 use trail::Trails;
 pub use trail::{Point, Trail};
@@ -104,9 +107,10 @@ pub struct Bucket {
 type Scores = Vec<[[[Score; BUCKETS]; MODELS.len()]; TARGETS]>;
 
 /// What came of a backtest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backtest {
     pub lines: Vec<Line>,
+    pub nodes: Vec<NodeLine>,
     /// What was said of the busiest row, to be drawn.
     pub trails: Vec<Trail>,
 }
@@ -133,17 +137,20 @@ pub fn backtest(
     }
     let mut scores: Scores = vec![Default::default(); OPS];
     let mut trails = Trails::new(panel, calibrated);
+    let mut nodes = Nodes::new(panel);
     for (bin, loads) in panel.bins.iter().enumerate() {
         told(bin);
         if bin < learned {
             ladder.observe(loads);
+            nodes.observe(loads);
             continue;
         }
         let answers = ladder.answer(loads);
+        nodes.add(panel, bin, answers, calibrated <= bin);
         if bin < calibrated {
             continue;
         }
-        trails.add(panel, bin, &answers);
+        trails.add(panel, bin, answers);
         for (range, op) in
             (0..panel.ranges()).flat_map(|it| panel.ops.iter().map(move |op| (it, *op)))
         {
@@ -158,7 +165,8 @@ pub fn backtest(
         }
     }
     let lines = lines(panel, model.is_some(), &scores, calibrated);
-    Ok(Backtest { lines, trails: trails.done() })
+    let nodes = nodes.done(panel).into_iter().collect();
+    Ok(Backtest { lines, nodes, trails: trails.done() })
 }
 
 fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -> Vec<Line> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use super::{Line, Op};
+use super::{Line, NodeLine, Op};
 use crate::forecast::ladder::{MODELS, Model};
 
 /// The table of a backtest; `ruled` with lines for a terminal.
@@ -46,6 +46,20 @@ pub fn table(lines: &[Line], ruled: bool) -> String {
         table.add_row(row);
     }
     format!("{table}\n")
+}
+
+/// How often nodes had more to do than their own .9, a line a panel.
+pub fn node_table(nodes: &[NodeLine]) -> String {
+    let line = |it: &NodeLine| {
+        format!(
+            "{}: the mean load of thirty bins was above a node's own .9 in {:.1} % of {} cases ({} nodes)\n",
+            it.panel,
+            it.exceed90 * 100.0,
+            it.count,
+            it.nodes
+        )
+    };
+    nodes.iter().map(line).collect()
 }
 
 impl fmt::Display for Op {
