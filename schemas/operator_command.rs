@@ -29,6 +29,9 @@ pub struct OperatorCommand {
     /// REBUILD: ranges that were given to be built from the table since then need it not.
     #[serde(default)]
     pub built_before: Option<Millis>,
+    /// SWAP_MODEL: the file of the model that forecasts from the next tick on.
+    #[serde(default, with = "serde_bytes")]
+    pub model: Option<Vec<u8>>,
 }
 
 record!(OperatorCommand, "operator_command");
@@ -46,6 +49,7 @@ pub enum Command {
     Approve,
     Move,
     Rebuild,
+    SwapModel,
     #[serde(other)]
     Unknown,
 }

@@ -272,7 +272,7 @@ mod tests {
         // Of these two, the fields within the two that may be missing as well.
         check_missing::<crate::index_update::IndexUpdate>(2);
         check_missing::<Progress>(4);
-        check_missing::<OperatorCommand>(6);
+        check_missing::<OperatorCommand>(7);
         let empty: Schema = r#"{"type": "record", "name": "Empty", "fields": []}"#.parse().unwrap();
         assert_eq!(decode_datum(&[], &empty), Ok(Progress::default()));
     }
@@ -349,6 +349,7 @@ mod tests {
             plan: None,
             digest: None,
             built_before: None,
+            model: None,
         }
     }
 }

@@ -184,6 +184,7 @@ impl Cluster {
             plan: None,
             digest: None,
             built_before: None,
+            model: None,
         };
         let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
         let mut output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));

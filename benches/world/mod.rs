@@ -71,6 +71,7 @@ impl World {
             silent_ticks: 12,
             cancel_grace_ms: 60_000,
             query_log: Default::default(),
+            network: None,
         };
         let capacities: BTreeMap<_, _> =
             (0..nodes).map(|it| (NodeId(format!("node-{it}")), 1_000_000_000)).collect();

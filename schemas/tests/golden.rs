@@ -465,6 +465,7 @@ fn operator_command() {
         plan: None,
         digest: None,
         built_before: None,
+        model: None,
     };
     let approval = OperatorCommand {
         id: "c2".to_owned(),
@@ -477,6 +478,7 @@ fn operator_command() {
         plan: Some("p-353445120".to_owned()),
         digest: Some("cc".to_owned()),
         built_before: None,
+        model: None,
     };
     let rebuild = OperatorCommand {
         id: "c3".to_owned(),
@@ -489,8 +491,18 @@ fn operator_command() {
         plan: None,
         digest: None,
         built_before: Some(Millis(1_767_225_600_000)),
+        model: None,
     };
-    check(&[by_hand, approval, rebuild]);
+    let swap = OperatorCommand {
+        id: "c4".to_owned(),
+        command: operator_command::Command::SwapModel,
+        actor: "ada".to_owned(),
+        reason: "it loses less".to_owned(),
+        built_before: None,
+        model: Some(b"{}\n\x00\x7f".to_vec()),
+        ..rebuild.clone()
+    };
+    check(&[by_hand, approval, rebuild, swap]);
 }
 
 #[test]

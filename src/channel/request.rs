@@ -39,6 +39,7 @@ pub fn rebuild(group: &str, away: &Away) -> OperatorCommand {
         plan: None,
         digest: None,
         built_before: Some(Millis(until.time.0.saturating_sub(lag_ms))),
+        model: None,
     }
 }
 

@@ -1,7 +1,10 @@
-//! Tells how good the forecast is, on loads of which the future is known.
+//! Tells how good the forecast is, on loads of which the future is known; and whose network it is.
+
+mod swap;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -22,6 +25,30 @@ use crate::forecast::panel::Panel;
 pub enum ForecastCommand {
     /// Forecast loads of which the future is known, and compare
     Backtest(BacktestArgs),
+    /// Show the model whose network forecasts in a running planner
+    Model(ModelArgs),
+    /// Have another model forecast from the planner's next tick on
+    Swap(SwapArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// Write it to a file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SwapArgs {
+    /// As `isotherm train` writes it
+    #[arg(value_name = "FILE")]
+    pub model: PathBuf,
+    /// Why; plans and the log tell it
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// Wait no longer than this for the planner's answer
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "1m")]
+    pub timeout: Duration,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -44,13 +71,22 @@ pub struct BacktestArgs {
 
 impl ForecastCommand {
     pub fn flags(&self) -> Vec<Flag> {
-        let Self::Backtest(args) = self;
-        args.panels.flags()
+        match self {
+            Self::Backtest(args) => args.panels.flags(),
+            Self::Model(_) | Self::Swap(_) => Vec::new(),
+        }
     }
 }
 
 pub fn run(config: &Config, command: &ForecastCommand) -> Result<Exit, Box<Fault>> {
-    let ForecastCommand::Backtest(args) = command;
+    match command {
+        ForecastCommand::Backtest(args) => backtest_of(config, args),
+        ForecastCommand::Model(args) => swap::show(config, args.out.as_deref()),
+        ForecastCommand::Swap(args) => swap::swap(config, args),
+    }
+}
+
+fn backtest_of(config: &Config, args: &BacktestArgs) -> Result<Exit, Box<Fault>> {
     let model = model(args.model.as_deref())?;
     // What cannot be written should show before the work is done.
     let json = args.json.as_deref().map(ResultFile::create).transpose()?;

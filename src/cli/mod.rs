@@ -11,6 +11,7 @@
 
 pub mod exit;
 pub mod args;
+mod ask;
 pub mod keys;
 pub mod config;
 pub mod completions;

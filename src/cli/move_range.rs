@@ -12,18 +12,16 @@ mod course;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use rand::rngs::OsRng;
-use rand::{Rng, TryRngCore};
 use schemas::NodeId;
 use schemas::migration_status::MigrationStatus;
 use schemas::operator_command::{Command, OperatorCommand};
 use schemas::plan::Planned;
-use schemas::wire::{Record as _, decode, encode};
+use schemas::wire::{Record as _, decode};
 use tracing::warn;
 
+use super::ask::{LOOK_EVERY, ask, command};
 use super::exit::{Exit, Fault, need_cluster};
 use super::index::{self, text_of};
 use super::print;
@@ -31,12 +29,8 @@ use super::signals::Signals;
 use crate::assignment::map::span_of;
 use crate::config::Config;
 use crate::kafka::follow::{Follower, From};
-use crate::kafka::writer::Writer;
-use crate::kafka::{Connection, Output, Record, wall_clock};
+use crate::kafka::{Record, wall_clock};
 use course::{Course, News};
-
-/// So long a signal may go unseen.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug, Args)]
 pub struct MoveArgs {
@@ -83,16 +77,10 @@ pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
         return Ok(Exit::Done);
     }
     let command = OperatorCommand {
-        id: format!("c-{:016x}", OsRng.unwrap_err().random::<u64>()),
-        command: Command::Move,
-        actor: actor(),
-        reason: args.reason.clone(),
         node: Some(to),
         range_start: Some(span.start),
         range_end: Some(span.end),
-        plan: None,
-        digest: None,
-        built_before: None,
+        ..command(Command::Move, &args.reason)
     };
     let id = command.id.clone();
     if !args.wait {
@@ -111,13 +99,6 @@ pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
     ask(connection, &command)?;
     eprintln!("asked as {id} to move {what}");
     wait(&mut follower, Course::new(id), args.timeout, &signals)
-}
-
-fn ask(connection: &Connection, command: &OperatorCommand) -> anyhow::Result<()> {
-    let writer = Writer::open(connection, "move")?;
-    let output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(command));
-    writer.send(&Output { key: None, ..output })?;
-    writer.flush().context("ask the planner")
 }
 
 /// Follows the move to its end, the timeout, or a signal.
@@ -194,15 +175,4 @@ fn bar() -> ProgressBar {
     let style = "{bar:40} {bytes}/{total_bytes}  {msg}";
     bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
     bar
-}
-
-/// Who types.
-fn actor() -> String {
-    let of = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
-    let user = of("USER").or_else(|| of("LOGNAME")).unwrap_or("somebody".into());
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| of("HOSTNAME"));
-    match host.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()) {
-        Some(host) => format!("{user}@{host}"),
-        None => user,
-    }
 }

@@ -167,6 +167,8 @@ pub fn settings(config: &Config) -> Result<Settings, Box<Fault>> {
         key_end: planner.key_last.clone(),
         snapshot_ticks: planner.snapshot_ticks,
         silent_ticks: planner.silent_ticks,
+        // A model comes with a command, or there is the one that is built in.
+        network: None,
         cancel_grace_ms: planner.cancel_grace.as_millis() as u64,
         query_log: query_log::form(config)?,
     })

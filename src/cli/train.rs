@@ -33,6 +33,9 @@ pub struct TrainArgs {
     /// How often weights are changed
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub steps: u32,
+    /// Begin with the weights of this model, to tune it, instead of with none
+    #[arg(long, value_name = "FILE")]
+    pub begin: Option<PathBuf>,
     /// What the model is to replace, instead of the one that is built in
     #[arg(long, value_name = "FILE")]
     pub champion: Option<PathBuf>,
@@ -51,6 +54,7 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     // What cannot be written should show before the work is done.
     let out = ResultFile::create(&args.out)?;
     let champion = model(args.champion.as_deref())?;
+    let begin = args.begin.as_deref().map(|it| model(Some(it))).transpose()?;
     let panels = args.panels.read(config)?;
     let learned: Vec<_> = panels.iter().map(|it| it.until(end(it))).collect();
     let bar = bar(u64::from(args.steps), "training");
@@ -65,14 +69,19 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
             eprintln!("{percent:>3} %  {loss:.4} of the linear model's loss");
         }
     };
-    let weights = train(&learned, args.seed, args.steps, told).map_err(|error| {
-        let what = format!("the panels cannot be learned from: {error}");
-        let remedy = "give longer panels, or leave the one out that says nothing";
-        Box::new(Fault::new(Exit::Usage, "isotherm::train::panels", what).remedy(remedy))
-    })?;
+    let weights =
+        train(&learned, begin.as_ref().map(|it| it.weights.clone()), args.seed, args.steps, told)
+            .map_err(|error| {
+            let what = format!("the panels cannot be learned from: {error}");
+            let remedy = "give longer panels, or leave the one out that says nothing";
+            Box::new(Fault::new(Exit::Usage, "isotherm::train::panels", what).remedy(remedy))
+        })?;
     bar.finish_and_clear();
-    let spans = panels.iter().map(|it| Span::of(it, end(it))).collect();
+    let mut spans: Vec<_> = panels.iter().map(|it| Span::of(it, end(it))).collect();
+    // What it began with was learned by that.
+    spans.extend(begin.iter().flat_map(|it| it.head.panels.clone()));
     let mut model = Model::new(weights, args.seed, args.steps, spans);
+    model.head.begun_with = begin.map(|it| it.digest().to_owned());
     let lines = backtested(&panels, &model)?.lines;
     model.head.backtest = brief(&lines);
     print(&table(&lines, std::io::stdout().is_terminal()))?;

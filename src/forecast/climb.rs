@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::candidates::Candidate;
 use super::features::load;
-use super::gru::Network;
-use super::ladder::{Ladder, Model};
-use super::{OPS, Part, model};
+use super::gru::{Network, Weights};
+use super::ladder::{Ladder, Model as Answering};
+use super::model::Model;
+use super::{OPS, Part};
 
 /// At most so many strips a tick, in turn, tell what came of their answers.
 const SAMPLED_MAX: usize = 256;
@@ -41,39 +42,49 @@ pub struct Climb {
     ladder: Option<Ladder>,
     /// Mean cost of an operation, in microseconds.
     unit_us: [f64; OPS],
+    /// Of the network: in no snapshot, but with the settings.
+    #[serde(skip, default = "built_in")]
+    weights: Weights,
+}
+
+fn built_in() -> Weights {
+    Model::shipped().weights
 }
 
 impl Climb {
     pub fn new() -> Self {
-        Self { ladder: None, unit_us: [1.0; OPS] }
+        Self { ladder: None, unit_us: [1.0; OPS], weights: built_in() }
     }
 
-    /// After a restart: the network's numbers are in no snapshot.
-    pub fn load_network(&mut self) {
+    /// Forgets what was learned, but not the network.
+    pub fn forget(&mut self) {
+        (self.ladder, self.unit_us) = (None, [1.0; OPS]);
+    }
+
+    /// From the next tick on, and after a restart, this network answers.
+    pub fn load_network(&mut self, weights: Weights) {
+        self.weights = weights;
         if let Some(ladder) = &mut self.ladder {
-            ladder.set_network(Network::new(&model::Model::shipped().weights));
+            ladder.set_network(Network::new(&self.weights));
         }
     }
 
     /// Takes in a tick: the load of each strip in microseconds.
     pub fn observe(&mut self, strips: &[[u64; OPS]], tick_ms: u64, unit_us: [f64; OPS]) {
         self.unit_us = unit_us;
-        if self.ladder.is_none() {
-            self.ladder = Some(ladder(strips.len(), tick_ms));
-            self.load_network();
-        }
+        let ladder = self.ladder.get_or_insert_with(|| begin(strips.len(), tick_ms, &self.weights));
         let operations = |it: &[u64; OPS]| -> [f32; OPS] {
             std::array::from_fn(|op| (it[op] as f64 / unit_us[op]) as f32)
         };
         let loads: Vec<_> = strips.iter().map(operations).collect();
-        self.ladder.as_mut().expect("it was just made").answer(&loads);
+        ladder.answer(&loads);
     }
 
     /// What is forecast of ranges, reads and writes, by what they have of strips.
     pub fn answers(&self, parts: &[(RangeId, Vec<Part>)]) -> Vec<(RangeId, [Loads; OPS])> {
         let Some(ladder) = &self.ladder else { return Vec::new() };
         let strip = |at: usize, op: usize, target: usize| -> Option<Row> {
-            let fan = ladder.answers().calibrated(at * OPS + op, target, Model::Shipped)?;
+            let fan = ladder.answers().calibrated(at * OPS + op, target, Answering::Shipped)?;
             Some(fan.map(|root| f64::from(load(root)) * self.unit_us[op]))
         };
         let strips: Vec<[Loads; OPS]> = (0..ladder.book().tracks().len())
@@ -94,8 +105,9 @@ impl Climb {
     }
 }
 
-fn ladder(strips: usize, tick_ms: u64) -> Ladder {
+fn begin(strips: usize, tick_ms: u64, weights: &Weights) -> Ladder {
     let mut ladder = Ladder::new(strips, tick_ms, &[0, 1]);
+    ladder.set_network(Network::new(weights));
     ladder.sample(SAMPLED_MAX);
     ladder.refit(REFIT_LAG);
     ladder

@@ -52,6 +52,7 @@ use serde::{Deserialize, Serialize};
 use candidates::Candidate;
 use climb::{Climb, Loads};
 use ewma::{Ewma, Series, WIDE};
+use gru::Weights;
 use score::Scores;
 
 pub use score::Score;
@@ -264,17 +265,22 @@ impl Forecaster {
         assert!(0 < config.tick_ms, "a tick has a length");
         self.config = config;
         match config.rung {
-            Rung::Ladder => match &mut self.climb {
-                Some(climb) => climb.load_network(),
-                None => self.climb = Some(Climb::new()),
-            },
+            Rung::Ladder => _ = self.climb.get_or_insert_with(Climb::new),
             Rung::Persistence | Rung::Ewma => self.climb = None,
+        }
+    }
+
+    /// Has this network answer from the next tick on, where one does. A snapshot brings none: it is to be
+    /// loaded behind that, too.
+    pub fn load_network(&mut self, weights: Weights) {
+        if let Some(climb) = &mut self.climb {
+            climb.load_network(weights);
         }
     }
 
     /// Strips are others than they were: what was learned of them is forgotten.
     pub fn forget_strips(&mut self) {
-        self.climb = self.climb.as_ref().map(|_| Climb::new());
+        self.climb.iter_mut().for_each(Climb::forget);
     }
 
     /// Tells whether it wants to know of strips.

@@ -36,6 +36,9 @@ pub struct Head {
     layout: Layout,
     pub seed: u64,
     pub steps: u32,
+    /// Digest of the model that it began with; `None`: with nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_with: Option<String>,
     /// What it was trained on.
     pub panels: Vec<Span>,
     /// What came of it on what it was not trained on.
@@ -109,6 +112,7 @@ impl Model {
             layout: layout(),
             seed,
             steps,
+            begun_with: None,
             panels,
             backtest,
             digest,
@@ -149,6 +153,12 @@ impl Model {
     /// Of the weights, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.head.digest
+    }
+
+    /// The same without what came of it: a third of the file.
+    pub fn without_backtest(mut self) -> Self {
+        self.head.backtest = Vec::new();
+        self
     }
 
     pub fn encode(&self) -> Vec<u8> {

@@ -33,6 +33,9 @@ const SEEN_MAX: usize = 4096;
 /// A longer id is none.
 const ID_BYTES_MAX: usize = 128;
 
+/// A larger model is none.
+const MODEL_BYTES_MAX: usize = 256 << 10;
+
 /// Of a text that is told in a plan.
 const TEXT_CHARS_MAX: usize = 256;
 
@@ -99,8 +102,13 @@ impl Commands {
             range_end: command.range_end.map(short),
             plan: None,
             digest: None,
+            model: command.model.filter(|it| it.len() <= MODEL_BYTES_MAX),
             ..command
         };
+        if command.model.is_some() {
+            // One model is enough to be kept: the later one counts.
+            self.waiting.iter_mut().for_each(|it| it.command.model = None);
+        }
         self.waiting.push_back(Waiting { given, command });
         Ok(())
     }
@@ -154,6 +162,7 @@ mod tests {
             plan: None,
             digest: None,
             built_before: None,
+            model: None,
         }
     }
 

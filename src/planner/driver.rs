@@ -175,9 +175,9 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         }
         let settings = match (digests.pop_front(), &mut learner) {
             (Some(digest), _) => policies.settings(&digest, Some(&options.settings))?,
-            (None, None) => options.settings.clone(),
+            (None, None) => run.chosen(&options.settings),
             (None, Some(learner)) => {
-                let mut settings = options.settings.clone();
+                let mut settings = run.chosen(&options.settings);
                 let known = &run.planner.settings().query_log;
                 settings.query_log = settings.query_log.knowing(known);
                 match learner.learn(&mut settings.query_log, &filled.records, watch)? {
@@ -232,15 +232,22 @@ impl Run {
         Ok(Self { planner, engine, timely_workers })
     }
 
+    /// What is configured, with the network that people have chosen meanwhile.
+    fn chosen(&self, configured: &Settings) -> Settings {
+        Settings { network: self.planner.network(), ..configured.clone() }
+    }
+
     /// Goes by these settings from the next tick on.
     pub fn going_by(mut self, settings: Settings) -> anyhow::Result<Self> {
         if *self.planner.settings() == settings {
             return Ok(self);
         }
         let now = self.planner.settings();
-        if (Settings { query_log: now.query_log.clone(), ..settings.clone() }) == *now {
-            // The dataflow knows nothing of it.
+        let (query_log, network) = (now.query_log.clone(), now.network.clone());
+        if (Settings { query_log, network, ..settings.clone() }) == *now {
+            // The dataflow knows nothing of these two.
             self.planner.reads_by(settings.query_log);
+            self.planner.forecasts_by(settings.network);
             return Ok(self);
         }
         let slots = self.engine.slots(None)?;

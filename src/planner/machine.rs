@@ -17,6 +17,7 @@
 mod take;
 mod operate;
 mod rebuild;
+mod swap;
 mod decide;
 mod settle;
 mod tell;
@@ -88,6 +89,8 @@ pub struct State {
     pub ledger: Ledger,
     /// What people ask, until it is answered.
     pub commands: Commands,
+    /// A model that has come, in Base64: it forecasts from the next tick on.
+    pub next_network: Option<String>,
     /// Of the settings that were written to progress last.
     pub policy_digest: String,
     /// Of the last plan that only said why nothing is done, so that it is said once.
@@ -290,7 +293,10 @@ impl Planner {
         Self { outbox, is_adopting, owed, ..Self::restored(settings, state, slots) }
     }
 
-    fn with(state: State, slots: Vec<Slot>) -> Self {
+    fn with(mut state: State, slots: Vec<Slot>) -> Self {
+        if state.settings.rung == forecast::Rung::Ladder {
+            state.forecaster.load_network(state.settings.model().weights);
+        }
         let mut res = Self {
             policy: state.settings.text(),
             translator: Translator::new(&state.settings.query_log),
@@ -391,6 +397,7 @@ fn begin(settings: Settings, ranges: Ranges, cells: Cells) -> State {
         published: BTreeMap::new(),
         ledger: Ledger::default(),
         commands: Commands::default(),
+        next_network: None,
         policy_digest: String::new(),
         last_refusal: String::new(),
         settings,

@@ -1,6 +1,8 @@
 //! Says what a planner goes by; part of what every decision rests on.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use dataflows::Tick;
 use dataflows::balance::policy::Policy;
 use dataflows::cells::CellRules;
@@ -47,6 +49,9 @@ pub struct Settings {
     /// What form query logs have, with what a registry told of their schemas.
     #[serde(default)]
     pub query_log: Form,
+    /// The file of the model whose network forecasts, in Base64; `None`: the one that is built in.
+    #[serde(default)]
+    pub network: Option<String>,
 }
 
 impl Settings {
@@ -55,7 +60,7 @@ impl Settings {
         let text = match self.rung {
             Rung::Persistence | Rung::Ewma => serde_json::to_string(self),
             Rung::Ladder => {
-                let model = Model::shipped().digest().to_owned();
+                let model = self.model().digest().to_owned();
                 serde_json::to_string(&Named { settings: self, model })
             }
         };
@@ -64,12 +69,15 @@ impl Settings {
         (text, digest)
     }
 
-    /// Reads such a text. Fails when this program forecasts by another model than it names.
+    /// Reads such a text. Fails when it forecasts by a model that is neither in it nor in this program.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         // One by one: keys of maps that are numbers are not read through what is flattened.
-        let settings = serde_json::from_str(text)?;
+        let settings: Self = serde_json::from_str(text)?;
         let Of { model } = serde_json::from_str(text)?;
-        let own = Model::shipped();
+        if let Some(network) = &settings.network {
+            read(network).context("the network in it")?;
+        }
+        let own = settings.model();
         ensure!(
             model.as_deref().is_none_or(|it| it == own.digest()),
             "it forecasts by the model {}, and this program has {}: run the version that has that one, or \
@@ -79,6 +87,17 @@ impl Settings {
         );
         Ok(settings)
     }
+
+    /// The model whose network forecasts.
+    pub fn model(&self) -> Model {
+        self.network.as_deref().map_or_else(Model::shipped, |it| {
+            read(it).expect("what is no model does not come into settings")
+        })
+    }
+}
+
+fn read(network: &str) -> anyhow::Result<Model> {
+    Ok(Model::decode(&BASE64_STANDARD.decode(network)?)?)
 }
 
 /// Settings, and the model that forecasts.

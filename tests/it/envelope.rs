@@ -185,6 +185,7 @@ fn rebuild(world: &World) {
         plan: None,
         digest: None,
         built_before: Some(Millis(now_ms())),
+        model: None,
     };
     let writer = Writer::open(&world.connection, "operator").unwrap();
     let mut output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));

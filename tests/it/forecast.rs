@@ -1,12 +1,21 @@
 //! `isotherm forecast backtest` and `isotherm train`, as a person runs them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Output;
 
+use isotherm::cli::exit::Exit;
+use isotherm::forecast::gru::Weights;
+use isotherm::forecast::model::Model;
+use rand::SeedableRng;
+use rand_pcg::Pcg64;
 use serde_json::Value;
 
-use crate::replay::real::{connection, write_log};
+use crate::killed::check_replay;
+use crate::moved;
+use crate::replay::real::{START_MS, connection, write_log};
 use crate::replay::{isotherm, zstd};
+use crate::world::{Nodes, World, await_that};
 
 /// 300 bins of five seconds: reads and some writes of 4,000 keys, half of them of a place that travels.
 fn table() -> String {
@@ -221,7 +230,7 @@ fn topic_is_backtested_as_the_same_trace_is() {
     assert!(!offsets.is_empty() && offsets.values().all(|it| it[0] == 0), "{head}");
 
     // A later part of it, of which the model has learned the end.
-    let from = crate::replay::real::START_MS / 1_000 + 100;
+    let from = START_MS / 1_000 + 100;
     let span =
         ["--from", &from.to_string(), "--to", &(from + 1_050).to_string(), "--model", &model];
     let output = folder.run(&[&["forecast", "backtest"], &loads[..], &span].concat());
@@ -231,4 +240,59 @@ fn topic_is_backtested_as_the_same_trace_is() {
 
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn network_is_swapped_in_a_running_planner_and_stays_behind_a_kill() {
+    let Some(mut world) = World::create("swap", &[]) else { return };
+    world.more = "forecast = 'ladder'";
+    let nodes = Nodes::start(&world.connection);
+    let mut planner = world.planner("swap", None);
+    let first = await_that("a tick", || world.last_tick());
+    planner.await_tick(&world, first + 40);
+
+    let model = Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(7)), 7, 1, Vec::new());
+    let file = world.folder.path().join("other.model");
+    std::fs::write(&file, model.encode()).unwrap();
+    let run = |args: &[&str]| moved::isotherm(&world, args).output().unwrap();
+    let swap = ["forecast", "swap", file.to_str().unwrap(), "--reason", "to see"];
+    let output = run(&swap);
+    assert!(output.status.success(), "{}", told(&output));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(model.digest()), "{said}");
+    let again = run(&swap);
+    assert_eq!(again.status.code(), Some(Exit::Refused as i32), "{}", told(&again));
+    assert!(told(&again).contains("model_there"), "{}", told(&again));
+
+    let swapped = world.last_tick().unwrap();
+    planner.await_tick(&world, swapped + 10);
+    planner.kill();
+    let mut planner = world.planner("swap", None);
+    // Over a snapshot, too.
+    planner.await_tick(&world, swapped + 60);
+    planner.kill();
+    let mut planner = world.planner("swap", None);
+    planner.await_tick(&world, swapped + 70);
+    planner.signal("-TERM");
+    assert!(planner.ended().success());
+    drop(nodes);
+
+    let shown = run(&[
+        "forecast",
+        "model",
+        "--out",
+        world.folder.path().join("own.model").to_str().unwrap(),
+    ]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!((&shown["model"], &shown["built_in"]), (&model.digest().into(), &false.into()));
+    let written = std::fs::read(world.folder.path().join("own.model")).unwrap();
+    assert_eq!(Model::decode(&written).unwrap(), model);
+    let policies: BTreeSet<_> = world
+        .ticks()
+        .into_iter()
+        .filter(|it| swapped < it.tick)
+        .map(|it| it.policy_digest)
+        .collect();
+    assert_eq!(policies.len(), 1, "the network that was chosen stays: {policies:?}");
+    check_replay(&world, None);
 }

@@ -197,6 +197,7 @@ fn commands_statuses_and_assignments() {
         plan: None,
         digest: None,
         built_before: None,
+        model: None,
     };
     check(&command, expect!["c-1 DRAIN n2 by kim: new disk"]);
     let command = OperatorCommand {

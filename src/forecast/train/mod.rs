@@ -56,15 +56,17 @@ pub struct Step {
     pub loss: f32,
 }
 
-/// Trains on panels, all of each. `told` hears of every step.
+/// Trains on panels, all of each, from these weights on, or from none. `told` hears of every step.
 pub fn train(
     panels: &[Panel],
+    begin: Option<Weights>,
     seed: u64,
     steps: u32,
     mut told: impl FnMut(Step),
 ) -> Result<Weights, FitError> {
     let mut random = Pcg64::seed_from_u64(seed);
-    let mut weights = Weights::untrained(&mut random);
+    let untrained = Weights::untrained(&mut random);
+    let mut weights = begin.unwrap_or(untrained);
     let mut adam = Adam::new(DECAY);
     let plain = panels.iter().map(Material::new).collect::<Result<Vec<_>, _>>()?;
     let mut others = Vec::new();
@@ -217,13 +219,16 @@ mod tests {
     fn training_gives_the_same_weights_for_a_seed_and_begins_at_the_linear_model() {
         let run = |seed: u64| {
             let mut losses = Vec::new();
-            let weights = train(&[panel()], seed, 2, |step| losses.push(step.loss)).unwrap();
+            let weights = train(&[panel()], None, seed, 2, |step| losses.push(step.loss)).unwrap();
             assert!((0.5..1.5).contains(&losses[0]), "the linear model's loss: {losses:?}");
             weights
         };
         let one = run(1);
         assert!(one == run(1), "the same seed gave other weights");
         assert!(one != run(2));
+        // What goes on from there is as far from the linear model as that, and not at its beginning.
+        let tuned = train(&[panel()], Some(one.clone()), 1, 1, |_| ()).unwrap();
+        assert!(tuned != one && tuned != train(&[panel()], None, 1, 1, |_| ()).unwrap());
         assert!(one.0.iter().flatten().all(|it| it.is_finite()));
     }
 
@@ -261,6 +266,9 @@ mod tests {
 
     #[test]
     fn panel_that_is_too_short_is_refused() {
-        assert_eq!(train(&[panel().until(BINS_MIN - 1)], 1, 1, |_| ()), Err(FitError::TooFew));
+        assert_eq!(
+            train(&[panel().until(BINS_MIN - 1)], None, 1, 1, |_| ()),
+            Err(FitError::TooFew)
+        );
     }
 }

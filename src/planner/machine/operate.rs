@@ -23,9 +23,16 @@ use super::super::ranges::RangeState;
 use super::Planner;
 
 /// Why a command is refused: a stable code, and a text for a person.
-struct Refused {
-    code: &'static str,
-    detail: String,
+pub(super) struct Refused {
+    pub code: &'static str,
+    pub detail: String,
+}
+
+/// What becomes of a command that is not refused.
+enum Checked {
+    Wanted(Wanted),
+    /// It is carried out; so.
+    Done(String),
 }
 
 impl Planner {
@@ -59,16 +66,19 @@ impl Planner {
                 self.turn.answers.push(answer);
                 continue;
             }
+            let is_swap = command.command == Command::SwapModel;
             let checked = match self.turn.end.0.saturating_sub(given.0) {
                 age_ms if AGE_MS_MAX < age_ms => Err(Refused {
                     code: "too_old",
                     detail: format!("it was given {} s ago: give it again", age_ms / 1000),
                 }),
-                _ => self.check(&command),
+                _ if is_swap => self.swap_model(&command).map(Checked::Done),
+                _ => self.check(&command).map(Checked::Wanted),
             };
             let mut answer = answer_to(command);
             match checked {
-                Ok(it) => {
+                Ok(Checked::Done(detail)) => answer.detail = detail,
+                Ok(Checked::Wanted(it)) => {
                     wanted.push(it);
                     asked.push(self.turn.answers.len());
                 }
@@ -91,7 +101,7 @@ impl Planner {
                 Ok(Wanted { span: range.span.clone(), node })
             }
             Command::Unknown => Err(refused("unknown", "it is newer than this planner")),
-            Command::Rebuild => unreachable!("its answer is another"),
+            Command::Rebuild | Command::SwapModel => unreachable!("its answer is another"),
             Command::Drain
             | Command::Cordon
             | Command::Uncordon
@@ -211,7 +221,7 @@ fn refuse(answer: &mut CommandAnswered, Refused { code, detail }: Refused) {
     answer.detail = detail;
 }
 
-fn refused(code: &'static str, detail: &str) -> Refused {
+pub(super) fn refused(code: &'static str, detail: &str) -> Refused {
     Refused { code, detail: detail.to_owned() }
 }
 
@@ -232,6 +242,7 @@ fn verb(command: Command) -> &'static str {
         Command::Approve => "APPROVE",
         Command::Move => "MOVE",
         Command::Rebuild => "REBUILD",
+        Command::SwapModel => "SWAP_MODEL",
         Command::Unknown => "UNKNOWN",
     }
 }

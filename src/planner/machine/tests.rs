@@ -2,6 +2,7 @@ mod world;
 mod operator;
 mod by_hand;
 mod rebuild;
+mod swap;
 mod audit;
 
 use std::collections::BTreeMap;

@@ -65,6 +65,7 @@ impl Operator {
             plan: None,
             digest: None,
             built_before: None,
+            model: None,
         };
         logs.asked.push((Millis(now), command));
     }

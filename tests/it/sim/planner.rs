@@ -70,6 +70,7 @@ fn settings(options: &Options) -> Settings {
         silent_ticks: 24,
         cancel_grace_ms: 3_000,
         query_log: Default::default(),
+        network: None,
     }
 }
 

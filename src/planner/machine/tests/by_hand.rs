@@ -103,6 +103,7 @@ fn command(id: &str, range: &Assignment, node: Option<NodeId>) -> OperatorComman
         plan: None,
         digest: None,
         built_before: None,
+        model: None,
     }
 }
 

@@ -65,6 +65,7 @@ impl Operator {
             plan: None,
             digest: None,
             built_before: None,
+            model: None,
         };
         if rng.random_bool(0.95) { encode(&command) } else { b"not avro".to_vec() }
     }

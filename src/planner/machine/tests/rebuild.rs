@@ -29,6 +29,7 @@ fn rebuild(id: &str) -> OperatorCommand {
         plan: None,
         digest: None,
         built_before: None,
+        model: None,
     }
 }
 

@@ -138,6 +138,7 @@ pub fn settings(tick_ms: u64, snapshot_ticks: Tick) -> Settings {
         silent_ticks: 5,
         cancel_grace_ms: 2 * tick_ms,
         query_log: Default::default(),
+        network: None,
     }
 }
 

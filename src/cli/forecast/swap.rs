@@ -1,0 +1,73 @@
+//! Shows whose network forecasts in a running planner, and asks it to take another one.
+//!
+//! ```text
+//!  planner_progress ──> the last policy ──> model ──> shown, or written
+//!  FILE ──> operator_command ──> planner ──> plan: from the next tick on, or refused and why
+//! ```
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use schemas::operator_command::{Command, OperatorCommand};
+use serde_json::json;
+
+use super::{SwapArgs, model};
+use crate::cli::ask;
+use crate::cli::exit::{Exit, Fault, need_cluster};
+use crate::cli::print;
+use crate::cli::result_file::ResultFile;
+use crate::cli::signals::Signals;
+use crate::config::Config;
+use crate::forecast::Rung;
+use crate::forecast::model::Model;
+use crate::planner::progress;
+use crate::planner::settings::Settings;
+
+pub fn show(config: &Config, out: Option<&Path>) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let out = out.map(ResultFile::create).transpose()?;
+    let planner = &config.planner.id;
+    let mut policy = None;
+    progress::each(&config.kafka, planner, |it| {
+        policy = it.tick.and_then(|it| it.policy).or(policy.take());
+        ControlFlow::Continue(())
+    })?;
+    let Some(text) = policy else {
+        let what = format!("no planner {planner} has left a policy on planner_progress");
+        let fault = Fault::new(Exit::Failed, "isotherm::forecast::no_planner", what);
+        return Err(Box::new(fault.remedy("start one, or name another by planner.id")));
+    };
+    let settings = Settings::parse(&text)?;
+    let model = settings.model();
+    let told = json!({
+        "model": model.digest(),
+        "built_in": model.digest() == Model::shipped().digest(),
+        "forecasts": settings.rung == Rung::Ladder,
+        "head": model.head,
+    });
+    if let Some(file) = out {
+        file.write(model.encode())?;
+    }
+    print(&format!("{told:#}\n"))?;
+    Ok(Exit::Done)
+}
+
+pub fn swap(config: &Config, args: &SwapArgs) -> Result<Exit, Box<Fault>> {
+    need_cluster(config)?;
+    let model = model(Some(&args.model))?.without_backtest();
+    let command = OperatorCommand {
+        model: Some(model.encode()),
+        ..ask::command(Command::SwapModel, &args.reason)
+    };
+    let signals = Signals::begin()?;
+    let Some(answer) = ask::answer(&config.kafka, &command, args.timeout, &signals)? else {
+        eprintln!("no planner has answered {} yet: does one run? It may still do so", command.id);
+        return Ok(Exit::TimedOut);
+    };
+    if let Some(code) = answer.refused {
+        let what = format!("the planner refuses it, {code}: {}", answer.detail);
+        return Err(Box::new(Fault::new(Exit::Refused, "isotherm::forecast::swap", what)));
+    }
+    print(&format!("{}\n", answer.detail))?;
+    Ok(Exit::Done)
+}
