@@ -41,8 +41,11 @@ pub struct ModelArgs {
 #[derive(Clone, Debug, Args)]
 pub struct SwapArgs {
     /// As `isotherm train` writes it
-    #[arg(value_name = "FILE")]
-    pub model: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "built_in")]
+    pub model: Option<PathBuf>,
+    /// Back to the one that is built into the planner
+    #[arg(long, conflicts_with = "model")]
+    pub built_in: bool,
     /// Why; plans and the log tell it
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
@@ -110,7 +113,7 @@ pub fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault
     for panel in panels {
         let Backtest { lines, nodes, trails } = one(panel, model).map_err(|error| {
             let what = format!("panel {} cannot be backtested: {error}", panel.name);
-            let remedy = "give a longer panel, or a model that was not trained on the end of it";
+            let remedy = "give a longer one, or a model that was not trained on the end of it";
             Box::new(Fault::new(Exit::Usage, "isotherm::forecast::backtest", what).remedy(remedy))
         })?;
         all.lines.extend(lines);

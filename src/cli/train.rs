@@ -11,7 +11,7 @@ use super::panels::PanelArgs;
 use super::result_file::ResultFile;
 use super::{Flag, print};
 use crate::config::Config;
-use crate::forecast::backtest::{LEARNED_PERCENT, Line, Op, duel, table};
+use crate::forecast::backtest::{CALIBRATED_PERCENT, LEARNED_PERCENT, Line, Op, duel, table};
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
 use crate::forecast::train::{Step, train};
@@ -19,7 +19,7 @@ use crate::forecast::train::{Step, train};
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "The first 60 % of each panel are trained on, and the last 25 % are scored: what comes of the model there \
-                  stands in it. It is written unless it loses more there than the champion does."
+                  stands in it. It is written if it loses no more there than the champion does."
 )]
 pub struct TrainArgs {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct TrainArgs {
     /// What the model is to replace, instead of the one that is built in
     #[arg(long, value_name = "FILE")]
     pub champion: Option<PathBuf>,
-    /// Write the model even if it loses more than the champion
+    /// Write the model even if it loses more than the champion, or cannot be compared with it
     #[arg(long)]
     pub force: bool,
 }
@@ -56,6 +56,7 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     let champion = model(args.champion.as_deref())?;
     let begin = args.begin.as_deref().map(|it| model(Some(it))).transpose()?;
     let panels = args.panels.read(config)?;
+    begin.as_ref().map_or(Ok(()), |it| check_begin(&panels, it))?;
     let learned: Vec<_> = panels.iter().map(|it| it.until(end(it))).collect();
     let bar = bar(u64::from(args.steps), "training");
     let mut recent = Recent::default();
@@ -69,44 +70,73 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
             eprintln!("{percent:>3} %  {loss:.4} of the linear model's loss");
         }
     };
-    let weights =
-        train(&learned, begin.as_ref().map(|it| it.weights.clone()), args.seed, args.steps, told)
-            .map_err(|error| {
-            let what = format!("the panels cannot be learned from: {error}");
-            let remedy = "give longer panels, or leave the one out that says nothing";
-            Box::new(Fault::new(Exit::Usage, "isotherm::train::panels", what).remedy(remedy))
-        })?;
+    let weights = begin.as_ref().map(|it| it.weights.clone());
+    let weights = train(&learned, weights, args.seed, args.steps, told).map_err(|error| {
+        let what = format!("the panels cannot be learned from: {error}");
+        let remedy = "give longer panels, or leave the one out that says nothing";
+        Box::new(Fault::new(Exit::Usage, "isotherm::train::panels", what).remedy(remedy))
+    })?;
     bar.finish_and_clear();
-    let mut spans: Vec<_> = panels.iter().map(|it| Span::of(it, end(it))).collect();
-    // What it began with was learned by that.
-    spans.extend(begin.iter().flat_map(|it| it.head.panels.clone()));
+    let spans = lineage(panels.iter().map(|it| Span::of(it, end(it))), begin.as_ref());
     let mut model = Model::new(weights, args.seed, args.steps, spans);
     model.head.begun_with = begin.map(|it| it.digest().to_owned());
-    let lines = backtested(&panels, &model)?.lines;
-    model.head.backtest = brief(&lines);
-    print(&table(&lines, std::io::stdout().is_terminal()))?;
+    let lines = panels.iter().map(|it| backtested(std::slice::from_ref(it), &model));
+    let lines: Vec<_> = lines.map(|it| it.map(|it| it.lines)).collect::<Result<_, _>>()?;
+    let all: Vec<_> = lines.iter().flatten().cloned().collect();
+    model.head.backtest = brief(&all);
+    print(&table(&all, std::io::stdout().is_terminal()))?;
     match against(&panels, &lines, &champion) {
-        None => eprintln!("there is nothing to compare it with the champion on"),
-        Some(ratio) if 1.0 < ratio && !args.force => return Err(worse(ratio)),
-        Some(ratio) => eprintln!("it loses {ratio:.4} times what the champion does"),
+        Some(ratio) if ratio <= 1.0 => {
+            eprintln!("it loses {ratio:.4} times what the champion does");
+        }
+        ratio if args.force => eprintln!("{}, and is written all the same", worse(ratio)),
+        ratio => {
+            let what = format!("{}: it is not written", worse(ratio));
+            let remedy = "train on more or other loads, with more --steps or another --seed; \
+                          --force writes it all the same";
+            let fault = Fault::new(Exit::Failed, "isotherm::train::champion", what);
+            return Err(Box::new(fault.remedy(remedy)));
+        }
     }
     out.write(model.encode())?;
     Ok(Exit::Done)
 }
 
-/// How much more than the champion it loses, on the panels of which that one has not learned the end.
-fn against(panels: &[Panel], lines: &[Line], champion: &Model) -> Option<f64> {
-    let other = panels.iter().filter_map(|it| one(it, champion).ok());
-    let other: Vec<_> = other.flat_map(|it| it.lines).collect();
-    duel(lines, &other)
+/// Fails if a model that is to be tuned has learned what is held out here.
+fn check_begin(panels: &[Panel], begin: &Model) -> Result<(), Box<Fault>> {
+    let spans = &begin.head.panels;
+    let learned = |panel: &&Panel| spans.iter().any(|it| it.has(panel, held_out(panel)));
+    let Some(panel) = panels.iter().find(learned) else { return Ok(()) };
+    let what = format!("the model to begin with has learned the end of {}", panel.name);
+    let fault = Fault::new(Exit::Usage, "isotherm::train::begin", what);
+    Err(Box::new(fault.remedy("give loads that end later, or leave --begin out")))
 }
 
-fn worse(ratio: f64) -> Box<Fault> {
-    let what = format!(
-        "the model loses {ratio:.4} times what the champion does on what neither has learned: it is not written"
-    );
-    let remedy = "train on more or longer loads, with more --steps or another --seed; --force writes it all the same";
-    Box::new(Fault::new(Exit::Failed, "isotherm::train::champion", what).remedy(remedy))
+/// What a model has learned, with what it began with: of each source one span.
+fn lineage(own: impl Iterator<Item = Span>, begin: Option<&Model>) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for span in own.chain(begin.into_iter().flat_map(|it| it.head.panels.clone())) {
+        if !spans.iter_mut().any(|it| it.join(&span)) {
+            spans.push(span);
+        }
+    }
+    spans
+}
+
+/// How much more than the champion it loses, on the panels of which that one has not learned the end.
+fn against(panels: &[Panel], lines: &[Vec<Line>], champion: &Model) -> Option<f64> {
+    let others: Vec<_> = panels.iter().map(|it| one(it, champion).map(|it| it.lines)).collect();
+    let both = lines.iter().zip(&others);
+    duel(both.filter_map(|(lines, other)| Some((&lines[..], &other.as_ref().ok()?[..]))))
+}
+
+fn worse(ratio: Option<f64>) -> String {
+    match ratio {
+        Some(ratio) => format!(
+            "the model loses {ratio:.4} times what the champion does on what neither has learned"
+        ),
+        None => "there is nothing that the champion has not learned, to compare it on".into(),
+    }
 }
 
 /// What a model tells of its backtest: without what follows from the rest, and levels.
@@ -117,6 +147,10 @@ fn brief(lines: &[Line]) -> Vec<Line> {
 
 fn end(panel: &Panel) -> usize {
     panel.bins.len() * LEARNED_PERCENT / 100
+}
+
+fn held_out(panel: &Panel) -> usize {
+    panel.bins.len() * CALIBRATED_PERCENT / 100
 }
 
 /// The loss lately: that of one step says little.

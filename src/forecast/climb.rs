@@ -69,6 +69,12 @@ impl Climb {
         }
     }
 
+    /// The same with another network than the one that has answered so far.
+    pub fn swap_network(&mut self, weights: Weights) {
+        self.ladder.iter_mut().for_each(Ladder::forget_network);
+        self.load_network(weights);
+    }
+
     /// Takes in a tick: the load of each strip in microseconds.
     pub fn observe(&mut self, strips: &[[u64; OPS]], tick_ms: u64, unit_us: [f64; OPS]) {
         self.unit_us = unit_us;
@@ -133,7 +139,51 @@ fn sum(parts: impl Iterator<Item = Option<(f64, Row)>>) -> Option<Row> {
 
 #[cfg(test)]
 mod tests {
+    use dataflows::forecast::H1;
+    use rand::{Rng, SeedableRng};
+    use rand_pcg::Pcg64;
+
     use super::*;
+
+    #[test]
+    fn another_network_answers_from_the_tick_behind_its_swap_on_and_has_yet_to_earn_its_lead() {
+        let random = &mut Pcg64::seed_from_u64(5);
+        let mut other = Weights::untrained(random);
+        other.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.5..0.5));
+        let (mut stays, mut swaps) = (Climb::new(), Climb::new());
+        let network = |it: &Climb, target: usize| {
+            let answers = it.ladder.as_ref().unwrap().answers();
+            (0..12)
+                .map(|at| answers.calibrated(at * OPS, target, Answering::Network))
+                .collect::<Vec<_>>()
+        };
+        for tick in 0..120_u64 {
+            if tick == 110 {
+                assert!(network(&swaps, MEAN30).iter().all(Option::is_some), "it has not answered");
+                swaps.swap_network(other.clone());
+            }
+            let load =
+                |strip: u64, op: u64| 200 * (5 + strip) + (tick * 7_919 + strip * 31 + op) % 500;
+            let strips: Vec<_> =
+                (0..12).map(|strip| [load(strip, 0), load(strip, 1) / 4]).collect();
+            stays.observe(&strips, 1_000, [100.0; OPS]);
+            swaps.observe(&strips, 1_000, [100.0; OPS]);
+            let said = [&stays, &swaps].map(|it| [H1, MEAN30].map(|target| network(it, target)));
+            match tick {
+                0..110 => assert_eq!(said[0], said[1], "tick {tick}"),
+                110 => assert!(
+                    said[1].iter().flatten().all(Option::is_none),
+                    "what it missed is not known"
+                ),
+                111.. => {
+                    assert!(said[1][1].iter().all(Option::is_none), "nor of thirty ticks");
+                    assert!(said[0][0].iter().all(Option::is_some), "tick {tick}");
+                }
+            }
+        }
+        let said = [stays, swaps].map(|it| network(&it, H1));
+        assert!(said[1].iter().all(Option::is_some) && said[0] != said[1], "{said:?}");
+    }
 
     #[test]
     fn medians_add_up_and_spreads_are_independent() {

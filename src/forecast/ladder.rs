@@ -163,6 +163,17 @@ impl Ladder {
         self.network = Loaded(Some(network));
     }
 
+    /// Forgets what was learned of the network, and of those that rest on it: states, what they missed, what
+    /// they lost. Another one has to earn its lead.
+    pub fn forget_network(&mut self) {
+        self.lives.iter_mut().for_each(|it| it.state = [0.0; HIDDEN]);
+        for it in [Candidate::Network, Candidate::Blend] {
+            self.calibration[it as usize] = Conformal::new(it.kind());
+            self.selector.forget(it);
+            self.origins.forget(it);
+        }
+    }
+
     pub fn set_depth(&mut self, depth: Depth) {
         self.depth = depth;
     }

@@ -78,13 +78,12 @@ fn came(target: usize, load: impl Fn(usize) -> Option<f32>) -> Option<f32> {
 }
 
 /// What answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rung {
     /// Every quantile of every target is the last tick's load: the reactive form.
     Persistence,
     /// A level from exponentially weighted means, and quantiles from what it missed lately.
-    #[default]
     Ewma,
     /// Whoever of several models lost least lately, behind a guard.
     Ladder,
@@ -275,6 +274,13 @@ impl Forecaster {
     pub fn load_network(&mut self, weights: Weights) {
         if let Some(climb) = &mut self.climb {
             climb.load_network(weights);
+        }
+    }
+
+    /// Has another network answer from the next tick on: what was learned of the one before is not true of it.
+    pub fn swap_network(&mut self, weights: Weights) {
+        if let Some(climb) = &mut self.climb {
+            climb.swap_network(weights);
         }
     }
 

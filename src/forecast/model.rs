@@ -59,7 +59,10 @@ pub struct Span {
     pub name: String,
     pub digest: String,
     pub bin_ms: u64,
-    /// The first bin, and the one behind the last, counted from where the panel's time is zero.
+    /// Bins have a time, and are counted from where that is zero.
+    #[serde(default)]
+    pub is_timed: bool,
+    /// The first bin, and the one behind the last.
     pub from: usize,
     pub to: usize,
     /// By partition the first offset, and the one behind the last, that the whole panel is from.
@@ -85,15 +88,35 @@ impl Span {
     pub fn of(panel: &Panel, to: usize) -> Self {
         let (name, digest) = (panel.name.clone(), panel.digest.clone());
         let (bin_ms, offsets) = (panel.bin_ms, panel.offsets.clone());
-        let from = (panel.start_ms / bin_ms) as usize;
-        Self { name, digest, bin_ms, from, to: from + to, offsets }
+        let (is_timed, from) = match panel.start_ms {
+            Some(start_ms) => (true, (start_ms / bin_ms) as usize),
+            None => (false, 0),
+        };
+        Self { name, digest, bin_ms, is_timed, from, to: from + to, offsets }
     }
 
-    /// Tells whether it has some of a panel's bins from `first` on, however long the bins of either are.
+    /// Tells whether it has some of a panel's bins from `first` on; where bins have a time, however long those of
+    /// either are.
     pub fn has(&self, panel: &Panel, first: usize) -> bool {
-        let at = |bin: usize| panel.start_ms + bin as u64 * panel.bin_ms;
-        let [from, to] = [self.from, self.to].map(|it| it as u64 * self.bin_ms);
+        let (unit, own_unit) = if self.is_timed { (panel.bin_ms, self.bin_ms) } else { (1, 1) };
+        let start = if self.is_timed { panel.start_ms.unwrap_or_default() } else { 0 };
+        let at = |bin: usize| start.saturating_add((bin as u64).saturating_mul(unit));
+        let [from, to] = [self.from, self.to].map(|it| (it as u64).saturating_mul(own_unit));
         self.digest == panel.digest && from < at(panel.bins.len()) && at(first) < to
+    }
+
+    /// Takes in another one of the same source, and what lies between both; `false` if it is of another.
+    pub fn join(&mut self, other: &Self) -> bool {
+        let same = |it: &Self| (it.digest.clone(), it.bin_ms, it.is_timed);
+        if same(self) != same(other) {
+            return false;
+        }
+        (self.from, self.to) = (self.from.min(other.from), self.to.max(other.to));
+        for (partition, [first, end]) in &other.offsets {
+            let own = self.offsets.entry(*partition).or_insert([*first, *end]);
+            *own = [own[0].min(*first), own[1].max(*end)];
+        }
+        true
     }
 }
 
@@ -193,6 +216,7 @@ mod tests {
             name: "p".into(),
             digest: "d".into(),
             bin_ms: 10_000,
+            is_timed: true,
             from: 0,
             to: 300,
             offsets: [(3, [7, 90])].into(),

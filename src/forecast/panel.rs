@@ -25,8 +25,8 @@ const FIRST: usize = 20;
 pub struct Panel {
     pub name: String,
     pub bin_ms: u64,
-    /// When the first bin begins; zero for who knows no clock.
-    pub start_ms: u64,
+    /// When the first bin begins; `None`: bins are counted, however long they are said to be.
+    pub start_ms: Option<u64>,
     /// Bin by bin the load of each range, in operations.
     pub bins: Vec<Vec<[f32; OPS]>>,
     /// Operations that the panel has at all, by index.
@@ -95,7 +95,7 @@ impl Panel {
         let ops = [(0, reads), (1, writes)].into_iter().filter(|it| 0 < it.1).map(|it| it.0);
         let digest = Sha256::digest(text.as_bytes()).iter().map(|it| format!("{it:02x}")).collect();
         let (name, ops) = (name.to_owned(), ops.collect());
-        Ok(Self { name, bin_ms, start_ms: 0, bins, ops, digest, offsets: BTreeMap::new() })
+        Ok(Self { name, bin_ms, start_ms: None, bins, ops, digest, offsets: BTreeMap::new() })
     }
 
     /// The same panel with other bins to come.

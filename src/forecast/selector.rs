@@ -74,6 +74,14 @@ impl Selector {
         }
     }
 
+    /// Forgets what one has lost.
+    pub fn forget(&mut self, candidate: Candidate) {
+        for at in 0..OPS * TARGETS {
+            self.losses[at * CANDIDATES.len() + candidate as usize] = Recent::default();
+            self.leaders[at].retain(|it| it.1 != candidate);
+        }
+    }
+
     /// Ends a tick.
     pub fn close(&mut self) {
         for it in &mut self.losses {

@@ -34,7 +34,7 @@ const SEEN_MAX: usize = 4096;
 const ID_BYTES_MAX: usize = 128;
 
 /// A larger model is none.
-const MODEL_BYTES_MAX: usize = 256 << 10;
+pub const MODEL_BYTES_MAX: usize = 256 << 10;
 
 /// Of a text that is told in a plan.
 const TEXT_CHARS_MAX: usize = 256;
@@ -102,11 +102,13 @@ impl Commands {
             range_end: command.range_end.map(short),
             plan: None,
             digest: None,
-            model: command.model.filter(|it| it.len() <= MODEL_BYTES_MAX),
+            model: command
+                .model
+                .filter(|it| command.command == Command::SwapModel && it.len() <= MODEL_BYTES_MAX),
             ..command
         };
         if command.model.is_some() {
-            // One model is enough to be kept: the later one counts.
+            // One model that waits is enough: the later one counts.
             self.waiting.iter_mut().for_each(|it| it.command.model = None);
         }
         self.waiting.push_back(Waiting { given, command });

@@ -328,6 +328,7 @@ pub fn rebuilt(past: Past, now: Option<&Settings>) -> anyhow::Result<Option<Resu
         Some((state, slots)) => {
             let (tick, boxes) = (state.tick, boxes - 1);
             let settings = state.settings.clone();
+            settings.check().context("go on with the snapshot")?;
             (Planner::restored(settings, state, slots), Beginning::Snapshot { tick, boxes })
         }
         None if is_cut || recorded.is_empty() => return Ok(None),

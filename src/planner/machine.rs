@@ -281,6 +281,9 @@ impl Planner {
         if Strips::new(&state.settings) != Strips::new(&settings) {
             state.forecaster.forget_strips();
         }
+        if state.settings.network != settings.network {
+            state.forecaster.swap_network(settings.model().weights);
+        }
         state.settings = settings;
         Self::with(state, slots)
     }
@@ -297,6 +300,7 @@ impl Planner {
         if state.settings.rung == forecast::Rung::Ladder {
             state.forecaster.load_network(state.settings.model().weights);
         }
+        state.swapped();
         let mut res = Self {
             policy: state.settings.text(),
             translator: Translator::new(&state.settings.query_log),

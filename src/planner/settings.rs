@@ -74,9 +74,7 @@ impl Settings {
         // One by one: keys of maps that are numbers are not read through what is flattened.
         let settings: Self = serde_json::from_str(text)?;
         let Of { model } = serde_json::from_str(text)?;
-        if let Some(network) = &settings.network {
-            read(network).context("the network in it")?;
-        }
+        settings.check()?;
         let own = settings.model();
         ensure!(
             model.as_deref().is_none_or(|it| it == own.digest()),
@@ -88,10 +86,19 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Fails when the model that it brings is none for this program.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let read = self.network.as_deref().map(read).transpose();
+        read.map(|_| ()).context(
+            "the network by which it forecasts is none for this program: run the version that took it, or choose \
+             another planner id, which adopts the assignment",
+        )
+    }
+
     /// The model whose network forecasts.
     pub fn model(&self) -> Model {
         self.network.as_deref().map_or_else(Model::shipped, |it| {
-            read(it).expect("what is no model does not come into settings")
+            read(it).expect("settings are checked when they are read")
         })
     }
 }

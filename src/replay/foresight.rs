@@ -18,7 +18,7 @@ pub struct Forecast {
     pub coverage80: Option<f64>,
     /// Median of how long before the overload that they avoided moves had their effect.
     pub lead_s: Option<f64>,
-    /// How many moves each rung has decided.
+    /// How many moves were decided while each rung answered for the mean of thirty ticks of reads.
     pub moves_by_rung: BTreeMap<String, u64>,
 }
 
@@ -50,7 +50,7 @@ impl Forecast {
         format!("{}{coverage}", self.shortly())
     }
 
-    /// On whose forecasts moves rest: `40 by drift, 2 by ewma`; `None`: there were none.
+    /// Who answered while moves were decided: `40 by drift, 2 by ewma`; `None`: there were none.
     pub fn deciders(&self) -> Option<String> {
         let told = |(rung, n): (&String, &u64)| format!("{} by {rung}", grouped(*n));
         let all: Vec<_> = self.moves_by_rung.iter().map(told).collect();

@@ -82,7 +82,8 @@ pub struct Extent {
     /// Of the integers that keys are.
     pub key_min: u64,
     pub key_max: u64,
-    /// From the start to the last request.
+    /// From the start to the first request, and to the last.
+    pub first_ms: u64,
     pub duration_ms: u64,
 }
 
@@ -140,7 +141,11 @@ impl<R: Read> Trace<R> {
             let key = query.key.0.try_into().map_or(0, u64::from_be_bytes);
             extent.key_min = extent.key_min.min(key);
             extent.key_max = extent.key_max.max(key);
-            extent.duration_ms = query.time.0 - start;
+            let since_ms = query.time.0 - start;
+            if extent.reads + extent.writes == 0 {
+                extent.first_ms = since_ms;
+            }
+            extent.duration_ms = since_ms;
             *(if query.op == Op::Write { &mut extent.writes } else { &mut extent.reads }) += 1;
         }
         extent.key_min = extent.key_min.min(extent.key_max);
@@ -267,7 +272,9 @@ mod tests {
         let compressed = zstd::encode_all(table.as_bytes(), 3).unwrap();
         let open = |bytes| Trace::compressed("t".into(), bytes, Millis(5), Assumed::default());
         let extent = open(&compressed[..]).unwrap().extent().unwrap();
-        let expected = Extent { reads: 2, writes: 1, key_min: 20, key_max: 70, duration_ms: 3_000 };
+        let (first_ms, duration_ms) = (0, 3_000);
+        let expected =
+            Extent { reads: 2, writes: 1, key_min: 20, key_max: 70, first_ms, duration_ms };
         assert_eq!(extent, expected);
 
         let refused = open(table.as_bytes()).err().unwrap().to_string();

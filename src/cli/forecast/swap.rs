@@ -20,6 +20,7 @@ use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::forecast::Rung;
 use crate::forecast::model::Model;
+use crate::planner::commands::MODEL_BYTES_MAX;
 use crate::planner::progress;
 use crate::planner::settings::Settings;
 
@@ -54,11 +55,20 @@ pub fn show(config: &Config, out: Option<&Path>) -> Result<Exit, Box<Fault>> {
 
 pub fn swap(config: &Config, args: &SwapArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    let model = model(Some(&args.model))?.without_backtest();
-    let command = OperatorCommand {
-        model: Some(model.encode()),
-        ..ask::command(Command::SwapModel, &args.reason)
+    // An empty one stands for that.
+    let file = match args.built_in {
+        true => Vec::new(),
+        false => model(args.model.as_deref())?.without_backtest().encode(),
     };
+    if MODEL_BYTES_MAX < file.len() {
+        let what = format!("a model of {} bytes is larger than {MODEL_BYTES_MAX}", file.len());
+        let fault = Fault::new(Exit::Usage, "isotherm::forecast::swap", what);
+        return Err(Box::new(
+            fault.remedy("train one without --begin: its head names fewer spans"),
+        ));
+    }
+    let command =
+        OperatorCommand { model: Some(file), ..ask::command(Command::SwapModel, &args.reason) };
     let signals = Signals::begin()?;
     let Some(answer) = ask::answer(&config.kafka, &command, args.timeout, &signals)? else {
         eprintln!("no planner has answered {} yet: does one run? It may still do so", command.id);

@@ -9,6 +9,7 @@ use anyhow::Context;
 use schemas::Millis;
 use schemas::query_log::{self, Query};
 use sha2::{Digest, Sha256};
+use zstd::stream::read::Decoder;
 
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::planner;
@@ -24,6 +25,10 @@ use crate::planner::settings::Settings;
 use crate::planner::snapshot::hex;
 use crate::replay::driver::{Log, open_trace};
 use crate::replay::trace::Assumed;
+use crate::table::rows::KEY_BYTES_MAX;
+
+/// A trace is known by so much of it, unpacked.
+const BEGINNING_BYTES: u64 = 4096;
 
 pub fn of_trace(config: &Config, path: &Path, bin_ms: u64) -> Result<Panel, Box<Fault>> {
     let extent = trace_extent(path, Millis(0))?;
@@ -32,7 +37,7 @@ pub fn of_trace(config: &Config, path: &Path, bin_ms: u64) -> Result<Panel, Box<
         let query = query.map_err(unreadable)?;
         counting.add(query.time, &query.key.0, query.op);
     }
-    let digest = digest(path)?;
+    let digest = beginning(path)?;
     counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
 }
 
@@ -52,7 +57,8 @@ pub fn of_scenario(
     for query in scenario.queries_logged() {
         counting.add(query.time, &query.key.0, query.op);
     }
-    let digest = hex(&Sha256::digest(format!("scenario {} of {duration_ms} ms", extent.name)));
+    // However long it is: most of them begin alike.
+    let digest = hex(&Sha256::digest(format!("scenario {}", extent.name)));
     counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
 }
 
@@ -73,7 +79,12 @@ pub fn of_topic(
         let value = record.value.as_deref().unwrap_or_default();
         let Ok(own) = reader.own(value, record.stamp) else { return };
         let mut asked = Vec::new();
-        let read = query_log::read(&own, |it: Query<'_>| asked.push((it.key.to_vec(), it.op)));
+        let read = query_log::read(&own, |it: Query<'_>| {
+            // A longer one is none, for a planner either.
+            if it.key.len() <= KEY_BYTES_MAX {
+                asked.push((it.key.to_vec(), it.op));
+            }
+        });
         if read.is_ok() && counting.spans(record.stamp) {
             counting.passed(record.at.partition, record.offset);
             asked.iter().for_each(|(key, op)| counting.add(record.stamp, key, *op));
@@ -84,32 +95,40 @@ pub fn of_topic(
     counting.done(&extent.name, digest).map_err(|error| no_panel(&extent, &error))
 }
 
-/// Counts nothing yet, over the cells of the first assignment.
+/// Counts nothing yet, over the cells of the first assignment: of the keys that are configured, if they are, or
+/// that there are.
 fn counting(config: &Config, extent: &Extent, bin_ms: u64) -> Result<Counting, Box<Fault>> {
-    let layout = layout(config, &extent.keys, None);
-    let (split_points, key_end) = (layout.split_points, layout.key_end);
-    let settings = Settings { split_points, key_end, ..planner::settings(config)? };
+    let planner = &config.planner;
+    let settings = planner::settings(config)?;
+    let settings = match planner.split_points.is_empty() && planner.key_last.0.is_empty() {
+        true => {
+            let layout = layout(config, &extent.keys, None);
+            Settings { split_points: layout.split_points, key_end: layout.key_end, ..settings }
+        }
+        false => settings,
+    };
     // Bins are those of the clock, as ticks are.
-    let start = Millis(extent.start.0 / bin_ms * bin_ms);
-    let end = Millis(extent.start.0 + extent.duration_ms);
+    let start = Millis(extent.first.0 / bin_ms * bin_ms);
+    let end = Millis(extent.start.0.saturating_add(extent.duration_ms));
     Counting::new(first_cells(&settings), bin_ms, start, end).map_err(|it| no_panel(extent, &it))
 }
 
 fn no_panel(extent: &Extent, error: &PanelError) -> Box<Fault> {
     let what = format!("{} makes no panel: {error}", extent.name);
     let fault = Fault::new(Exit::Usage, "isotherm::panel::log", what);
-    Box::new(fault.remedy("give other --from and --to, or another --bin"))
+    let remedy = match extent.log {
+        Log::Topic { .. } => "give other --from and --to, or another --bin",
+        Log::Scenario(_) | Log::Trace { .. } => "give another --bin",
+    };
+    Box::new(fault.remedy(remedy))
 }
 
-/// Of a file's bytes, in hexadecimal.
-fn digest(path: &Path) -> anyhow::Result<String> {
+/// Of what a trace begins with, in hexadecimal: a part of one that was cut off behind is the same source.
+fn beginning(path: &Path) -> anyhow::Result<String> {
     let told = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(told)?;
-    let (mut digest, mut block) = (Sha256::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut block).with_context(told)? {
-            0 => return Ok(hex(&digest.finalize())),
-            n => digest.update(&block[..n]),
-        }
-    }
+    let file = File::open(path).with_context(told)?;
+    let mut block = Vec::new();
+    let mut table = Decoder::new(file).with_context(told)?.take(BEGINNING_BYTES);
+    table.read_to_end(&mut block).with_context(told)?;
+    Ok(hex(&Sha256::digest(block)))
 }

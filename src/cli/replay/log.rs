@@ -24,6 +24,8 @@ pub struct Extent {
     pub mean_load: u64,
     pub duration_ms: u64,
     pub start: Millis,
+    /// When the first query is asked, which may be later.
+    pub first: Millis,
     pub keys: Keys,
 }
 
@@ -72,6 +74,7 @@ pub fn scenario_extent(shape: Scenario, seed: u64, duration_ms: u64, start: Mill
         log: Log::Scenario(scenario),
         duration_ms,
         start,
+        first: start,
     }
 }
 
@@ -96,9 +99,10 @@ pub fn trace_extent(path: &Path, start: Millis) -> Result<Extent, Box<Fault>> {
     Ok(Extent {
         name: name.trim_end_matches(".csv").to_owned(),
         log: Log::Trace { path: path.to_owned(), start, assumed },
-        mean_load: all_us * 1000 / (found.duration_ms + 1),
-        duration_ms: found.duration_ms + 1,
+        mean_load: all_us.saturating_mul(1000) / found.duration_ms.saturating_add(1),
+        duration_ms: found.duration_ms.saturating_add(1),
         start,
+        first: Millis(start.0.saturating_add(found.first_ms)),
         keys: Keys::of(found.key_min, found.key_max),
     })
 }

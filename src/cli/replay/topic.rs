@@ -67,6 +67,7 @@ pub fn topic_extent(
             .unwrap_or(u64::MAX),
         duration_ms,
         start: found.first,
+        first: found.first,
         keys,
     })
 }

@@ -4,15 +4,18 @@ use super::{Line, Op};
 
 /// How much the challenger's network loses, over what the champion's does: the geometric mean over all
 /// panels, operations and targets that both were scored on; `None` if there are none.
-pub fn duel(challenger: &[Line], champion: &[Line]) -> Option<f64> {
+///
+/// `pairs` are the lines of a panel each: the challenger's, and the champion's of the same panel.
+pub fn duel<'a>(pairs: impl IntoIterator<Item = (&'a [Line], &'a [Line])>) -> Option<f64> {
     let scored = |line: &&Line| line.model == "network" && line.op != Op::All && 0.0 < line.wql;
-    let of = |line: &Line| {
-        let same = |it: &&Line| {
-            scored(it) && (&it.panel, it.op, &it.target) == (&line.panel, line.op, &line.target)
+    let logs_of = |(challenger, champion): (&'a [Line], &'a [Line])| {
+        let log = move |line: &Line| {
+            let same = |it: &&Line| scored(it) && (it.op, &it.target) == (line.op, &line.target);
+            Some(libm::log(line.wql / champion.iter().find(same)?.wql))
         };
-        Some(libm::log(line.wql / champion.iter().find(same)?.wql))
+        challenger.iter().filter(scored).filter_map(log)
     };
-    let logs: Vec<f64> = challenger.iter().filter(scored).filter_map(of).collect();
+    let logs: Vec<f64> = pairs.into_iter().flat_map(logs_of).collect();
     (!logs.is_empty()).then(|| libm::exp(logs.iter().sum::<f64>() / logs.len() as f64))
 }
 
@@ -54,9 +57,13 @@ mod tests {
             line(Op::Read, "h6", "network", 1.0),
             line(Op::Read, "h30", "network", 1.0),
         ];
-        let ratio = duel(&challenger, &champion).unwrap();
+        let ratio = duel([(&challenger[..], &champion[..])]).unwrap();
         assert!((ratio - 4.0).abs() < 1e-12, "the mean of 2 and 8 is 4, and not {ratio}");
-        assert_eq!(duel(&champion, &champion), Some(1.0));
-        assert_eq!(duel(&challenger[3..], &champion), None);
+        assert_eq!(duel([(&champion[..], &champion[..])]), Some(1.0));
+        assert_eq!(duel([(&challenger[3..], &champion[..])]), None);
+        // Panels of one name are not mixed up.
+        let other = [line(Op::Read, "h1", "network", 0.1)];
+        let ratio = duel([(&other[..], &other[..]), (&champion[..1], &champion[..1])]);
+        assert_eq!(ratio, Some(1.0));
     }
 }

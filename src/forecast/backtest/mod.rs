@@ -41,7 +41,7 @@ pub use trail::{Point, Trail};
 
 /// Per cent of the bins from which on answers calibrate, and from which on they are scored.
 pub const LEARNED_PERCENT: usize = 60;
-const CALIBRATED_PERCENT: usize = 75;
+pub const CALIBRATED_PERCENT: usize = 75;
 
 /// The targets, as reports name them.
 const NAMES: [&str; TARGETS] = ["h1", "h6", "h30", "mean30", "max30"];
@@ -186,6 +186,9 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
                     continue;
                 }
                 let (score, buckets) = joined(scores, &of, target, at);
+                if !score.has_load() {
+                    continue;
+                }
                 let wql = score.wql();
                 lines.push(Line {
                     panel: panel.name.clone(),
@@ -193,7 +196,7 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
                     target: name.to_owned(),
                     model: model.to_string(),
                     wql,
-                    skill: 1.0 - wql / persistence.wql(),
+                    skill: score.skill(&persistence),
                     relmae: score.relmae(&persistence),
                     cover80: score.cover80(),
                     cover90: score.cover90(),
@@ -289,6 +292,19 @@ mod tests {
     }
 
     #[test]
+    fn operation_that_is_not_asked_in_the_end_is_not_scored() {
+        let mut panel = poisson();
+        panel.ops = vec![0, 1];
+        panel.bins[..400].iter_mut().flatten().for_each(|it| it[1] = it[0]);
+        let lines = backtest(&panel, None, |_| ()).unwrap().lines;
+        assert!(
+            lines.iter().any(|it| it.op == Op::Read) && lines.iter().all(|it| it.op != Op::Write)
+        );
+        let numbers = |it: &Line| [it.wql, it.skill, it.relmae].into_iter().all(f64::is_finite);
+        assert!(lines.iter().all(numbers), "{lines:?}");
+    }
+
+    #[test]
     fn loads_that_repeat_themselves_are_a_suspected_leak() {
         let mut panel = poisson();
         for (at, bin) in panel.bins.iter_mut().enumerate() {
@@ -311,9 +327,17 @@ mod tests {
         assert!(run(360).is_ok() && run(450).is_ok());
         assert_eq!(run(451), Err(BacktestError::TrainedOn { from: 450 }));
         assert_eq!(backtest(&panel.until(199), None, |_| ()), Err(BacktestError::Short(199)));
+        // Of a table bins count, whatever length they are said to have.
+        let said = Panel { bin_ms: 60_000, ..panel.clone() };
+        let run_said = |to: usize| {
+            let model = Model::new(network(), 1, 1, vec![Span::of(&panel, to)]);
+            backtest(&said, Some(&model), |_| ()).is_ok()
+        };
+        assert!(run_said(450) && !run_said(451));
         // The same log, later and in longer bins: 225 of 300 bins, 20 s each, are not scored.
-        let later = Panel { start_ms: 1_000_000, ..panel.clone() };
-        let longer = Panel { bin_ms: 20_000, start_ms: 1_000_000, ..panel.until(300) };
+        let panel = Panel { start_ms: Some(0), ..panel };
+        let later = Panel { start_ms: Some(1_000_000), ..panel.clone() };
+        let longer = Panel { bin_ms: 20_000, start_ms: Some(1_000_000), ..panel.until(300) };
         let model = |from: &Panel, to| {
             let spans = vec![Span::of(from, to)];
             Some(Model::new(network(), 1, 1, spans))
@@ -322,7 +346,7 @@ mod tests {
             |it: &Panel, model: Option<Model>| backtest(it, model.as_ref(), |_| ()).is_ok();
         assert!(is_scored(&later, model(&panel, 550)) && !is_scored(&later, model(&panel, 551)));
         assert!(is_scored(&longer, model(&later, 450)) && !is_scored(&longer, model(&later, 451)));
-        let behind = Panel { start_ms: 6_000_000, ..panel.clone() };
+        let behind = Panel { start_ms: Some(6_000_000), ..panel.clone() };
         assert!(is_scored(&panel, model(&behind, 600)), "what was learned begins behind it");
     }
 }

@@ -5,6 +5,8 @@
 //!  fans of ranges ──> spreads ──> sum by node ──┐
 //!  fan of the total ──> swing ──────────────────┴──> load at .9, beside what came of the node
 //! ```
+//!
+//! The total is forecast by means, as a planner's is: by the first rung alone.
 
 use std::ops::Range;
 
@@ -150,7 +152,7 @@ mod tests {
         });
         for it in [alone, together] {
             assert_eq!((it.nodes, it.count), (4, 4 * (225 - 30)), "{it:?}");
-            assert!(it.exceed90 < 0.2, "{it:?}");
+            assert!((0.005..0.2).contains(&it.exceed90), "{it:?}");
         }
     }
 }

@@ -48,14 +48,24 @@ impl Score {
         self.count
     }
 
-    /// Weighted quantile loss: twice the mean pinball loss over the mean load.
+    /// Tells whether anything was asked: of nothing there is no loss.
+    pub fn has_load(&self) -> bool {
+        0.0 < self.load
+    }
+
+    /// Weighted quantile loss: twice the mean pinball loss over the mean load, which there has to be.
     pub fn wql(&self) -> f64 {
-        2.0 * self.loss / self.load.max(f64::MIN_POSITIVE)
+        2.0 * self.loss / self.load
+    }
+
+    /// One less the loss over another's.
+    pub fn skill(&self, other: &Self) -> f64 {
+        1.0 - over(self.loss, other.loss)
     }
 
     /// How far medians are from the truth, over how far another's are.
     pub fn relmae(&self, other: &Self) -> f64 {
-        self.off / other.off.max(f64::MIN_POSITIVE)
+        over(self.off, other.off)
     }
 
     pub fn cover80(&self) -> f64 {
@@ -72,5 +82,25 @@ impl Score {
 
     fn part(&self, of: u64) -> f64 {
         of as f64 / self.count.max(1) as f64
+    }
+}
+
+/// A part of what may be nothing: as much as itself, and anything is very much more than it.
+fn over(part: f64, of: f64) -> f64 {
+    const MOST: f64 = 1e6;
+    match (part, of) {
+        (0.0, 0.0) => 1.0,
+        (part, of) => (part / of).min(MOST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_nothing_is_still_a_number() {
+        let parts = [(0.0, 0.0), (1.0, 0.0), (0.0, 2.0), (1.0, 2.0)].map(|(a, b)| over(a, b));
+        assert_eq!(parts, [1.0, 1e6, 0.0, 0.5]);
     }
 }

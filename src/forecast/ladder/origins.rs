@@ -72,6 +72,11 @@ impl Origins {
         origins.truncate(AHEAD[target]);
     }
 
+    /// Nothing will have come of what one has answered.
+    pub fn forget(&mut self, candidate: Candidate) {
+        self.by_target.iter_mut().flatten().for_each(|it| it.has[candidate as usize] = false);
+    }
+
     /// That of which it is known now what came of it.
     pub fn settled(&self, target: usize) -> Option<&Origin> {
         self.by_target[target].get(AHEAD[target] - 1)

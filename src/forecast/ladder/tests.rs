@@ -28,7 +28,7 @@ fn panel(load: impl Fn(usize, usize) -> f32) -> Panel {
         ops: vec![0, 1],
         digest: String::new(),
         offsets: Default::default(),
-        start_ms: 0,
+        start_ms: None,
     }
 }
 

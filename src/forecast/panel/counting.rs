@@ -22,7 +22,7 @@ pub struct Counting {
     starts: Vec<Key>,
     bin_ms: u64,
     start: Millis,
-    bins: Vec<Vec<[f32; OPS]>>,
+    bins: Vec<Vec<[u32; OPS]>>,
     offsets: BTreeMap<u32, [u64; 2]>,
 }
 
@@ -38,7 +38,7 @@ impl Counting {
         if LOADS_MAX < bins.saturating_mul(ranges as u64) {
             return Err(PanelError::Large { bins, ranges });
         }
-        let bins = vec![vec![[0.0; OPS]; ranges]; bins as usize];
+        let bins = vec![vec![[0; OPS]; ranges]; bins as usize];
         Ok(Self { starts, bin_ms, start, bins, offsets: BTreeMap::new() })
     }
 
@@ -55,7 +55,8 @@ impl Counting {
             Op::Read | Op::Scan | Op::Unknown => 0,
             Op::Write => 1,
         };
-        self.bins[bin][strip][op] += 1.0;
+        let sum = &mut self.bins[bin][strip][op];
+        *sum = sum.saturating_add(1);
     }
 
     /// Notes a record of a topic that was counted.
@@ -66,16 +67,19 @@ impl Counting {
 
     /// The panel; `digest` is that of its source.
     pub fn done(self, name: &str, digest: String) -> Result<Panel, PanelError> {
-        let has = |op: &usize| self.bins.iter().flatten().any(|it| 0.0 < it[*op]);
+        let has = |op: &usize| self.bins.iter().flatten().any(|it| 0 < it[*op]);
         let ops: Vec<_> = (0..OPS).filter(has).collect();
         if ops.is_empty() {
             return Err(PanelError::Empty);
         }
+        let loads =
+            |bin: Vec<[u32; OPS]>| bin.into_iter().map(|it| it.map(|it| it as f32)).collect();
+        let bins = self.bins.into_iter().map(loads).collect();
         Ok(Panel {
             name: name.to_owned(),
             bin_ms: self.bin_ms,
-            start_ms: self.start.0,
-            bins: self.bins,
+            start_ms: Some(self.start.0),
+            bins,
             ops,
             digest,
             offsets: self.offsets,
@@ -123,7 +127,7 @@ mod tests {
             panel.bins,
             [[[2.0, 0.0], none, none], [none, [0.0, 1.0], none], [none, none, [1.0, 0.0]]]
         );
-        assert_eq!((panel.ops, panel.start_ms, panel.bin_ms), (vec![0, 1], 5_000, 1_000));
+        assert_eq!((panel.ops, panel.start_ms, panel.bin_ms), (vec![0, 1], Some(5_000), 1_000));
         assert_eq!(panel.offsets, [(1, [4, 5]), (3, [69, 73])].into());
     }
 

@@ -32,6 +32,8 @@ const LENGTH: usize = 48;
 const FILLING: usize = 8;
 /// A sequence does not begin before this tick.
 const FIRST: usize = 40;
+/// Of one panel, so many rows and bins are learned from.
+const EXAMPLES_MAX: usize = 2_000_000;
 /// With fewer bins there is no sequence.
 const BINS_MIN: usize = 2 * (FIRST + LENGTH);
 /// Sequences of half a batch: each half has a thread.
@@ -68,12 +70,14 @@ pub fn train(
     let untrained = Weights::untrained(&mut random);
     let mut weights = begin.unwrap_or(untrained);
     let mut adam = Adam::new(DECAY);
+    let panels: Vec<_> = panels.iter().map(recent).collect();
     let plain = panels.iter().map(Material::new).collect::<Result<Vec<_>, _>>()?;
-    let mut others = Vec::new();
+    let mut others: Vec<Material> = Vec::new();
     for step in 0..steps {
         if step % ROUND_STEPS == 0 {
             let drawn: Vec<_> = panels.iter().map(|it| varied(it, &mut random)).collect();
-            // What became too small to learn from is left out.
+            // There is room for those of one round; what became too small to learn from is left out.
+            others.clear();
             others = drawn.iter().filter_map(|it| Material::new(it).ok()).collect::<Vec<_>>();
         }
         let batch: Vec<_> = (0..2 * HALF)
@@ -94,6 +98,13 @@ pub fn train(
         told(Step { done: step + 1, loss });
     }
     Ok(weights)
+}
+
+/// The end of a panel, if it is larger than there is room for: an example takes half a kilobyte.
+fn recent(panel: &Panel) -> Panel {
+    let bins = (EXAMPLES_MAX / (panel.ranges() * OPS)).max(BINS_MIN);
+    let from = panel.bins.len().saturating_sub(bins);
+    Panel { bins: panel.bins[from..].to_vec(), ..panel.clone_without_bins() }
 }
 
 fn rate(step: u32, steps: u32) -> f32 {
@@ -211,7 +222,7 @@ mod tests {
             ops: vec![0, 1],
             digest: String::new(),
             offsets: Default::default(),
-            start_ms: 0,
+            start_ms: None,
         }
     }
 

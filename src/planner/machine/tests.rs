@@ -96,6 +96,7 @@ fn check_restart(seed: u64, ticks: Tick) -> BTreeMap<String, u64> {
     // The next snapshot holds all that is known: what follows from it is tested by itself.
     let until = (since + settings.snapshot_ticks as usize + 2).min(boxes.len());
     for i in since..until {
+        planner.forecasts_by(planner.network());
         let outputs = driver::tick(&mut planner, &mut engine, boxes[i].fill()).unwrap();
         assert_same(&format!("seed {seed}, box {i}"), &outputs.outputs, &told[i]);
     }

@@ -8,6 +8,7 @@ use dataflows::balance::policy::Policy;
 use dataflows::cells::CellRules;
 use dataflows::tally::Costs;
 use isotherm::assignment::map::Map;
+use isotherm::forecast::Rung;
 use isotherm::kafka::source::FilledBox;
 use isotherm::kafka::{Record, TopicPartition};
 use isotherm::planner::driver::{self, Resumed};
@@ -48,7 +49,7 @@ fn settings(options: &Options) -> Settings {
     Settings {
         tick_ms: TICK_MS,
         mode: if options.by_heat { Mode::Auto } else { Mode::Observe },
-        rung: Default::default(),
+        rung: if options.by_heat { Rung::Ladder } else { Rung::Ewma },
         costs: Costs { read_us: 1, scan_us: 1, write_us: 1 },
         cells: CellRules { cells_per_range: 4, cells_per_range_max: 8, ..CellRules::default() },
         policy: Policy {

@@ -7,6 +7,7 @@ use schemas::operator_command::{Command, OperatorCommand};
 use schemas::wire::encode;
 use schemas::{Key, KeySpan};
 
+use super::swap::{model, swap};
 use super::world::{ChooseIn as _, node};
 use crate::assignment::map::{Map, Row, span_of};
 
@@ -15,6 +16,8 @@ pub struct Operator {
     /// Its own, so that all else is as without it.
     rng: Pcg64,
     is_busy: bool,
+    /// Brings other networks.
+    swaps: bool,
     map: Map,
     asked: u64,
 }
@@ -22,7 +25,8 @@ pub struct Operator {
 impl Operator {
     pub fn new(seed: u64) -> Self {
         let (rng, is_busy) = (Pcg64::seed_from_u64(!seed), seed.is_multiple_of(3));
-        Self { rng, is_busy, map: Map::default(), asked: 0 }
+        let swaps = seed % 4 == 3;
+        Self { rng, is_busy, swaps, map: Map::default(), asked: 0 }
     }
 
     pub fn assigned(&mut self, start: Key, assignment: Option<Assignment>) {
@@ -32,7 +36,16 @@ impl Operator {
     /// Up to three commands for a tick: most are moves of ranges as they are.
     pub fn commands(&mut self) -> Vec<Vec<u8>> {
         let count = if self.is_busy { self.rng.random_range(0..=3) } else { 0 };
-        (0..count).map(|_| self.command()).collect()
+        let mut commands: Vec<_> = (0..count).map(|_| self.command()).collect();
+        if self.swaps && self.rng.random_bool(0.1) {
+            self.asked += 1;
+            let model = match self.rng.random_range(0..4) {
+                0 => Vec::new(),
+                seed => model(seed).encode(),
+            };
+            commands.push(encode(&swap(&format!("c-{}", self.asked), Some(model))));
+        }
+        commands
     }
 
     fn command(&mut self) -> Vec<u8> {

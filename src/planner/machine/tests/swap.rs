@@ -11,14 +11,14 @@ use crate::forecast::model::Model;
 use crate::planner::settings::Settings;
 
 /// A network that says something else for each seed.
-fn model(seed: u64) -> Model {
+pub(super) fn model(seed: u64) -> Model {
     let random = &mut Pcg64::seed_from_u64(seed);
     let mut weights = Weights::untrained(random);
     weights.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.2..0.2));
     Model::new(weights, seed, 1, Vec::new())
 }
 
-fn swap(id: &str, model: Option<Vec<u8>>) -> OperatorCommand {
+pub(super) fn swap(id: &str, model: Option<Vec<u8>>) -> OperatorCommand {
     OperatorCommand {
         id: id.into(),
         command: Command::SwapModel,
@@ -64,10 +64,10 @@ fn network_answers_from_the_next_tick_on_and_its_policy_brings_it() {
     assert_eq!(desk.tick(false, vec![]).done.policy, None, "it is told once");
 
     // Back to the one that is built in.
-    let shipped = Model::shipped();
-    assert_eq!(asked(&mut desk, &[swap("c-2", Some(shipped.encode()))])[0].0, "");
+    assert_eq!(asked(&mut desk, &[swap("c-2", Some(Vec::new()))])[0].0, "");
     go_on(&mut desk);
-    assert_eq!(desk.planner.settings().model().digest(), shipped.digest());
+    assert_eq!(desk.planner.settings().network, None);
+    assert_eq!(desk.planner.state().next_network, None);
 }
 
 #[test]
@@ -83,6 +83,7 @@ fn what_is_no_other_network_is_refused() {
     check(&mut desk, Some(vec![0; (256 << 10) + 1]), "incomplete");
     check(&mut desk, Some(b"{}\n".to_vec()), "no_model");
     check(&mut desk, Some(Model::shipped().encode()), "model_there");
+    check(&mut desk, Some(Vec::new()), "model_there");
     let mut flipped = model(1).encode();
     *flipped.last_mut().unwrap() ^= 1;
     check(&mut desk, Some(flipped), "no_model");

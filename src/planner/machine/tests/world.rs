@@ -220,6 +220,8 @@ impl World {
         let mut boxes = Vec::new();
         for _ in 0..ticks {
             let recorded = self.next_box();
+            // As the driver does.
+            planner.forecasts_by(planner.network());
             let outputs = driver::tick(planner, engine, recorded.fill()).unwrap();
             self.carry_out(&outputs);
             each(planner, &recorded, &outputs);
