@@ -157,8 +157,8 @@ mod tests {
                 .map(|at| answers.calibrated(at * OPS, target, Answering::Network))
                 .collect::<Vec<_>>()
         };
-        for tick in 0..120_u64 {
-            if tick == 110 {
+        for tick in 0..200_u64 {
+            if tick == 190 {
                 assert!(network(&swaps, MEAN30).iter().all(Option::is_some), "it has not answered");
                 swaps.swap_network(other.clone());
             }
@@ -170,12 +170,12 @@ mod tests {
             swaps.observe(&strips, 1_000, [100.0; OPS]);
             let said = [&stays, &swaps].map(|it| [H1, MEAN30].map(|target| network(it, target)));
             match tick {
-                0..110 => assert_eq!(said[0], said[1], "tick {tick}"),
-                110 => assert!(
+                0..190 => assert_eq!(said[0], said[1], "tick {tick}"),
+                190 => assert!(
                     said[1].iter().flatten().all(Option::is_none),
                     "what it missed is not known"
                 ),
-                111.. => {
+                191.. => {
                     assert!(said[1][1].iter().all(Option::is_none), "nor of thirty ticks");
                     assert!(said[0][0].iter().all(Option::is_some), "tick {tick}");
                 }

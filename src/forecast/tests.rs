@@ -5,6 +5,7 @@ use dataflows::heat::{Heat, WIDEST, WIDTHS};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
+use super::model::Model;
 use super::*;
 
 const TICK_MS: u64 = 5_000;
@@ -476,6 +477,7 @@ fn restored_copy_goes_on_to_the_bit() {
                 let bytes = postcard::to_stdvec(&feed.forecaster).unwrap();
                 let mut restored = postcard::from_bytes::<Forecaster>(&bytes).unwrap();
                 restored.configure(Config { rung, tick_ms: TICK_MS });
+                restored.load_network(Model::shipped().weights);
                 copy = Some(restored);
             }
             let at = feed.tick;

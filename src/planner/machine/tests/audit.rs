@@ -268,6 +268,7 @@ impl Audit {
                     self.count("moved by hand");
                 }
                 (None, None) if it.verb == "REBUILD" => self.count("rebuild asked for"),
+                (None, None) if it.verb == "SWAP_MODEL" => self.count("network swapped"),
                 (Some(_), Some(_)) | (None, None) => panic!("neither refused nor begun: {it:?}"),
             }
         }

@@ -146,6 +146,12 @@ pub fn node(i: u64) -> NodeId {
     NodeId(format!("n{i}"))
 }
 
+/// Runs a tick as the driver does: by the network that was chosen before.
+pub fn tick(planner: &mut Planner, engine: &mut Engine, filled: FilledBox) -> TickOutputs {
+    planner.forecasts_by(planner.network());
+    driver::tick(planner, engine, filled).unwrap()
+}
+
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut rng = Pcg64::seed_from_u64(seed);
@@ -220,9 +226,7 @@ impl World {
         let mut boxes = Vec::new();
         for _ in 0..ticks {
             let recorded = self.next_box();
-            // As the driver does.
-            planner.forecasts_by(planner.network());
-            let outputs = driver::tick(planner, engine, recorded.fill()).unwrap();
+            let outputs = tick(planner, engine, recorded.fill());
             self.carry_out(&outputs);
             each(planner, &recorded, &outputs);
             boxes.push(recorded);
