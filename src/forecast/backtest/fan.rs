@@ -45,7 +45,7 @@ fn chart(svg: &mut Svg, trail: &Trail, top: f64) {
         other => other,
     };
     let title = format!(
-        "{}, range {}, {}: {what} — what came (black), the median, 80 % and 90 % intervals of what was said before",
+        "{}, range {}, {}: {what}. Black: what came; blue: median, 80 % and 90 % of what was said",
         trail.panel, trail.range, trail.op
     );
     svg.text([LEFT, top - 9.0], Anchor::Start, 11, &title);
