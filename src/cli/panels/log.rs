@@ -20,6 +20,7 @@ use crate::cli::replay::topic::{read_log, topic_extent};
 use crate::cli::replay::{Moments, Scenario, check_span};
 use crate::config::Config;
 use crate::forecast::panel::{Counting, Panel, PanelError};
+use crate::kafka::wall_clock;
 use crate::planner::machine::first_cells;
 use crate::planner::settings::Settings;
 use crate::planner::snapshot::hex;
@@ -109,7 +110,12 @@ fn counting(config: &Config, extent: &Extent, bin_ms: u64) -> Result<Counting, B
     };
     // Bins are those of the clock, as ticks are.
     let start = Millis(extent.first.0 / bin_ms * bin_ms);
-    let end = Millis(extent.start.0.saturating_add(extent.duration_ms));
+    let last = Millis(extent.start.0.saturating_add(extent.duration_ms));
+    let end = match extent.log {
+        // Until then it is known, though it may have been quiet.
+        Log::Topic { to: Some(to), .. } => to.min(wall_clock()).max(last),
+        Log::Topic { .. } | Log::Scenario(_) | Log::Trace { .. } => last,
+    };
     Counting::new(first_cells(&settings), bin_ms, start, end).map_err(|it| no_panel(extent, &it))
 }
 
