@@ -92,7 +92,6 @@ fn nothing_is_lost_though_a_hot_spot_moves_and_all_are_killed() {
 }
 
 #[test]
-#[ignore = "not finished: never run to its end"]
 fn nothing_is_lost_though_a_trace_goes_along_the_keys_and_all_are_killed() {
     if !Path::new(TRACE).exists() {
         return say(&format!("SKIPPED balanced with a real trace: there is no {TRACE}"));
