@@ -30,6 +30,8 @@ use super::features::{
 
 /// Size of the state of a row.
 pub const HIDDEN: usize = 32;
+/// So many rows are stepped at once: what they need stays in the processor's nearest cache.
+pub const BLOCK: usize = 64;
 const HEAD: usize = 32;
 /// What the recurrent part sees of a tick.
 pub const INPUTS: usize = 16;

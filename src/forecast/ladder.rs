@@ -25,7 +25,7 @@ use super::candidates::{self, CANDIDATES, Candidate};
 use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Kind, Place};
 use super::drift::Drift;
 use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
-use super::gru::{HIDDEN, Network, Parts, Seen, seen};
+use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::Linear;
 use super::prior::{self, Prior};
@@ -308,7 +308,8 @@ impl Ladder {
         let at: Vec<_> = (0..rows.len()).filter(|it| ops.contains(&(it % OPS))).collect();
         let seen: Vec<_> = at.iter().map(|at| self.seen(*at, look, &rows[*at])).collect();
         let mut states: Vec<_> = at.iter().map(|at| self.lives[*at].state).collect();
-        let deltas = network.answer(&seen, &mut states);
+        let blocks = seen.chunks(BLOCK).zip(states.chunks_mut(BLOCK));
+        let deltas: Vec<_> = blocks.flat_map(|(seen, it)| network.answer(seen, it)).collect();
         for ((at, state), deltas) in at.into_iter().zip(states).zip(deltas) {
             self.lives[at].state = state;
             for (target, deltas) in deltas.as_chunks::<{ LEVELS.len() }>().0.iter().enumerate() {
