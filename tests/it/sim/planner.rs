@@ -49,7 +49,7 @@ fn settings(options: &Options) -> Settings {
     Settings {
         tick_ms: TICK_MS,
         mode: if options.by_heat { Mode::Auto } else { Mode::Observe },
-        rung: if options.by_heat { Rung::Ladder } else { Rung::Ewma },
+        rung: Rung::Ewma,
         costs: Costs { read_us: 1, scan_us: 1, write_us: 1 },
         cells: CellRules { cells_per_range: 4, cells_per_range_max: 8, ..CellRules::default() },
         policy: Policy {
