@@ -36,6 +36,25 @@ pub struct OperatorCommand {
 
 record!(OperatorCommand, "operator_command");
 
+impl OperatorCommand {
+    /// A command that names nothing yet.
+    pub fn new(id: String, command: Command, actor: String, reason: String) -> Self {
+        Self {
+            id,
+            command,
+            actor,
+            reason,
+            node: None,
+            range_start: None,
+            range_end: None,
+            plan: None,
+            digest: None,
+            built_before: None,
+            model: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Command {

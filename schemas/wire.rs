@@ -339,17 +339,8 @@ mod tests {
 
     fn command() -> OperatorCommand {
         OperatorCommand {
-            id: "c1".to_owned(),
-            command: Command::Drain,
-            actor: "a".to_owned(),
-            reason: "r".to_owned(),
             node: Some(crate::NodeId("n1".to_owned())),
-            range_start: None,
-            range_end: None,
-            plan: None,
-            digest: None,
-            built_before: None,
-            model: None,
+            ..OperatorCommand::new("c1".to_owned(), Command::Drain, "a".to_owned(), "r".to_owned())
         }
     }
 }

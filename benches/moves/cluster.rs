@@ -174,17 +174,15 @@ impl Cluster {
     /// Has a range moved, as `isotherm move` does that does not wait.
     pub fn ask_to_move(&self, start: &[u8], end: &[u8], to: &str) {
         let command = OperatorCommand {
-            id: format!("bench-{}", now_ms()),
-            command: operator_command::Command::Move,
-            actor: "bench".to_owned(),
-            reason: "reads beside a move".to_owned(),
             node: Some(NodeId(to.to_owned())),
             range_start: Some(Key(start.to_vec())),
             range_end: Some(Key(end.to_vec())),
-            plan: None,
-            digest: None,
-            built_before: None,
-            model: None,
+            ..OperatorCommand::new(
+                format!("bench-{}", now_ms()),
+                operator_command::Command::Move,
+                "bench".to_owned(),
+                "reads beside a move".to_owned(),
+            )
         };
         let writer = Writer::open(&self.connection, "bench").expect("a writer can be opened");
         let mut output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));

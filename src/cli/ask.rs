@@ -23,19 +23,12 @@ pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A command of whoever types, with an id of its own, that names nothing yet.
 pub fn command(command: Command, reason: &str) -> OperatorCommand {
-    OperatorCommand {
-        id: format!("c-{:016x}", OsRng.unwrap_err().random::<u64>()),
+    OperatorCommand::new(
+        format!("c-{:016x}", OsRng.unwrap_err().random::<u64>()),
         command,
-        actor: actor(),
-        reason: reason.to_owned(),
-        node: None,
-        range_start: None,
-        range_end: None,
-        plan: None,
-        digest: None,
-        built_before: None,
-        model: None,
-    }
+        actor(),
+        reason.to_owned(),
+    )
 }
 
 pub fn ask(connection: &Connection, command: &OperatorCommand) -> anyhow::Result<()> {

@@ -153,19 +153,7 @@ mod tests {
     use super::*;
 
     fn command(id: &str) -> OperatorCommand {
-        OperatorCommand {
-            id: id.into(),
-            command: Command::Move,
-            actor: "me".into(),
-            reason: "x".repeat(1000),
-            node: None,
-            range_start: None,
-            range_end: None,
-            plan: None,
-            digest: None,
-            built_before: None,
-            model: None,
-        }
+        OperatorCommand::new(id.into(), Command::Move, "me".into(), "x".repeat(1000))
     }
 
     #[test]

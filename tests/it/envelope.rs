@@ -175,17 +175,13 @@ fn table_of_a_connector_is_scanned_followed_and_verified() {
 /// Has all ranges built again from the table.
 fn rebuild(world: &World) {
     let command = OperatorCommand {
-        id: "again".to_owned(),
-        command: Command::Rebuild,
-        actor: "test".to_owned(),
-        reason: "to be scanned".to_owned(),
-        node: None,
-        range_start: None,
-        range_end: None,
-        plan: None,
-        digest: None,
         built_before: Some(Millis(now_ms())),
-        model: None,
+        ..OperatorCommand::new(
+            "again".to_owned(),
+            Command::Rebuild,
+            "test".to_owned(),
+            "to be scanned".to_owned(),
+        )
     };
     let writer = Writer::open(&world.connection, "operator").unwrap();
     let mut output = Output::new(OperatorCommand::TOPIC, Vec::new(), encode(&command));

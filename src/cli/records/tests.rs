@@ -187,17 +187,13 @@ fn commands_statuses_and_assignments() {
         ],
     );
     let command = OperatorCommand {
-        id: "c-1".into(),
-        command: operator_command::Command::Drain,
-        actor: "kim".into(),
-        reason: "new disk".into(),
         node: Some(node("n2")),
-        range_start: None,
-        range_end: None,
-        plan: None,
-        digest: None,
-        built_before: None,
-        model: None,
+        ..OperatorCommand::new(
+            "c-1".into(),
+            operator_command::Command::Drain,
+            "kim".into(),
+            "new disk".into(),
+        )
     };
     check(&command, expect!["c-1 DRAIN n2 by kim: new disk"]);
     let command = OperatorCommand {

@@ -55,17 +55,14 @@ impl Operator {
     fn command(&mut self, start: Key, to: NodeId, now: u64, logs: &mut Logs) {
         self.commands += 1;
         let command = OperatorCommand {
-            id: format!("c-{}", self.commands),
-            command: Command::Move,
-            actor: "somebody".into(),
-            reason: String::new(),
             node: Some(to),
             range_start: Some(start),
-            range_end: None,
-            plan: None,
-            digest: None,
-            built_before: None,
-            model: None,
+            ..OperatorCommand::new(
+                format!("c-{}", self.commands),
+                Command::Move,
+                "somebody".into(),
+                String::new(),
+            )
         };
         logs.asked.push((Millis(now), command));
     }

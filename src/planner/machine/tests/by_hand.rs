@@ -93,17 +93,10 @@ impl Desk {
 
 fn command(id: &str, range: &Assignment, node: Option<NodeId>) -> OperatorCommand {
     OperatorCommand {
-        id: id.into(),
-        command: Command::Move,
-        actor: "me".into(),
-        reason: "why not".into(),
         node,
         range_start: Some(range.range_start.clone()),
         range_end: Some(range.range_end.clone()),
-        plan: None,
-        digest: None,
-        built_before: None,
-        model: None,
+        ..OperatorCommand::new(id.into(), Command::Move, "me".into(), "why not".into())
     }
 }
 

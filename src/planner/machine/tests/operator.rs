@@ -68,17 +68,15 @@ impl Operator {
         // Some were sent before.
         *asked += u64::from(!rng.random_bool(0.1));
         let command = OperatorCommand {
-            id: format!("c-{asked}"),
-            command: *VERBS.choose_in(rng),
-            actor: "somebody".into(),
-            reason: String::new(),
             node: Some(node(rng.random_range(1..=5))),
             range_start: Some(span.start),
             range_end: rng.random_bool(0.8).then_some(span.end),
-            plan: None,
-            digest: None,
-            built_before: None,
-            model: None,
+            ..OperatorCommand::new(
+                format!("c-{asked}"),
+                *VERBS.choose_in(rng),
+                "somebody".into(),
+                String::new(),
+            )
         };
         if rng.random_bool(0.95) { encode(&command) } else { b"not avro".to_vec() }
     }

@@ -18,19 +18,7 @@ use crate::planner::machine::{Planner, TickOutputs};
 const TICKS_MAX: usize = 60;
 
 fn rebuild(id: &str) -> OperatorCommand {
-    OperatorCommand {
-        id: id.into(),
-        command: Command::Rebuild,
-        actor: "channel g".into(),
-        reason: "it was away".into(),
-        node: None,
-        range_start: None,
-        range_end: None,
-        plan: None,
-        digest: None,
-        built_before: None,
-        model: None,
-    }
+    OperatorCommand::new(id.into(), Command::Rebuild, "channel g".into(), "it was away".into())
 }
 
 /// Gives a command in a tick of its own.

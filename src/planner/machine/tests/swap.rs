@@ -20,17 +20,8 @@ pub(super) fn model(seed: u64) -> Model {
 
 pub(super) fn swap(id: &str, model: Option<Vec<u8>>) -> OperatorCommand {
     OperatorCommand {
-        id: id.into(),
-        command: Command::SwapModel,
-        actor: "me".into(),
-        reason: "it loses less".into(),
-        node: None,
-        range_start: None,
-        range_end: None,
-        plan: None,
-        digest: None,
-        built_before: None,
         model,
+        ..OperatorCommand::new(id.into(), Command::SwapModel, "me".into(), "it loses less".into())
     }
 }
 
