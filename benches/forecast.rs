@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  answer = features + linear model + network + calibration of all models + who leads
-//!           └ Book ┘                  └ Network::answer, Network::step ┘
+//!           └ Book ┘                  └ Network::answer, Network::advance ┘
 //! ```
 //!
 //! `cargo bench --bench forecast`. Time is CPU of all threads and by the clock; onnxruntime has one thread. onnxruntime is asked by `benches/gru_onnx.py`; without it that part is skipped, loudly.
@@ -64,22 +64,12 @@ fn network() {
         });
         tell(&format!("network, whole answer, blocks of {block}"), took);
     }
-    let (inputs, plain): (Vec<f32>, Vec<f32>) =
-        (seen.iter().flat_map(|it| it.inputs).collect(), states.as_flattened().to_vec());
-    let blocks = || inputs.chunks(BLOCK * INPUTS).zip(plain.chunks(BLOCK * HIDDEN));
-    let tensors: Vec<_> = blocks()
-        .map(|(inputs, states)| {
-            (network.tensor(inputs.to_vec(), INPUTS), network.tensor(states.to_vec(), HIDDEN))
-        })
-        .collect();
     let mut ours = Vec::new();
     let mut theirs = Vec::new();
     for _ in 0..3 {
         ours.push(median(|| {
-            for (inputs, state) in &tensors {
-                let next = network.step(network.gates(inputs.clone()), state.clone());
-                assert_eq!(next.dims()[1], HIDDEN);
-            }
+            let blocks = seen.chunks(BLOCK).zip(states.chunks_mut(BLOCK));
+            blocks.for_each(|(seen, states)| network.advance(seen, states));
         }));
         theirs.extend(onnxruntime(rows));
     }
@@ -136,28 +126,40 @@ fn ladder() {
         };
         levels.iter().map(|it| [load(&mut random, *it), load(&mut random, it / 10.0)]).collect()
     };
-    let mut ladder = Ladder::new(ranges(), TICK_MS, &[0, 1]);
-    ladder.sample(256);
-    ladder.set_linear(linear());
-    ladder.refit(5);
-    ladder.set_network(Network::new(&Model::shipped().weights));
+    let ladder = || {
+        let mut ladder = Ladder::new(ranges(), TICK_MS, &[0, 1]);
+        ladder.sample(256);
+        ladder.set_linear(linear());
+        ladder.refit(5);
+        ladder
+    };
+    let (mut whole, mut without) = (ladder(), ladder());
+    whole.set_network(Network::new(&Model::shipped().weights));
     let mut book = Book::new(ranges(), TICK_MS);
     for _ in 0..WARM_TICKS {
         let loads = loads();
-        ladder.answer(&loads);
+        whole.answer(&loads);
+        without.answer(&loads);
         book.observe(&loads);
     }
-    let (mut features, mut whole) = (Vec::new(), Vec::new());
+    let mut took = [const { Vec::new() }; 3];
     for _ in 0..REPEATS {
         let loads = loads();
-        features.push(timed(|| {
+        took[0].push(timed(|| {
             book.observe(&loads);
             assert_eq!(book.look().0.len(), ranges() * OPS);
         }));
-        whole.push(timed(|| _ = ladder.answer(&loads)));
+        took[1].push(timed(|| _ = without.answer(&loads)));
+        took[2].push(timed(|| _ = whole.answer(&loads)));
     }
-    tell("features", middle(&features));
-    tell("ladder, whole tick", middle(&whole));
+    let [features, without, whole] = took.map(|it| middle(&it));
+    tell("features", features);
+    tell("ladder without its network, whole tick", without);
+    tell("ladder, whole tick", whole);
+    println!(
+        "all but the network ÷ the network: {:.2} (goal: 1)",
+        without.cpu / (whole.cpu - without.cpu)
+    );
 }
 
 /// A linear model of loads like these.

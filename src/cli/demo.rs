@@ -73,6 +73,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         info!(address, prefix = config.kafka.prefix, "topics of this run");
     }
 
+    eprintln!("{} nodes, a planner, a channel and a router begin; some seconds …", nodes.len());
     let course = Shared::new(Course::new(recount(&config, &load, &nodes), nodes.clone()));
     let mut cluster = Cluster::new(broker);
     cluster.start_planner(&config, &course)?;
@@ -97,6 +98,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         (history.ticks.len(), history.forecast.clone())
     };
     cluster.stop_planning();
+    live.over();
     while cluster.is_planning() && !signals.is_asked() {
         cluster.check()?;
         live.look();
@@ -109,6 +111,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     drop(live);
     let tally = played?;
     cluster.check()?;
+    eprintln!("the index is compared with the table …");
     let verified = verified(&config, &signals)?;
     // A planner that goes on, as one that was not waited for, needs the course: it is let go again.
     let (report, picture) = {
@@ -147,6 +150,14 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         eprintln!("its topics stay, with the prefix {}", config.kafka.prefix);
     }
     Ok(if report.is_good() { Exit::Done } else { Exit::Failed })
+}
+
+/// Fails if a cluster is named in a way that has no say here.
+pub fn check_cluster(servers: Option<&str>, args: &DemoArgs) -> Result<(), Box<Fault>> {
+    let Some(servers) = servers.filter(|_| args.kafka.is_none()) else { return Ok(()) };
+    let what = "a demonstration has a broker of its own, whatever --bootstrap-servers names";
+    let fault = Fault::new(Exit::Usage, "isotherm::demo::cluster", what);
+    Err(Box::new(fault.remedy(format!("give --kafka {servers} to run it on that cluster"))))
 }
 
 /// Starts the broker, or makes topics on the cluster; returns the configuration that says where it is.

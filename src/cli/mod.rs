@@ -160,7 +160,10 @@ fn run(cli: Cli) -> Result<Exit, Box<Fault>> {
         telemetry::begin(process)?;
     }
     match command {
-        Command::Demo(args) => demo::run(&shared.settled(args.flags())?, &args),
+        Command::Demo(args) => {
+            demo::check_cluster(shared.bootstrap_servers.as_deref(), &args)?;
+            demo::run(&shared.settled(args.flags())?, &args)
+        }
         Command::Planner(args) => planner::run(&shared.settled(args.flags())?, &args),
         Command::Channel(args) => channel::run(&shared.settled(args.flags())?, &args),
         Command::Worker(args) => worker::run(&shared.settled(args.flags())?, &args),

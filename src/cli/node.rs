@@ -34,11 +34,19 @@ pub fn run(config: &Config, command: &NodeCommand) -> Result<Exit, Box<Fault>> {
     let NodeCommand::List(args) = command;
     let nodes = index::nodes(&config.kafka)?;
     let (_, map) = index::map(&config.kafka)?;
-    print(&listed(&nodes, &map, wall_clock(), args.output))?;
+    let planner = &config.planner;
+    let silent_ms = planner.silent_ticks * planner.tick.as_millis() as u64;
+    print(&listed(&nodes, &map, [wall_clock(), Millis(silent_ms)], args.output))?;
     Ok(Exit::Done)
 }
 
-fn listed(nodes: &BTreeMap<NodeId, Report>, map: &Map, now: Millis, form: Form) -> String {
+/// Lists them at a time; who has not reported for as long as the second one is silent.
+fn listed(
+    nodes: &BTreeMap<NodeId, Report>,
+    map: &Map,
+    [now, silent]: [Millis; 2],
+    form: Form,
+) -> String {
     let value = |it: &Report| {
         let report = &it.report;
         json!({
@@ -77,25 +85,32 @@ fn listed(nodes: &BTreeMap<NodeId, Report>, map: &Map, now: Millis, form: Form) 
                 "DISK",
                 "ENDPOINT",
             ];
-            columns(header, &nodes.values().map(|it| row(it, map, now)).collect::<Vec<_>>())
+            columns(
+                header,
+                &nodes.values().map(|it| row(it, map, [now, silent])).collect::<Vec<_>>(),
+            )
         }
         Form::Json => format!("{:#}\n", json!(nodes.values().map(value).collect::<Vec<_>>())),
         Form::Jsonl => nodes.values().map(|it| format!("{}\n", value(it))).collect(),
     }
 }
 
-fn row(Report { stamp, report }: &Report, map: &Map, now: Millis) -> [String; 12] {
+fn row(Report { stamp, report }: &Report, map: &Map, [now, silent]: [Millis; 2]) -> [String; 12] {
     let none = || "-".to_owned();
     let share = |it: Option<f64>| it.map_or_else(none, |it| format!("{:.0} %", it * 100.0));
-    let seconds_ago = now.0.saturating_sub(stamp.0) / 1000;
-    let ago = humantime::format_duration(std::time::Duration::from_secs(seconds_ago));
+    let ago_ms = now.0.saturating_sub(stamp.0);
+    let ago = humantime::format_duration(std::time::Duration::from_secs(ago_ms / 1_000));
+    let state = match silent.0 <= ago_ms {
+        true => "SILENT".to_owned(),
+        false => json!(report.state).as_str().unwrap_or_default().to_owned(),
+    };
     let disk = match (report.disk_bytes_used, report.disk_bytes_total) {
         (Some(used), Some(total)) => format!("{} of {}", bytes_told(used), bytes_told(total)),
         (used, _) => used.map_or_else(none, bytes_told),
     };
     [
         report.node_id.0.clone(),
-        json!(report.state).as_str().unwrap_or_default().to_owned(),
+        state,
         format!("{ago} ago"),
         owned(map, &report.node_id).to_string(),
         entries(report).to_string(),
@@ -173,10 +188,10 @@ mod tests {
         expect![[r#"
             NODE  STATE      REPORTED    RANGES  ENTRIES  BYTES   CAPACITY µs/s  CPU   MEMORY  IO  DISK             ENDPOINT
             n1    READ_ONLY  1s ago      2       12       4.5 MB  4000000        25 %  -       -   34 GB of 1.0 TB  127.0.0.1:7101
-            n2    UP         1m 30s ago  0       0        0 B     -              -     -       -   -                -
+            n2    SILENT     1m 30s ago  0       0        0 B     -              -     -       -   -                -
         "#]]
-        .assert_eq(&listed(&nodes, &map, Millis(100_000), Form::Table));
-        let lines = listed(&nodes, &map, Millis(100_000), Form::Jsonl);
+        .assert_eq(&listed(&nodes, &map, [Millis(100_000), Millis(60_000)], Form::Table));
+        let lines = listed(&nodes, &map, [Millis(100_000), Millis(60_000)], Form::Jsonl);
         let second: Value = serde_json::from_str(lines.lines().nth(1).unwrap()).unwrap();
         assert_eq!((&second["ranges"], &second["cpu_load"]), (&json!(0), &Value::Null));
     }

@@ -245,7 +245,7 @@ impl Report {
         let Migrations { complete, failed, bytes } = self.migrations;
         line("moves", format!("{complete} complete, {failed} failed, {}", sized(bytes)));
         if 0 < complete {
-            line("", self.lead.told());
+            line("", format!("lead: {}", self.lead.told()));
         }
         let ms = |it: Option<u64>| it.map_or_else(|| "–".to_owned(), |it| format!("{it} ms"));
         let Delays { commit, copy, cut_over, whole } = self.delay_ms;
@@ -272,7 +272,7 @@ impl Report {
         );
         line("forecast", self.forecast.told());
         if let Some(told) = self.forecast.deciders() {
-            line("", format!("moves: {told}"));
+            line("", format!("moves were decided: {told}"));
         }
         line("verify", self.verified());
         res

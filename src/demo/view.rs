@@ -42,19 +42,22 @@ pub struct Figures {
     pub p50_ms: f64,
     pub p99_ms: f64,
     pub failed: u64,
+    /// No load is played any more.
+    pub is_over: bool,
     pub now: Millis,
 }
 
 /// Columns of the key space.
 const COLUMNS: usize = 64;
 /// Columns of a bar, and how much load ÷ capacity all of it is.
-const BAR: usize = 32;
+const BAR: usize = 30;
 const BAR_PERMILLE: u64 = 1_200;
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const OVER: &str = "the load is over, and moves come to their end";
 /// So many moves are shown at once.
 const MOVES_MAX: usize = 4;
 
-/// All lines; no more than 24 with six nodes.
+/// All lines; no more than 24 with six nodes, and of 80 columns.
 pub fn lines(course: &Course, axis: &KeyAxis, figures: &Figures) -> Vec<Line> {
     let mut res = head(course, figures);
     res.push(Line::new());
@@ -69,13 +72,16 @@ pub fn lines(course: &Course, axis: &KeyAxis, figures: &Figures) -> Vec<Line> {
 /// One line of it all, for who reads a log.
 pub fn summary(course: &Course, figures: &Figures) -> String {
     let Figures { elapsed_s, queries_per_s, updates_per_s, p50_ms, p99_ms, failed, .. } = figures;
+    let moving = course.moves.values().filter(|it| it.ended.is_none()).count();
+    if figures.is_over {
+        return format!("{}  {OVER}: moving {moving}", clock(*elapsed_s));
+    }
     let loads = loads(course);
     let nodes = course.nodes.iter().map(|(node, capacity)| {
         let load = loads.get(node).copied().unwrap_or_default();
         format!("{node} {}", part(load, *capacity))
     });
     let nodes = nodes.collect::<Vec<_>>().join("  ");
-    let moving = course.moves.values().filter(|it| it.ended.is_none()).count();
     let (complete, _, bytes) = course.migrations();
     format!(
         "{}  queries {}/s  p50 {p50_ms:.1}  p99 {p99_ms:.1} ms  failed {failed}  updates {}/s  load {nodes}  \
@@ -88,34 +94,26 @@ pub fn summary(course: &Course, figures: &Figures) -> String {
 }
 
 fn head(course: &Course, it: &Figures) -> Vec<Line> {
-    let title = format!("isotherm demo · {}", it.title);
     let time = format!("{} of {}", clock(it.elapsed_s), clock(it.duration_s));
-    let gap = 96_usize.saturating_sub(title.chars().count() + time.chars().count()).max(2);
-    let failed = format!("failed {}", grouped(it.failed));
-    let tone = if it.failed == 0 { Tone::Plain } else { Tone::Hot };
-    vec![
-        vec![(Tone::Plain, title), (Tone::Faint, format!("{}{time}", " ".repeat(gap)))],
-        vec![
-            (
-                Tone::Plain,
-                format!(
-                    "queries {}/s  p50 {:.1} ms  p99 {:.1} ms  ",
-                    grouped(it.queries_per_s as u64),
-                    it.p50_ms,
-                    it.p99_ms
-                ),
-            ),
-            (tone, failed),
-            (
-                Tone::Plain,
-                format!(
-                    "    updates {}/s    forecast: {}",
-                    grouped(it.updates_per_s as u64),
-                    course.recount.history.forecast.shortly()
-                ),
-            ),
-        ],
-    ]
+    let forecast = format!("forecast: {}", course.recount.history.forecast.shortly());
+    let mut res = vec![
+        vec![(Tone::Plain, format!("isotherm demo · {}", it.title))],
+        vec![(Tone::Plain, format!("{time}    ")), (Tone::Faint, forecast)],
+    ];
+    if it.is_over {
+        res.push(vec![(Tone::Plain, OVER.to_owned())]);
+        return res;
+    }
+    let Figures { queries_per_s, updates_per_s, p50_ms, p99_ms, failed, .. } = it;
+    let queries = grouped(*queries_per_s as u64);
+    let updates = grouped(*updates_per_s as u64);
+    let tone = if *failed == 0 { Tone::Plain } else { Tone::Hot };
+    res.push(vec![
+        (Tone::Plain, format!("queries {queries}/s  p50 {p50_ms:.1} ms  p99 {p99_ms:.1} ms  ")),
+        (tone, format!("failed {}", grouped(*failed))),
+        (Tone::Plain, format!("    updates {updates}/s")),
+    ]);
+    res
 }
 
 fn key_space(course: &Course, axis: &KeyAxis) -> Vec<Line> {
@@ -152,13 +150,9 @@ fn key_space(course: &Course, axis: &KeyAxis) -> Vec<Line> {
         }
         None => (Tone::Faint, "·".to_owned()),
     };
-    let mut third = vec![(Tone::Plain, "owner      ".to_owned())];
+    let mut third = vec![(Tone::Plain, "owner       ".to_owned())];
     third.extend(owners.iter().map(owner));
-    vec![
-        strip("key space  ", &now, "   now"),
-        strip("           ", &ahead, "   in 30 ticks (median)"),
-        third,
-    ]
+    vec![strip("heat now    ", &now), strip("in 30 ticks ", &ahead), third]
 }
 
 /// Adds what lies between two places to columns, evenly.
@@ -175,14 +169,14 @@ fn spread(columns: &mut [f64], start: f64, end: f64, sum: f64) {
     }
 }
 
-fn strip(name: &str, columns: &[f64], says: &str) -> Line {
+fn strip(name: &str, columns: &[f64]) -> Line {
     let most = columns.iter().copied().fold(0.0, f64::max);
     let block = |it: &f64| match most {
         0.0 => BLOCKS[0],
         most => BLOCKS[(it / most * 8.0).ceil() as usize],
     };
     let blocks = columns.iter().map(block).collect();
-    vec![(Tone::Plain, name.to_owned()), (Tone::Warm, blocks), (Tone::Faint, says.to_owned())]
+    vec![(Tone::Plain, name.to_owned()), (Tone::Warm, blocks)]
 }
 
 fn median_h30(it: &RangeHeated) -> u64 {
@@ -217,7 +211,7 @@ fn nodes(course: &Course) -> Vec<Line> {
     let mut res = vec![vec![(
         Tone::Faint,
         format!(
-            "{:<5} {:<BAR$} {:>6} {:>16} {:>8} {:>8}",
+            "{:<5} {:<BAR$} {:>5} {:>16} {:>7} {:>8}",
             "node", "load ÷ capacity", "now", "30 ticks .5/.9", "ranges", "bytes"
         ),
     )]];
@@ -246,7 +240,7 @@ fn nodes(course: &Course) -> Vec<Line> {
             (
                 Tone::Plain,
                 format!(
-                    " {:>6} {:>16} {ranges:>8} {:>8}",
+                    " {:>5} {:>16} {ranges:>7} {:>8}",
                     part(load, *capacity),
                     format!("{} / {}", part(median, *capacity), part(high, *capacity)),
                     sized(bytes)
@@ -278,7 +272,9 @@ fn moves(course: &Course, axis: &KeyAxis, now: Millis) -> Vec<Line> {
     let is_complete = |it: &&(_, &Moved)| matches!(it.1.ended, Some((_, Status::Complete)));
     let all: Vec<_> = course.moves.iter().collect();
     if let Some((id, it)) = all.iter().rev().find(is_complete) {
-        res.push(vec![(Tone::Faint, format!("{:<8}{}", "last", told(&id.to_string(), it)))]);
+        let (what, why) = parts(&id.to_string(), it);
+        res.push(vec![(Tone::Faint, format!("{:<8}{what}", "last"))]);
+        res.extend(why.map(|it| vec![(Tone::Faint, format!("{:<8}{it}", ""))]));
     }
     let (complete, failed, bytes) = course.migrations();
     let history = &course.recount.history;
@@ -325,23 +321,31 @@ fn moving(id: &str, axis: &KeyAxis, it: &Moved, now: Millis) -> String {
 
 /// What became of a move, and what it was for.
 pub fn told(id: &str, it: &Moved) -> String {
+    let (what, why) = parts(id, it);
+    match why {
+        Some(why) => format!("{what} · {why}"),
+        None => what,
+    }
+}
+
+fn parts(id: &str, it: &Moved) -> (String, Option<String>) {
     let after = it.active.map_or_else(String::new, |active| {
         format!(" active after {:.1} s", active.0.saturating_sub(it.due.0) as f64 / 1e3)
     });
-    let why = it.why.as_ref().zip(it.chosen.as_ref()).map_or_else(String::new, |(why, chosen)| {
+    let why = it.why.as_ref().zip(it.chosen.as_ref()).map(|(why, chosen)| {
         let when = match why.ticks_until {
             Some(0) => "too warm now".to_owned(),
-            Some(ticks) => format!("too warm in {ticks} ticks"),
+            Some(ticks) => format!("too warm in {}", counted(ticks.into(), "tick")),
             None => "might be too warm".to_owned(),
         };
         format!(
-            " · {} {when}: with it {} → {} (q.9)",
+            "{} {when}: with it {} → {} (q.9)",
             it.source,
             permille(chosen.source_before),
             permille(chosen.source_after)
         )
     });
-    format!("{id}  {} → {}{after} · {}{why}", it.source, it.destination, sized(it.bytes))
+    (format!("{id}  {} → {}{after} · {}", it.source, it.destination, sized(it.bytes)), why)
 }
 
 /// A range as parts of the key space.

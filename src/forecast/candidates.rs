@@ -10,10 +10,9 @@
 //! ```
 
 use dataflows::forecast::TARGETS;
-use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use super::conformal::{Fan, Kind};
+use super::conformal::Kind;
 use super::features::{BASE, FEATURES, MEAN2, MEAN6, MEAN60, Track, root};
 use super::linear::Linear;
 
@@ -91,30 +90,51 @@ pub fn scale(track: &Track) -> f32 {
     (swing.sqrt() * swing.sqrt().sqrt()).clamp(SCALE_MIN, SCALE_MAX)
 }
 
-/// What those forecast that name one value, at each target, as roots; the others' are zero.
-pub fn points(
-    track: &Track,
-    row: &[f32; FEATURES],
-    linear: Option<&Linear>,
-    drift: Option<&[f64; TARGETS]>,
-) -> [[Fan; CANDIDATES.len()]; TARGETS] {
-    let means = track.means();
-    let last = track.lag(0).unwrap_or(means[MEAN2]);
-    let expected = linear.map(|it| it.predict(row).map(|it| (it + means[BASE]).max(root(0.0))));
-    std::array::from_fn(|target| {
-        let expected = expected.map_or(means[BASE], |it| it[target]);
-        CANDIDATES.map(|it| {
-            let value = match it {
-                Candidate::Last => last,
-                Candidate::Mean2 => means[MEAN2],
-                Candidate::Mean6 => means[MEAN6],
-                Candidate::Mean20 => means[BASE],
-                Candidate::Mean60 => means[MEAN60],
-                Candidate::Drift => drift.map_or(means[BASE], |it| root(it[target] as f32)),
-                Candidate::Linear | Candidate::Swayed => expected,
-                Candidate::Network | Candidate::Blend => 0.0,
-            };
-            [value; LEVELS.len()]
-        })
-    })
+/// What those say that name one value, as roots.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Points {
+    pub last: f32,
+    mean2: f32,
+    mean6: f32,
+    base: f32,
+    mean60: f32,
+    drift: [f32; TARGETS],
+    linear: [f32; TARGETS],
+}
+
+impl Points {
+    /// Those of a row; without a model what drifts, or is linear, is the row's own mean.
+    pub fn new(
+        track: &Track,
+        row: &[f32; FEATURES],
+        linear: Option<&Linear>,
+        drift: Option<&[f64; TARGETS]>,
+    ) -> Self {
+        let means = track.means();
+        let base = means[BASE];
+        let linear = linear.map(|it| it.predict(row).map(|it| (it + base).max(root(0.0))));
+        Self {
+            last: track.lag(0).unwrap_or(means[MEAN2]),
+            mean2: means[MEAN2],
+            mean6: means[MEAN6],
+            base,
+            mean60: means[MEAN60],
+            drift: drift.map_or([base; _], |it| it.map(|it| root(it as f32))),
+            linear: linear.unwrap_or([base; _]),
+        }
+    }
+
+    /// What a candidate says at a target; of one that names a fan, nothing.
+    pub fn of(&self, candidate: Candidate, target: usize) -> f32 {
+        match candidate {
+            Candidate::Last => self.last,
+            Candidate::Mean2 => self.mean2,
+            Candidate::Mean6 => self.mean6,
+            Candidate::Mean20 => self.base,
+            Candidate::Mean60 => self.mean60,
+            Candidate::Drift => self.drift[target],
+            Candidate::Linear | Candidate::Swayed => self.linear[target],
+            Candidate::Network | Candidate::Blend => 0.0,
+        }
+    }
 }

@@ -14,6 +14,9 @@
 //! Upper levels adapt: when more loads than a level allows lie above it, the level is raised by a
 //! hundredth of the excess, tick by tick, and the other way round.
 
+use std::array;
+use std::cell::LazyCell;
+
 use dataflows::forecast::{Q90, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
@@ -67,11 +70,6 @@ pub struct Conformal {
     moved: Vec<[f64; LEVELS.len()]>,
     /// Loads above each level in this tick, and all; by (op, target). Empty between ticks.
     misses: Vec<([u32; LEVELS.len()], u32)>,
-    /// By (op, target, bucket), where it was asked for in this tick; follows from the rest.
-    #[serde(skip)]
-    offsets: Vec<Option<Option<Fan>>>,
-    #[serde(skip)]
-    steady: Vec<Option<Option<Fan>>>,
 }
 
 /// The roots that part rows with load into fifths, and off the hottest twentieth.
@@ -98,50 +96,21 @@ impl Conformal {
             pools: vec![Fading::default(); groups * BUCKETS * kind.pools()],
             moved: vec![[0.0; LEVELS.len()]; groups],
             misses: vec![Default::default(); groups],
-            offsets: Vec::new(),
-            steady: Vec::new(),
         }
     }
 
-    /// The forecast with what it missed lately made good; `None` while too little is known.
-    pub fn calibrated(&mut self, place: Place, fan: &Fan, scale: f32) -> Option<Fan> {
-        self.offsets.resize(OPS * TARGETS * BUCKETS, None);
-        let at = place.group() * BUCKETS + place.bucket;
-        let offsets = match self.offsets[at] {
-            Some(known) => known,
-            None => {
-                let overlap = AHEAD[place.target];
-                let moved = self.moved[place.group()];
-                let at_level =
-                    |pool: &Fading, i: usize| pool.quantile(FRACTIONS[i] + moved[i], overlap);
-                let offsets = self.offsets(place, at_level);
-                *self.offsets[at].insert(offsets)
-            }
-        }?;
-        Some(told(fan, &offsets, scale))
+    /// What makes good what it missed lately, by bucket; `None` while too little is known.
+    pub fn lately(&self, op: usize, target: usize) -> [Option<Fan>; BUCKETS] {
+        let group = op * TARGETS + target;
+        let (overlap, moved) = (AHEAD[target], self.moved[group]);
+        let levels = array::from_fn(|i| FRACTIONS[i] + moved[i]);
+        self.offsets(group, |pool| pool.quantiles(levels, overlap))
     }
 
-    /// What is added at a target in this tick, by operation and bucket; `None` where too little is known or
-    /// nobody asked.
-    pub fn offsets_of(&self, target: usize) -> Vec<Option<Fan>> {
-        let places = (0..OPS).flat_map(|op| (0..BUCKETS).map(move |bucket| (op, bucket)));
-        let at = |(op, bucket)| Place { op, target, bucket }.group() * BUCKETS + bucket;
-        places.map(|it| self.offsets.get(at(it)).copied().flatten().flatten()).collect()
-    }
-
-    /// The forecast with what it missed for long made good: what moves slowly, and can be corrected
-    /// and calibrated once more without following the same misses twice.
-    pub fn steady(&mut self, place: Place, fan: &Fan, scale: f32) -> Option<Fan> {
-        self.steady.resize(OPS * TARGETS * BUCKETS, None);
-        let at = place.group() * BUCKETS + place.bucket;
-        let offsets = match self.steady[at] {
-            Some(known) => known,
-            None => {
-                let steady = self.offsets(place, |pool, i| pool.steady(FRACTIONS[i]));
-                *self.steady[at].insert(steady)
-            }
-        }?;
-        Some(std::array::from_fn(|i| fan[i] + offsets[i] * scale))
+    /// What makes good what it missed for long: it moves slowly, and can be corrected and calibrated
+    /// once more without following the same misses twice.
+    pub fn steady(&self, op: usize, target: usize) -> [Option<Fan>; BUCKETS] {
+        self.offsets(op * TARGETS + target, |pool| pool.steady(FRACTIONS))
     }
 
     /// Takes in the root that came of a forecast. `told` is the fan as it was calibrated then.
@@ -159,8 +128,6 @@ impl Conformal {
 
     /// Ends a tick.
     pub fn close(&mut self) {
-        self.offsets.clear();
-        self.steady.clear();
         self.pools.iter_mut().for_each(Fading::fade);
         for (moved, (above, all)) in self.moved.iter_mut().zip(&mut self.misses) {
             for i in Q90..LEVELS.len() {
@@ -175,25 +142,24 @@ impl Conformal {
         }
     }
 
-    /// Residuals at each level; those of all buckets together where there are too few.
+    /// Residuals at each level, by bucket; those of all buckets together where there are too few.
     fn offsets(
         &self,
-        place: Place,
-        at_level: impl Fn(&Fading, usize) -> Option<f64>,
-    ) -> Option<Fan> {
-        let (group, count) = (place.group(), self.kind.pools());
-        let pool = |bucket: usize, i: usize| {
-            &self.pools[(group * BUCKETS + bucket) * count + i.min(count - 1)]
-        };
-        let own = fan(|i| at_level(pool(place.bucket, i), i));
-        own.or_else(|| {
-            let together = |i: usize| {
+        group: usize,
+        levels: impl Fn(&Fading) -> Option<[f64; LEVELS.len()]>,
+    ) -> [Option<Fan>; BUCKETS] {
+        let count = self.kind.pools();
+        let pools = &self.pools[group * BUCKETS * count..][..BUCKETS * count];
+        let together = LazyCell::new(|| {
+            let all = (0..count).map(|i| {
                 let mut all = Fading::default();
-                (0..BUCKETS).for_each(|bucket| all.merge(pool(bucket, i)));
+                pools.iter().skip(i).step_by(count).for_each(|it| all.merge(it));
                 all
-            };
-            let all: Vec<_> = (0..count).map(together).collect();
-            fan(|i| at_level(&all[i.min(count - 1)], i))
+            });
+            fan(&all.collect::<Vec<_>>(), &levels)
+        });
+        array::from_fn(|bucket| {
+            fan(&pools[bucket * count..][..count], &levels).or_else(|| *together)
         })
     }
 }
@@ -216,17 +182,20 @@ impl Place {
 /// A fan with what calibration adds to it: ascending, and never below no load.
 pub fn told(fan: &Fan, offsets: &Fan, scale: f32) -> Fan {
     let mut least = root(0.0);
-    std::array::from_fn(|i| {
+    array::from_fn(|i| {
         least = least.max(fan[i] + offsets[i] * scale);
         least
     })
 }
 
-/// A fan of what pools say, as roots.
-fn fan(at: impl Fn(usize) -> Option<f64>) -> Option<Fan> {
+/// A fan of what a pool says, or one for each level, as roots.
+fn fan(pools: &[Fading], levels: impl Fn(&Fading) -> Option<[f64; LEVELS.len()]>) -> Option<Fan> {
+    if let [pool] = pools {
+        return levels(pool).map(|it| it.map(|it| it as f32));
+    }
     let mut fan = Fan::default();
-    for (i, offset) in fan.iter_mut().enumerate() {
-        *offset = at(i)? as f32;
+    for (i, (root, pool)) in fan.iter_mut().zip(pools).enumerate() {
+        *root = levels(pool)?[i] as f32;
     }
     Some(fan)
 }
@@ -246,7 +215,8 @@ mod tests {
         let place = Place { op: 1, target: 0, bucket: 3 };
         let (mut below, mut count) = ([0.0; LEVELS.len()], 0.0);
         for tick in 0..300 {
-            let told = it.calibrated(place, named, 1.0);
+            let offsets = it.lately(place.op, place.target)[place.bucket];
+            let told = offsets.map(|it| told(named, &it, 1.0));
             for _ in 0..20 {
                 let came =
                     10.0 + random.random_range(-1.0..1.0_f32) + random.random_range(-1.0..1.0_f32);
@@ -282,7 +252,8 @@ mod tests {
         let named: Fan = std::array::from_fn(|i| if i % 2 == 0 { 5.0 } else { 0.7 });
         (0..40).for_each(|i| it.add(place, &named, None, if i % 2 == 0 { 0.7 } else { 4.0 }, 1.0));
         it.close();
-        let told = it.calibrated(place, &[9.0, 1.0, 3.0, 0.0, 2.0, 8.0, 1.0, 4.0], 1.0).unwrap();
+        let offsets = it.lately(place.op, place.target)[place.bucket].unwrap();
+        let told = told(&[9.0, 1.0, 3.0, 0.0, 2.0, 8.0, 1.0, 4.0], &offsets, 1.0);
         assert!(told.is_sorted() && root(0.0) <= told[0], "{told:?}");
     }
 

@@ -63,12 +63,12 @@ pub struct Drift {
     parts: Vec<[Pair; MAX30]>,
 }
 
-/// What forecasts of a tick were made of.
+/// What forecasts of a tick were made of, of the rows from which is learned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Told {
-    still: Profile,
-    moved: Profile,
-    speed: f64,
+    rows: Vec<u32>,
+    /// By operation, row by row: what stays, and what will have moved there at each target up to the mean.
+    made_of: [Vec<(f64, [f64; MAX30])>; OPS],
 }
 
 impl Pair {
@@ -115,8 +115,13 @@ impl Drift {
     }
 
     /// Takes in a tick that the book knows of. Returns what is forecast of each row, in operations, range by
-    /// range, in it operation by operation; nothing before it has ticks to compare.
-    pub fn observe(&mut self, book: &Book) -> Option<Vec<[f64; TARGETS]>> {
+    /// range, in it operation by operation; nothing before it has ticks to compare. Of all ranges it learns
+    /// from these.
+    pub fn observe(
+        &mut self,
+        book: &Book,
+        sampled: impl Iterator<Item = usize> + Clone,
+    ) -> Option<Vec<[f64; TARGETS]>> {
         self.ticks += 1;
         let rows = book.tracks().len();
         let now: Profile = std::array::from_fn(|op| {
@@ -126,7 +131,7 @@ impl Drift {
         for (still, now) in self.still.iter_mut().zip(&now) {
             still.iter_mut().zip(now).for_each(|(still, now)| *still += (now - *still) * weight);
         }
-        self.compare(&now);
+        self.compare(&now, sampled.clone());
         self.recent.push_front((now, self.still.clone()));
         self.recent.truncate(RECENT);
         self.learn(book);
@@ -134,27 +139,46 @@ impl Drift {
             return None;
         }
         let speed = self.speed();
-        let told = Told { still: self.still.clone(), moved: self.moved(speed), speed };
-        let parts = |op: usize| std::array::from_fn(|target| self.weights(op, target));
-        let told_of: Vec<_> = (0..OPS).map(|op| forecast(&told, op, parts(op))).collect();
-        self.told.push_front(told);
+        let moved = self.moved(speed);
+        let made_of = |op: usize, at: usize| -> (f64, [f64; TARGETS]) {
+            let course = course(&moved[op], at, speed);
+            (self.still[op][at], std::array::from_fn(|target| moved_on(&course, target)))
+        };
+        let parts: [[_; TARGETS]; OPS] =
+            std::array::from_fn(|op| std::array::from_fn(|target| self.weights(op, target)));
+        let forecast = |it: usize| {
+            let (at, op) = (it / OPS, it % OPS);
+            let (still, moved) = made_of(op, at);
+            std::array::from_fn(|target| {
+                let [a, b] = parts[op][target];
+                a * still + b * moved[target]
+            })
+        };
+        let all = (0..rows * OPS).map(forecast).collect();
+        let kept = |op: usize| {
+            let kept = sampled.clone().map(|at| {
+                let (still, moved) = made_of(op, at);
+                (still, std::array::from_fn(|target| moved[target]))
+            });
+            kept.collect()
+        };
+        let made_of: [Vec<_>; OPS] = std::array::from_fn(kept);
+        self.told.push_front(Told { rows: sampled.map(|at| at as u32).collect(), made_of });
         self.told.truncate(HORIZON as usize);
-        Some((0..rows * OPS).map(|it| told_of[it % OPS][it / OPS]).collect())
+        Some(all)
     }
 
     /// Compares the load with that of some ticks ago, by how far it has moved.
-    fn compare(&mut self, now: &Profile) {
+    fn compare(&mut self, now: &Profile, sampled: impl Iterator<Item = usize> + Clone) {
         let Some((then, still)) = self.recent.get(LAG - 1) else { return };
         for op in 0..OPS {
-            self.squares[op] =
-                self.squares[op] * SPEED_STAYS + now[op].iter().map(|it| it * it).sum::<f64>();
+            let squares = sampled.clone().map(|at| now[op][at] * now[op][at]);
+            self.squares[op] = self.squares[op] * SPEED_STAYS + squares.sum::<f64>();
             for (pair, shift) in self.shifts[op].iter_mut().zip(-REACH..) {
                 pair.fade(SPEED_STAYS);
-                for (at, y) in now[op].iter().enumerate() {
-                    pair.add(
-                        [still[op][at], at_or_near(&then[op], at as i64 - i64::from(shift))],
-                        *y,
-                    );
+                for at in sampled.clone() {
+                    let moved = at_or_near(&then[op], at as i64 - i64::from(shift));
+                    pair.add([still[op][at], moved], now[op][at]);
                 }
             }
         }
@@ -216,12 +240,10 @@ impl Drift {
             for op in 0..OPS {
                 let pair = &mut self.parts[op][target];
                 pair.fade(PARTS_STAY);
-                for at in 0..told.still[op].len() {
-                    let came =
-                        super::came(target, |ahead| book.load(at, op, AHEAD[target] - ahead));
-                    let Some(came) = came else { continue };
-                    let moved = moved_on(&told.moved[op], at, told.speed, target);
-                    pair.add([told.still[op][at], moved], f64::from(came));
+                for (at, (still, moved)) in told.rows.iter().zip(&told.made_of[op]) {
+                    let lag = |ahead| book.load(*at as usize, op, AHEAD[target] - ahead);
+                    let Some(came) = super::came(target, lag) else { continue };
+                    pair.add([*still, moved[target]], f64::from(came));
                 }
             }
         }
@@ -239,24 +261,17 @@ impl Drift {
     }
 }
 
-fn forecast(told: &Told, op: usize, weights: [[f64; 2]; TARGETS]) -> Vec<[f64; TARGETS]> {
-    let rows = told.still[op].len();
-    let of = |at: usize| {
-        std::array::from_fn(|target| {
-            let [a, b] = weights[target];
-            a * told.still[op][at] + b * moved_on(&told.moved[op], at, told.speed, target)
-        })
-    };
-    (0..rows).map(of).collect()
+/// What will have moved to a row in one tick, in two …
+fn course(moved: &[f64], at: usize, speed: f64) -> [f64; HORIZON as usize] {
+    std::array::from_fn(|it| shifted(moved, at, speed * (it + 1) as f64))
 }
 
-/// What will have moved to a row at a target.
-fn moved_on(moved: &[f64], at: usize, speed: f64, target: usize) -> f64 {
-    let ahead = |ticks: usize| shifted(moved, at, speed * ticks as f64);
+/// What of it counts at a target.
+fn moved_on(course: &[f64; HORIZON as usize], target: usize) -> f64 {
     match target {
-        MEAN30 => (1..=HORIZON as usize).map(ahead).sum::<f64>() / HORIZON as f64,
-        MAX30 => (1..=HORIZON as usize).map(ahead).fold(0.0, f64::max),
-        _ => ahead(AHEAD[target]),
+        MEAN30 => course.iter().sum::<f64>() / HORIZON as f64,
+        MAX30 => course.iter().copied().fold(0.0, f64::max),
+        _ => course[AHEAD[target] - 1],
     }
 }
 
@@ -295,7 +310,7 @@ mod tests {
         for tick in 0..ticks {
             let loads: Vec<_> = (0..ROWS).map(|it| [load(tick, it), 0.0]).collect();
             book.observe(&loads);
-            told = drift.observe(&book);
+            told = drift.observe(&book, 0..ROWS);
         }
         told.map(|it| it.into_iter().step_by(OPS).collect())
     }

@@ -59,32 +59,40 @@ impl Fading {
         self.0.retain(|it| LEAST < it.long);
     }
 
-    /// The residual at a level in (0, 1); `None` while there are not enough. `overlap` is how many
-    /// residuals in a row tell of the same load.
-    pub fn quantile(&self, level: f64, overlap: usize) -> Option<f64> {
+    /// The residuals at levels in (0, 1), which ascend; `None` while there are not enough. `overlap` is
+    /// how many residuals in a row tell of the same load.
+    pub fn quantiles<const N: usize>(&self, levels: [f64; N], overlap: usize) -> Option<[f64; N]> {
         let lately: f64 = self.0.iter().map(|it| f64::from(it.lately)).sum();
-        self.at(level, lately, share(lately / overlap as f64))
+        self.at(levels, lately, share(lately / overlap as f64))
     }
 
     /// The same of all that was missed for long.
-    pub fn steady(&self, level: f64) -> Option<f64> {
-        self.at(level, 1.0, 0.0)
+    pub fn steady<const N: usize>(&self, levels: [f64; N]) -> Option<[f64; N]> {
+        self.at(levels, 1.0, 0.0)
     }
 
-    fn at(&self, level: f64, lately: f64, share: f64) -> Option<f64> {
+    fn at<const N: usize>(&self, levels: [f64; N], lately: f64, share: f64) -> Option<[f64; N]> {
         let long: f64 = self.0.iter().map(|it| f64::from(it.long)).sum();
         if long < ENOUGH {
             return None;
         }
         let (lately_unit, long_unit) = (share / lately.max(1e-9), (1.0 - share) / long);
-        // As in split conformal prediction: the load to come is one more, beyond all others.
-        let goal = if level < 0.5 { level - (1.0 - level) / long } else { level + level / long };
-        let mut sum = 0.0;
-        let reached = self.0.iter().find(|it| {
-            sum += f64::from(it.lately) * lately_unit + f64::from(it.long) * long_unit;
-            goal <= sum
-        });
-        reached.or(self.0.last()).map(|it| centre(it.bin) / ENLARGED)
+        let mut rest = self.0.iter();
+        let mut reached = rest.next()?;
+        let weight =
+            |it: &Weight| f64::from(it.lately) * lately_unit + f64::from(it.long) * long_unit;
+        let mut sum = weight(reached);
+        Some(levels.map(|level| {
+            // As in split conformal prediction: the load to come is one more, beyond all others.
+            let goal =
+                if level < 0.5 { level - (1.0 - level) / long } else { level + level / long };
+            while sum < goal {
+                let Some(next) = rest.next() else { break };
+                reached = next;
+                sum += weight(next);
+            }
+            centre(reached.bin) / ENLARGED
+        }))
     }
 
     pub fn merge(&mut self, other: &Self) {
@@ -129,28 +137,32 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_what_was_added() {
         let pool = turned(320, 0, 1);
-        for (level, expected) in [(0.05, 0.0), (0.25, 4.0), (0.5, 8.0), (0.9, 14.0), (0.99, 15.0)] {
-            let found = pool.quantile(level, 1).unwrap() * 16.0;
-            assert!((found - expected).abs() <= 1.0, "{found} at {level}");
+        let levels = [0.05, 0.25, 0.5, 0.9, 0.99];
+        let all = pool.quantiles(levels, 1).unwrap();
+        for ((level, found), expected) in
+            levels.into_iter().zip(all).zip([0.0, 4.0, 8.0, 14.0, 15.0])
+        {
+            assert!((found * 16.0 - expected).abs() <= 1.0, "{found} at {level}");
+            assert_eq!(pool.quantiles([level], 1), Some([found]));
         }
     }
 
     #[test]
     fn few_residuals_of_their_own_kind_leave_the_say_to_those_before() {
-        let median = |each, overlap| turned(2_000, 60, each).quantile(0.5, overlap).unwrap();
+        let median = |each, overlap| turned(2_000, 60, each).quantiles([0.5], overlap).unwrap()[0];
         assert!(2.9 < median(20, 1), "many that are their own say how it is lately");
         assert!(median(4, 30) < 1.0, "of four series that overlap by thirty there are few");
-        assert!(turned(2_000, 60, 20).steady(0.5).unwrap() < 1.0);
+        assert!(turned(2_000, 60, 20).steady([0.5]).unwrap()[0] < 1.0);
     }
 
     #[test]
     fn pool_without_enough_says_nothing_and_forgets_in_the_end() {
         let mut pool = Fading::default();
         (1..ENOUGH as u32).for_each(|_| pool.add(1.0));
-        assert_eq!(pool.quantile(0.5, 1), None);
+        assert_eq!(pool.quantiles([0.5], 1), None);
         pool.add(1.0);
         pool.add(f32::MAX);
-        assert!(pool.quantile(0.99, 1).unwrap().is_finite());
+        assert!(pool.quantiles([0.99], 1).unwrap()[0].is_finite());
         (0..60_000).for_each(|_| pool.fade());
         assert_eq!(pool, Fading::default());
     }

@@ -132,7 +132,11 @@ impl Track {
     /// The root so many ticks ago; `None` before it began.
     pub fn lag(&self, ticks: usize) -> Option<f32> {
         let len = self.ring.len();
-        (ticks < len).then(|| self.ring[(self.head + len - ticks) % len])
+        (ticks < len).then(|| {
+            let at = self.head + len - ticks;
+            // A remainder, without a division: it is asked for fifty times a row and tick.
+            self.ring[if len <= at { at - len } else { at }]
+        })
     }
 
     pub fn means(&self) -> &[f32; MEANS] {
@@ -200,9 +204,17 @@ impl Book {
     }
 
     pub fn look(&self) -> Look {
+        let mut look = Look::default();
+        self.look_again(&mut look);
+        look
+    }
+
+    /// The same, where another look stood.
+    pub fn look_again(&self, look: &mut Look) {
         let day = self.day();
         let rows = (0..self.tracks.len()).flat_map(|at| (0..OPS).map(move |op| (at, op)));
-        Look(rows.map(|(at, op)| self.row(at, op, day)).collect())
+        look.0.clear();
+        look.0.extend(rows.map(|(at, op)| self.row(at, op, day)));
     }
 
     /// Sine and cosine of the time of day, once there are days to compare.

@@ -22,6 +22,7 @@ use rand_pcg::Pcg64;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
+use super::activation;
 use super::conformal::Fan;
 use super::features::{
     FEATURES, LAG_COLUMN, LEVEL_COLUMN, MAX_COLUMN, MEAN_COLUMN, NEAR_COLUMN, OP_COLUMN,
@@ -76,10 +77,24 @@ impl Weights {
     }
 }
 
+/// Where the network is computed: the one place that names a backend of burn's.
+#[cfg(not(feature = "cuda"))]
+fn device() -> Device {
+    Device::flex()
+}
+
+/// The same, with `--features cuda`: its numbers are not those of a processor.
+#[cfg(feature = "cuda")]
+fn device() -> Device {
+    Device::cuda(0)
+}
+
 /// The weights where they are computed with.
 #[derive(Clone, Debug)]
 pub struct Network {
     tensors: [Tensor<2>; SHAPES.len()],
+    /// Every second of them.
+    biases: [Vec<f32>; SHAPES.len() / 2],
     device: Device,
 }
 
@@ -160,13 +175,13 @@ pub fn seen(row: &[f32; FEATURES], swing: f32, base: f32, linear: &[Parts; TARGE
 
 impl Network {
     pub fn new(weights: &Weights) -> Self {
-        Self::on(weights, Device::flex())
+        Self::on(weights, device())
     }
 
     /// The same where gradients are known.
     pub fn learning(weights: &Weights) -> Self {
-        let Self { tensors, device } = Self::on(weights, Device::flex().autodiff());
-        Self { tensors: tensors.map(Tensor::require_grad), device }
+        let it = Self::on(weights, device().autodiff());
+        Self { tensors: it.tensors.map(Tensor::require_grad), ..it }
     }
 
     fn on(weights: &Weights, device: Device) -> Self {
@@ -174,7 +189,8 @@ impl Network {
             let (rows, columns) = SHAPES[i];
             Tensor::from_data(TensorData::new(weights.0[i].clone(), [rows, columns]), &device)
         });
-        Self { tensors, device }
+        let biases = std::array::from_fn(|i| weights.0[2 * i + 1].clone());
+        Self { tensors, biases, device }
     }
 
     pub fn tensors(&self) -> &[Tensor<2>; SHAPES.len()] {
@@ -191,7 +207,7 @@ impl Network {
         inputs.matmul(self.tensors[0].clone()) + self.tensors[1].clone()
     }
 
-    /// The next state.
+    /// The next state, where gradients are known.
     pub fn step(&self, gates: Tensor<2>, state: Tensor<2>) -> Tensor<2> {
         let own = state.clone().matmul(self.tensors[2].clone()) + self.tensors[3].clone();
         let [update, reset] = [0, HIDDEN].map(|from| {
@@ -210,25 +226,58 @@ impl Network {
         hidden.matmul(self.tensors[6].clone()) + self.tensors[7].clone()
     }
 
-    /// Steps a block of rows: their states become the next ones, and their corrections return.
+    /// Steps a block of rows: their states become the next ones, and their corrections return. Products are
+    /// `burn`'s; what lies between them is done here, in one pass: as tensors it takes most of the time.
     pub fn answer(&self, seen: &[Seen], states: &mut [[f32; HIDDEN]]) -> Vec<[f32; OUTPUTS]> {
         if seen.is_empty() {
             return Vec::new();
         }
-        let inputs = self.tensor(seen.iter().flat_map(|it| it.inputs).collect(), INPUTS);
-        let statics = self.tensor(seen.iter().flat_map(|it| it.statics).collect(), STATICS);
-        let state = self.tensor(states.as_flattened().to_vec(), HIDDEN);
-        let state = self.step(self.gates(inputs), state);
-        let deltas = self.head(state.clone(), statics);
-        states.copy_from_slice(sound(state).as_chunks::<HIDDEN>().0);
-        sound(deltas).as_chunks::<OUTPUTS>().0.to_vec()
+        self.advance(seen, states);
+        let known = seen
+            .iter()
+            .zip(&*states)
+            .flat_map(|(seen, state)| state.iter().chain(&seen.statics).copied());
+        let mut hidden = self.product(known.collect(), 4);
+        for it in hidden.as_chunks_mut::<HEAD>().0 {
+            *it = std::array::from_fn(|i| activation::tanh(it[i] + self.biases[2][i]));
+        }
+        let mut deltas = self.product(hidden, 6);
+        for it in deltas.as_chunks_mut::<OUTPUTS>().0 {
+            *it = std::array::from_fn(|i| sound(it[i] + self.biases[3][i]));
+        }
+        deltas.as_chunks().0.to_vec()
+    }
+
+    /// The recurrent part of it: the states of a block become the next ones.
+    pub fn advance(&self, seen: &[Seen], states: &mut [[f32; HIDDEN]]) {
+        let gates = self.product(seen.iter().flat_map(|it| it.inputs).collect(), 0);
+        let own = self.product(states.as_flattened().to_vec(), 2);
+        let [of_gates, of_own] = [&self.biases[0], &self.biases[1]];
+        let [gates, own] = [&gates, &own].map(|it| it.as_chunks::<{ 3 * HIDDEN }>().0);
+        for (state, (gates, own)) in states.iter_mut().zip(gates.iter().zip(own)) {
+            let own: [f32; 3 * HIDDEN] = std::array::from_fn(|i| own[i] + of_own[i]);
+            let gates: [f32; 3 * HIDDEN] = std::array::from_fn(|i| gates[i] + of_gates[i]);
+            let opened: [f32; 2 * HIDDEN] =
+                std::array::from_fn(|i| activation::sigmoid(gates[i] + own[i]));
+            let (update, reset) = opened.split_at(HIDDEN);
+            let new: [f32; HIDDEN] = std::array::from_fn(|i| {
+                activation::tanh(gates[2 * HIDDEN + i] + reset[i] * own[2 * HIDDEN + i])
+            });
+            *state = std::array::from_fn(|i| sound(new[i] + update[i] * (state[i] - new[i])));
+        }
+    }
+
+    /// Rows times a tensor of weights.
+    fn product(&self, rows: Vec<f32>, weights: usize) -> Vec<f32> {
+        let rows = self.tensor(rows, SHAPES[weights].0);
+        let product = rows.matmul(self.tensors[weights].clone()).into_data();
+        product.try_to_vec::<f32>().expect("all tensors are of f32")
     }
 }
 
-/// The numbers of a tensor; what is not a number becomes zero.
-fn sound(tensor: Tensor<2>) -> Vec<f32> {
-    let plain = tensor.into_data().try_to_vec::<f32>().expect("all tensors are of f32");
-    plain.into_iter().map(|it| if it.is_finite() { it } else { 0.0 }).collect()
+/// What is not a number becomes zero.
+fn sound(it: f32) -> f32 {
+    if it.is_finite() { it } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -274,6 +323,30 @@ mod tests {
             }
         }
         assert!(states.iter().flatten().any(|it| 0.01 < it.abs()), "the state is carried");
+    }
+
+    #[test]
+    fn what_answers_is_what_was_trained() {
+        let random = &mut Pcg64::seed_from_u64(6);
+        let mut weights = loud(random, 0.5);
+        for at in [1, 3, 5, 7] {
+            weights.0[at].iter_mut().for_each(|it| *it = random.random_range(-0.5..0.5));
+        }
+        let (answering, learning) = (Network::new(&weights), Network::learning(&weights));
+        let mut states = vec![[0.0; HIDDEN]; 30];
+        let mut state = learning.tensor(vec![0.0; 30 * HIDDEN], HIDDEN);
+        for _ in 0..40 {
+            let rows = rows(30, random);
+            let deltas = answering.answer(&rows, &mut states);
+            let inputs = learning.tensor(rows.iter().flat_map(|it| it.inputs).collect(), INPUTS);
+            let statics = learning.tensor(rows.iter().flat_map(|it| it.statics).collect(), STATICS);
+            state = learning.step(learning.gates(inputs), state.detach());
+            let trained = learning.head(state.clone(), statics).into_data().try_to_vec::<f32>();
+            for (a, b) in deltas.as_flattened().iter().zip(trained.unwrap()) {
+                assert!((a - b).abs() < 1e-4, "{a} and {b}");
+            }
+        }
+        assert!(states.iter().flatten().any(|it| 0.1 < it.abs()));
     }
 
     #[test]

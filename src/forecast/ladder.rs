@@ -15,23 +15,27 @@
 //! * **Soon.** What drifts is known after ten ticks, but not what comes of it in thirty: until then it answers
 //!   where it leads at a nearer target, as wide as the prior.
 
+mod answers;
 mod origins;
 
-use dataflows::forecast::{H1, H6, MAX30, Q50, Q99, TARGETS};
+use std::{array, mem};
+
+use dataflows::forecast::{H1, Q99, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use super::candidates::{self, CANDIDATES, Candidate};
-use super::conformal::{self, BUCKETS, Conformal, FRACTIONS, Fan, Kind, Place};
+use super::candidates::{self, CANDIDATES, Candidate, Points};
+use super::conformal::{Conformal, FRACTIONS, Fan, Place};
 use super::drift::Drift;
 use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::Linear;
-use super::prior::{self, Prior};
 use super::refit::Refit;
-use super::selector::{Field, Selector};
+use super::selector::Selector;
 use super::{AHEAD, OPS, came};
+pub use answers::Answers;
+use answers::{Row, Table};
 use origins::{Origin, Origins};
 
 /// Who answers, as reports name it.
@@ -79,6 +83,8 @@ pub struct Ladder {
     /// Follows from what comes next.
     #[serde(skip)]
     answers: Answers,
+    #[serde(skip)]
+    look: Scratch,
 }
 
 /// What goes on of a row from tick to tick, besides its loads.
@@ -90,6 +96,16 @@ struct Life {
     ceiling: Option<f32>,
 }
 
+/// Where the look of a tick stands, so that the next one has a place; it says nothing.
+#[derive(Clone, Debug, Default)]
+struct Scratch(Look);
+
+impl PartialEq for Scratch {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// A network, which is not told by its numbers.
 #[derive(Clone, Debug, Default)]
 struct Loaded(Option<Network>);
@@ -98,31 +114,6 @@ impl PartialEq for Loaded {
     fn eq(&self, other: &Self) -> bool {
         self.0.is_some() == other.0.is_some()
     }
-}
-
-/// What all models say at the end of a tick.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answers {
-    rows: Vec<Row>,
-    has: [bool; CANDIDATES.len()],
-    leaders: Vec<[Option<Candidate>; 3]>,
-    /// By (op, target): what drifts has been judged.
-    judged: Vec<bool>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Row {
-    named: [[Fan; CANDIDATES.len()]; TARGETS],
-    /// `None` while the candidate is not calibrated.
-    told: [[Option<Fan>; CANDIDATES.len()]; TARGETS],
-    buckets: [[u8; CANDIDATES.len()]; TARGETS],
-    /// The linear model's fan as it is for long: what the network corrects.
-    base: [Parts; TARGETS],
-    scale: f32,
-    /// What answers while nobody is calibrated.
-    prior: [Fan; TARGETS],
-    /// What answers while the guard is up.
-    reactive: Option<f32>,
 }
 
 impl Ladder {
@@ -140,6 +131,7 @@ impl Ladder {
             selector: Selector::default(),
             origins: Origins::default(),
             answers: Answers::default(),
+            look: Scratch::default(),
         }
     }
 
@@ -190,21 +182,22 @@ impl Ladder {
     /// Takes in the loads of a tick without an answer: history for later ones.
     pub fn observe(&mut self, loads: &[[f32; OPS]]) {
         self.book.observe(loads);
-        self.drift.observe(&self.book);
+        self.drift.observe(&self.book, self.sampled());
     }
 
     /// Takes in the loads of a tick, and forecasts from its end on.
     pub fn answer(&mut self, loads: &[[f32; OPS]]) -> &Answers {
         self.book.observe(loads);
         self.settle();
-        let drift = self.drift.observe(&self.book);
-        let look = self.book.look();
+        let sampled = self.sampled();
+        let drift = self.drift.observe(&self.book, sampled.clone());
+        let mut look = mem::take(&mut self.look.0);
+        self.book.look_again(&mut look);
         if let Some(refit) = &mut self.refit {
-            let ranges = self.origins.sampled(self.book.ticks(), self.book.tracks().len());
-            let rows = ranges.flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
+            let rows = sampled.clone().flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
             self.linear = refit.observe(&self.book, &look, rows).or(self.linear.take());
         }
-        let has = CANDIDATES.map(|it| {
+        let has = |it: Candidate| {
             self.depth.has(it)
                 && match it {
                     Candidate::Last
@@ -218,33 +211,33 @@ impl Ladder {
                         self.linear.is_some() && self.network.0.is_some()
                     }
                 }
-        });
-        let mut rows: Vec<_> = (0..look.0.len())
-            .map(|at| self.row(at, &look, drift.as_ref().map(|it| &it[at])))
-            .collect();
-        for candidate in CANDIDATES.into_iter().filter(|it| has[*it as usize]) {
+        };
+        let asked = CANDIDATES.map(has);
+        let mut rows = mem::take(&mut self.answers.rows);
+        rows.clear();
+        rows.extend(
+            (0..look.0.len()).map(|at| self.row(at, &look, drift.as_ref().map(|it| &it[at]))),
+        );
+        let mut tables = [const { None }; CANDIDATES.len()];
+        for candidate in CANDIDATES.into_iter().filter(|it| asked[*it as usize]) {
             match candidate {
                 Candidate::Network => self.correct(&look, &mut rows),
                 Candidate::Swayed => self.steady(&mut rows),
-                Candidate::Blend => rows.iter_mut().for_each(Row::blend),
                 Candidate::Last
                 | Candidate::Mean2
                 | Candidate::Mean6
                 | Candidate::Mean20
                 | Candidate::Mean60
                 | Candidate::Drift
-                | Candidate::Linear => (),
+                | Candidate::Linear
+                | Candidate::Blend => (),
             }
-            self.calibrate(candidate, &mut rows);
+            let calibration = &self.calibration[candidate as usize];
+            let lately = |op: usize, target: usize| calibration.lately(op, target);
+            tables[candidate as usize] = Some(Table::new(&rows, &self.ops, candidate, lately));
         }
-        let fields = [Field::Ewma, Field::Linear, Field::All];
-        let leader =
-            |at: usize| fields.map(|it| self.selector.leader(at / TARGETS, at % TARGETS, it));
-        let leaders = (0..OPS * TARGETS).map(leader).collect();
-        let judged = (0..OPS * TARGETS)
-            .map(|it| self.selector.loss(it / TARGETS, it % TARGETS, Candidate::Drift).is_some())
-            .collect();
-        self.answers = Answers { rows, has, leaders, judged };
+        self.look = Scratch(look);
+        self.answers = Answers::new(rows, tables, &self.selector);
         self.remember();
         &self.answers
     }
@@ -253,19 +246,30 @@ impl Ladder {
         &self.answers
     }
 
+    /// The ranges that are asked in this tick what came of their answers.
+    fn sampled(&self) -> impl Iterator<Item = usize> + Clone + use<> {
+        self.origins.sampled(self.book.ticks(), self.book.tracks().len())
+    }
+
     /// Keeps what is needed when it is known what came of the answers.
     fn remember(&mut self) {
         for (at, life) in self.lives.iter_mut().enumerate() {
             life.ceiling = Some(self.answers.fan(at, H1, Model::Shipped)[Q99]);
         }
-        let tick = self.book.ticks();
+        let sampled = self.origins.sampled(self.book.ticks(), self.book.tracks().len());
+        let rows: Vec<_> =
+            sampled.flat_map(|range| self.ops.iter().map(move |op| range * OPS + op)).collect();
         for target in 0..TARGETS {
-            let offsets = self.calibration.iter().map(|it| it.offsets_of(target)).collect();
-            let rows = self.origins.sampled(tick, self.book.tracks().len());
-            let rows = rows.flat_map(|range| self.ops.iter().map(move |op| range * OPS + op));
-            let rows = rows.map(|at| self.answers.rows[at].origin(at, target)).collect();
-            let has = self.answers.has;
-            self.origins.add(target, Origin { has, offsets, rows });
+            let offsets = self.answers.tables.iter();
+            let offsets =
+                offsets.map(|it| it.as_ref().map_or(Vec::new(), |it| it.offsets_of(target)));
+            let kept = rows.iter().map(|at| self.answers.kept(*at, target));
+            let origin = Origin {
+                has: self.answers.has(),
+                offsets: offsets.collect(),
+                rows: kept.collect(),
+            };
+            self.origins.add(target, origin);
         }
     }
 
@@ -273,48 +277,50 @@ impl Ladder {
         let (range, op) = (at / OPS, at % OPS);
         let track = &self.book.tracks()[range][op];
         let linear = self.linear.as_ref().map(|it| &it[op]);
-        let named = candidates::points(track, &look.0[at], linear, drift);
         let level = track.means()[MEAN6];
-        let prior = std::array::from_fn(|target| {
-            let prior = if target == MAX30 { Prior::Max } else { Prior::Tick };
-            prior::offsets(prior, f64::from(level)).map(|it| (level + it as f32).max(root(0.0)))
-        });
         let last = track.lag(0).unwrap_or(level);
         Row {
-            named,
-            told: [[None; CANDIDATES.len()]; TARGETS],
-            buckets: [[0; CANDIDATES.len()]; TARGETS],
+            points: Points::new(track, &look.0[at], linear, drift),
+            network: Default::default(),
             base: Default::default(),
             scale: candidates::scale(track),
-            prior,
+            level,
             reactive: self.lives[at].guard.is_up().then(|| last.max(track.means()[MEAN2])),
         }
     }
 
     /// Says what the network corrects.
-    fn steady(&mut self, rows: &mut [Row]) {
+    fn steady(&self, rows: &mut [Row]) {
         let candidate = Candidate::Swayed;
-        let calibration = &mut self.calibration[candidate as usize];
-        for_each_placed(&self.ops, candidate, rows, |place, fan, row| {
-            let fan = calibration.steady(place, fan, candidate.scale(row.scale));
-            row.base[place.target] = Parts::of(&fan.unwrap_or(row.prior[place.target]));
-        });
+        let calibration = &self.calibration[candidate as usize];
+        let steady = |op: usize, target: usize| calibration.steady(op, target);
+        let table = Table::new(rows, &self.ops, candidate, steady);
+        for (at, row) in rows.iter_mut().enumerate().filter(|it| self.ops.contains(&(it.0 % OPS))) {
+            let scale = candidate.scale(row.scale);
+            row.base = array::from_fn(|target| {
+                let level = row.level(target, candidate);
+                let offsets = table.offsets(at % OPS, target, level);
+                let fan = offsets.map(|it| it.map(|offset| level + offset * scale));
+                Parts::of(&fan.unwrap_or_else(|| answers::prior(target, row.level)))
+            });
+        }
     }
 
     /// Has the network correct the linear model's fans.
     fn correct(&mut self, look: &Look, rows: &mut [Row]) {
         let Some(network) = &self.network.0 else { return };
-        let ops = &self.ops;
-        let at: Vec<_> = (0..rows.len()).filter(|it| ops.contains(&(it % OPS))).collect();
-        let seen: Vec<_> = at.iter().map(|at| self.seen(*at, look, &rows[*at])).collect();
-        let mut states: Vec<_> = at.iter().map(|at| self.lives[*at].state).collect();
-        let blocks = seen.chunks(BLOCK).zip(states.chunks_mut(BLOCK));
-        let deltas: Vec<_> = blocks.flat_map(|(seen, it)| network.answer(seen, it)).collect();
-        for ((at, state), deltas) in at.into_iter().zip(states).zip(deltas) {
-            self.lives[at].state = state;
-            for (target, deltas) in deltas.as_chunks::<{ LEVELS.len() }>().0.iter().enumerate() {
-                rows[at].named[target][Candidate::Network as usize] =
-                    rows[at].base[target].fan(deltas);
+        let at: Vec<_> = (0..rows.len()).filter(|it| self.ops.contains(&(it % OPS))).collect();
+        for at in at.chunks(BLOCK) {
+            let seen: Vec<_> = at.iter().map(|at| self.seen(*at, look, &rows[*at])).collect();
+            let mut states: Vec<_> = at.iter().map(|at| self.lives[*at].state).collect();
+            let deltas = network.answer(&seen, &mut states);
+            for ((at, state), deltas) in at.iter().zip(states).zip(deltas) {
+                self.lives[*at].state = state;
+                let row = &mut rows[*at];
+                let deltas = deltas.as_chunks::<{ LEVELS.len() }>().0.iter();
+                for ((fan, base), deltas) in row.network.iter_mut().zip(&row.base).zip(deltas) {
+                    *fan = base.fan(deltas);
+                }
             }
         }
     }
@@ -322,16 +328,6 @@ impl Ladder {
     fn seen(&self, at: usize, look: &Look, row: &Row) -> Seen {
         let track = &self.book.tracks()[at / OPS][at % OPS];
         seen(&look.0[at], track.swing(), track.means()[BASE], &row.base)
-    }
-
-    fn calibrate(&mut self, candidate: Candidate, rows: &mut [Row]) {
-        let c = candidate as usize;
-        let calibration = &mut self.calibration[c];
-        for_each_placed(&self.ops, candidate, rows, |place, fan, row| {
-            let told = calibration.calibrated(place, fan, candidate.scale(row.scale));
-            row.told[place.target][c] = told;
-            row.buckets[place.target][c] = place.bucket as u8;
-        });
     }
 
     /// Takes in what came of earlier answers.
@@ -367,130 +363,11 @@ impl Ladder {
     }
 }
 
-/// Gives the fan that a candidate names of each row and target, with its bucket of level.
-fn for_each_placed(
-    ops: &[usize],
-    candidate: Candidate,
-    rows: &mut [Row],
-    mut each: impl FnMut(Place, &Fan, &mut Row),
-) {
-    let c = candidate as usize;
-    for &op in ops {
-        for target in 0..TARGETS {
-            let level = |row: &Row| row.named[target][c][Q50];
-            let edges = conformal::edges(rows.iter().skip(op).step_by(OPS).map(level));
-            for row in rows.iter_mut().skip(op).step_by(OPS) {
-                let bucket = conformal::bucket(&edges, level(row));
-                let fan = row.named[target][c];
-                each(Place { op, target, bucket }, &fan, row);
-            }
-        }
-    }
-}
-
 impl Depth {
     fn has(self, candidate: Candidate) -> bool {
         match self {
             Self::Linear => candidate == Candidate::Swayed,
             Self::Full => true,
-        }
-    }
-}
-
-impl Answers {
-    /// The roots at each level that a model says of a row.
-    pub fn fan(&self, at: usize, target: usize, model: Model) -> Fan {
-        self.calibrated(at, target, model).unwrap_or_else(|| match model {
-            Model::Shipped => self.foreseen(at, target),
-            Model::Persistence | Model::Ewma | Model::Linear | Model::Network => {
-                self.rows[at].prior[target]
-            }
-        })
-    }
-
-    /// Tells whether who leads at a nearer target is not yet known at this one.
-    fn unjudged(&self, op: usize, target: usize) -> bool {
-        target != H1
-            && !self.judged[op * TARGETS + target]
-            && self.nearest(op, target) == Some(Candidate::Drift)
-    }
-
-    /// Who leads at the next nearer target.
-    fn nearest(&self, op: usize, target: usize) -> Option<Candidate> {
-        let nearer: &[usize] = match target {
-            H1 => return None,
-            H6 => &[H1],
-            _ => &[H6, H1],
-        };
-        let known = |it: &&usize| self.judged[op * TARGETS + **it];
-        nearer.iter().find(known).and_then(|it| self.leader(op, *it))
-    }
-
-    /// Who answers as shipped, if a nearer target must tell, too; `None` for the prior.
-    pub fn answering(&self, op: usize, target: usize) -> Option<Candidate> {
-        let own = self.leader(op, target).filter(|_| !self.unjudged(op, target));
-        own.or_else(|| self.nearest(op, target))
-    }
-
-    /// What is said before anything is known of a target: what leads at a nearer one, as wide as the prior.
-    fn foreseen(&self, at: usize, target: usize) -> Fan {
-        let row = &self.rows[at];
-        let leader = self.nearest(at % OPS, target);
-        let leader = leader.filter(|it| it.kind() == Kind::Point);
-        let Some(leader) = leader.filter(|it| self.has[*it as usize]) else {
-            return row.prior[target];
-        };
-        let level = row.named[target][leader as usize][Q50];
-        let prior = if target == MAX30 { Prior::Max } else { Prior::Tick };
-        prior::offsets(prior, f64::from(level)).map(|it| (level + it as f32).max(root(0.0)))
-    }
-
-    /// The same, if it rests on experience.
-    pub fn calibrated(&self, at: usize, target: usize, model: Model) -> Option<Fan> {
-        let row = &self.rows[at];
-        let [ewma, linear, all] = self.leaders[at % OPS * TARGETS + target];
-        let told = |it: Option<Candidate>| it.and_then(|it| row.told[target][it as usize]);
-        let last = || told(Some(Candidate::Last));
-        match model {
-            Model::Persistence => last(),
-            Model::Ewma => told(ewma.or(Some(Candidate::Mean6))),
-            Model::Linear => told(linear.or(Some(Candidate::Linear))),
-            Model::Network => told(Some(Candidate::Network)),
-            Model::Shipped => match (row.reactive, last()) {
-                (Some(level), Some(last)) => {
-                    let rise = level - row.named[target][Candidate::Last as usize][Q50];
-                    Some(last.map(|it| it + rise))
-                }
-                // While nobody's losses are known, by how much each knows.
-                (Some(_), None) | (None, _) => self
-                    .unjudged(at % OPS, target)
-                    .then(|| self.foreseen(at, target))
-                    .or_else(|| told(all))
-                    .or_else(|| told(Some(Candidate::Linear)))
-                    .or_else(|| told(Some(Candidate::Mean6))),
-            },
-        }
-    }
-
-    /// Who answers as shipped; `None` for the prior.
-    pub fn leader(&self, op: usize, target: usize) -> Option<Candidate> {
-        self.leaders.get(op * TARGETS + target)?[2]
-    }
-
-    /// The bucket of a row by its forecast.
-    pub fn bucket(&self, at: usize, target: usize) -> usize {
-        let bucket = self.rows[at].buckets[target][Candidate::Mean20 as usize];
-        usize::from(bucket).min(BUCKETS - 1)
-    }
-}
-
-impl Row {
-    fn blend(&mut self) {
-        for (named, base) in self.named.iter_mut().zip(&self.base) {
-            let (network, linear) =
-                (named[Candidate::Network as usize], base.fan(&[0.0; LEVELS.len()]));
-            named[Candidate::Blend as usize] =
-                std::array::from_fn(|i| (network[i] + linear[i]) / 2.0);
         }
     }
 }

@@ -22,6 +22,7 @@ mod prior;
 mod residuals;
 pub mod features;
 pub mod linear;
+mod activation;
 pub mod gru;
 mod fading;
 mod conformal;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -68,6 +69,14 @@ pub struct Span {
     /// By partition the first offset, and the one behind the last, that the whole panel is from.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<u32, [u64; 2]>,
+}
+
+impl Span {
+    /// Such as `tw52_10s: bins 0 to 317 of 10s`.
+    pub fn told(&self) -> String {
+        let bin = humantime::format_duration(Duration::from_millis(self.bin_ms));
+        format!("{}: bins {} to {} of {bin}", self.name, self.from, self.to)
+    }
 }
 
 /// Why bytes are no model.

@@ -100,9 +100,9 @@ impl Scores {
             u64::try_from(us).unwrap_or(u64::MAX)
         };
         // Asked once for all of them: what they missed by is not known before.
-        let spread: [Option<Vec<f32>>; OPS] = std::array::from_fn(|op| {
-            let at = |level: &f64| Some(self.missed[op].quantile(*level, HORIZON as usize)? as f32);
-            FRACTIONS.iter().map(at).collect()
+        let spread: [_; OPS] = std::array::from_fn(|op| {
+            let spread = self.missed[op].quantiles(FRACTIONS, HORIZON as usize);
+            spread.map(|it| it.map(|it| it as f32))
         });
         for it in over {
             let came = came(it);

@@ -34,6 +34,9 @@ pub enum Field {
     All,
 }
 
+/// All, in the order of the ladder.
+pub const FIELDS: [Field; 3] = [Field::Ewma, Field::Linear, Field::All];
+
 /// Losses and their number, that fade as residuals do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Recent {
@@ -90,7 +93,7 @@ impl Selector {
         }
         for op in 0..OPS {
             for target in 0..TARGETS {
-                let leaders = [Field::Ewma, Field::Linear, Field::All]
+                let leaders = FIELDS
                     .into_iter()
                     .filter_map(|field| Some((field, self.lead(op, target, field)?)));
                 self.leaders[op * TARGETS + target] = leaders.collect();

@@ -46,7 +46,7 @@ use crate::kafka::{Connection, Output};
 const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// Over so long are rates and quantiles of the moment.
-const RECENT: Duration = Duration::from_secs(1);
+const RECENT: Duration = Duration::from_secs(5);
 
 /// So long is waited at a time.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -98,7 +98,7 @@ pub struct Status {
     /// Reads that have no end yet.
     pub under_way: usize,
     pub all: Tally,
-    /// Of the last second, or of `recent_over` where that is shorter.
+    /// Of the last five seconds, or of `recent_over` where that is shorter.
     pub recent: Tally,
     pub recent_over: Duration,
 }

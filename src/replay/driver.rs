@@ -312,7 +312,7 @@ pub fn open_trace(
     let name = path.display().to_string();
     match File::open(path) {
         Ok(file) => Trace::compressed(name, file, start, assumed),
-        Err(error) => Err(TraceError::unreadable(name, &error)),
+        Err(error) => Err(TraceError::closed(name, &error)),
     }
 }
 

@@ -129,14 +129,11 @@ impl Leads {
         res
     }
 
+    /// Such as `median 4 ticks: 30 in time, 2 late, 10 false, 3 open`: of an open one it is not known yet.
     pub fn told(&self) -> String {
         let Self { before, after, false_moves, unknown, median_ticks } = self;
-        let median =
-            median_ticks.map_or_else(String::new, |it| format!(" (median lead {it} ticks)"));
-        format!(
-            "{before} before the overload, {after} after it{median}; {false_moves} without one, \
-             {unknown} not to be told"
-        )
+        let median = median_ticks.map_or_else(String::new, |it| format!("median {it} ticks: "));
+        format!("{median}{before} in time, {after} late, {false_moves} false, {unknown} open")
     }
 }
 

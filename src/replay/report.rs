@@ -177,11 +177,7 @@ impl Report {
             ("nodes", self.nodes_told()),
             ("read", records),
         ];
-        let Leads { before, after, false_moves, median_ticks, .. } = self.lead;
-        let lead = median_ticks.map(|it| {
-            let of = format!("{before} in time, {after} late, {false_moves} false");
-            ("lead", format!("{it} ticks in the median; {of}"))
-        });
+        let lead = (0 < self.moves).then(|| ("leads", self.lead.told()));
         let settled = self.overload_settled.isotherm.map(|it| {
             let reactive = self.overload_settled.reactive;
             let other = reactive.map_or_else(String::new, |it| format!("; reactive {it:.1}"));
@@ -315,7 +311,7 @@ mod tests {
             settled       0.5 node-seconds from tick 60 on; reactive 9.5
             forecast      drift, skill .61; 87 % of what came lay in the 80 % interval
             decided       40 by drift, 2 by ewma
-            lead          4 ticks in the median; 30 in time, 2 late, 10 false
+            leads         median 4 ticks: 30 in time, 2 late, 10 false, 0 open
             done          42 moves, 19 splits, 6 joins; 45 ranges at the end
             moved         1.3 GB, 1.30 times the data
             unsplittable  0.4 % of the load: one key, or an edge that goes on

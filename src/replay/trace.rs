@@ -46,7 +46,9 @@ pub struct TraceError {
 /// What is wrong with a line.
 #[derive(Debug, Error)]
 pub enum Reason {
-    #[error("cannot be read ({0}): is it a table that zstd compressed?")]
+    #[error("cannot be read: {0}")]
+    Closed(String),
+    #[error("cannot be read ({0}): a trace is a table that zstd compressed, as `zstd FILE` does")]
     Unreadable(String),
     #[error("the header is {0:?}: it should be time_s,key,op or time_ms,key,op")]
     Header(String),
@@ -91,6 +93,11 @@ impl TraceError {
     /// A trace of which not even the first line can be had.
     pub fn unreadable(file: String, error: &io::Error) -> Self {
         Self { file, line: 1, reason: Reason::Unreadable(error.to_string()) }
+    }
+
+    /// The file cannot be opened.
+    pub fn closed(file: String, error: &io::Error) -> Self {
+        Self { file, line: 1, reason: Reason::Closed(error.to_string()) }
     }
 }
 

@@ -150,7 +150,8 @@ fn span(it: &Verify<'_>) -> anyhow::Result<Span> {
     })?;
     let found = found.with_context(|| {
         format!(
-            "{} has no tick of planner {} in this span",
+            "{} has no tick of planner {} in this span; whose are looked at, `planner.id` says: that of \
+             a demonstration is demo",
             it.connection.topic(Progress::TOPIC),
             it.planner_id
         )

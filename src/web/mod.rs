@@ -29,8 +29,10 @@ pub mod workers;
 pub mod traced;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -56,6 +58,10 @@ struct Condition {
     ready: bool,
     reason: String,
 }
+
+/// A process that was killed lets go of its port within this.
+const LET_GO_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The thread that answers; it ends when this is dropped.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ impl Health {
 
 /// Begins to listen, and answers from a thread of its own. Port 0 takes one that is free.
 pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
-    let listener = std::net::TcpListener::bind(listen).with_context(|| not_free(listen))?;
+    let listener = bound(listen, || std::net::TcpListener::bind(listen))?;
     listener.set_nonblocking(true).context("make the listener non-blocking")?;
     let address = listener.local_addr().context("ask for the address that is listened on")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -123,11 +129,26 @@ pub fn serve(listen: SocketAddr, health: &Health) -> anyhow::Result<Server> {
     Ok(Server { address, stop: Some(stop), thread: Some(thread) })
 }
 
-/// Says what is wrong with an address that cannot be listened on.
-fn not_free(listen: SocketAddr) -> String {
-    format!(
-        "listen on {listen}; if something else does, set `listen` of this process to another port"
-    )
+/// Listens on an address, if need be as soon as the process before has let go of it: one that was killed does
+/// so a little later.
+fn bound<T>(listen: SocketAddr, bind: impl Fn() -> io::Result<T>) -> anyhow::Result<T> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && waited < LET_GO_WITHIN => {
+                std::thread::sleep(LOOK_EVERY);
+                waited += LOOK_EVERY;
+            }
+            other => {
+                return other.with_context(|| {
+                    format!(
+                        "listen on {listen}; if something else does, set `listen` of this \
+                         process to another port"
+                    )
+                });
+            }
+        }
+    }
 }
 
 /// Returns what is served of the health, for a process that serves more on the same port.

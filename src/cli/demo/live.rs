@@ -130,6 +130,12 @@ impl<'a> Live<'a> {
         Ok(())
     }
 
+    /// Says that no load is played any more.
+    pub fn over(&mut self) {
+        self.figures.is_over = true;
+        self.look();
+    }
+
     /// Leaves the terminal as it was.
     pub fn end(&mut self) {
         self.look();

@@ -9,7 +9,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use schemas::operator_command::{Command, OperatorCommand};
-use serde_json::json;
 
 use super::{SwapArgs, model};
 use crate::cli::ask;
@@ -40,17 +39,26 @@ pub fn show(config: &Config, out: Option<&Path>) -> Result<Exit, Box<Fault>> {
     };
     let settings = Settings::parse(&text)?;
     let model = settings.model();
-    let told = json!({
-        "model": model.digest(),
-        "built_in": model.digest() == Model::shipped().digest(),
-        "forecasts": settings.rung == Rung::Ladder,
-        "head": model.head,
-    });
     if let Some(file) = out {
         file.write(model.encode())?;
     }
-    print(&format!("{told:#}\n"))?;
+    print(&told(&model, settings.rung))?;
     Ok(Exit::Done)
+}
+
+/// Says whose network it is, and what it has learned.
+fn told(model: &Model, rung: Rung) -> String {
+    let mut res = String::new();
+    let mut line = |what: &str, it: String| res.push_str(&format!("{what:<10}{it}\n"));
+    let of = if model.digest() == Model::shipped().digest() { " (built in)" } else { "" };
+    line("model", format!("{}{of}", model.digest()));
+    let answers = if rung == Rung::Ladder { "yes, as a rung of the ladder" } else { "no" };
+    line("forecasts", answers.to_owned());
+    line("trained", format!("{} steps, seed {}", model.head.steps, model.head.seed));
+    for (i, it) in model.head.panels.iter().enumerate() {
+        line(if i == 0 { "learned" } else { "" }, it.told());
+    }
+    res
 }
 
 pub fn swap(config: &Config, args: &SwapArgs) -> Result<Exit, Box<Fault>> {

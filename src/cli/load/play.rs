@@ -78,7 +78,11 @@ fn play(
         let began = Instant::now();
         let is_stopping = || signals.is_asked();
         let rows = fill(&config.kafka, filling, payload_bytes, args.seed, &is_stopping)?;
-        eprintln!("wrote {rows} rows in {:.1} s", began.elapsed().as_secs_f64());
+        eprintln!(
+            "wrote {rows} rows in {:.1} s; the index has them a little later, and until then reads \
+             are of rows that are not there",
+            began.elapsed().as_secs_f64()
+        );
     }
     let options = Options {
         filled: filling,

@@ -51,12 +51,12 @@ fn end_of_a_run_is_told() {
         latency              p50 1.1  p99 7.3  p99.9 21.0  max 40 ms
         queries              181,202 answered, 3 of them asked again, 0 failed; 18,020 updates
         moves                41 complete, 0 failed, 412 MB
-                             2 before the overload, 1 after it (median lead 9 ticks); 1 without one, 1 not to be told
+                             lead: median 9 ticks: 2 in time, 1 late, 1 false, 1 open
         decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
         reaction             split after 1, START never, ACTIVE after 3.5 ticks, from the first whole tick of the crowd on
         splits, joins        19, 6; 45 ranges; unsplittable 0.0 % of the load
         forecast             ewma, skill -.04; 79 % of what came lay in the 80 % interval
-                             moves: 11 by drift, 30 by ewma
+                             moves were decided: 11 by drift, 30 by ewma
         verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
     "#]].assert_eq(&report().told("isotherm demo --mode observe"));
 }

@@ -135,6 +135,7 @@ fn figures() -> Figures {
         p50_ms: 1.12,
         p99_ms: 6.84,
         failed: 0,
+        is_over: false,
         now: Millis(43_000),
     }
 }
@@ -146,30 +147,46 @@ fn view_shows_load_owners_nodes_and_moves() {
     let text = |line: &Line| line.iter().map(|it| it.1.as_str()).collect::<String>();
     let told: String = lines.iter().map(|it| text(it).trim_end().to_owned() + "\n").collect();
     expect![[r#"
-        isotherm demo · moving-hotspot · seed 7 · embedded broker · tick 1 s              00:41 of 01:30
-        queries 2,013/s  p50 1.1 ms  p99 6.8 ms  failed 0    updates 198/s    forecast: linear, skill .31
+        isotherm demo · moving-hotspot · seed 7 · embedded broker · tick 1 s
+        00:41 of 01:30    forecast: linear, skill .31
+        queries 2,013/s  p50 1.1 ms  p99 6.8 ms  failed 0    updates 198/s
 
-        key space  ▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂████████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁                   now
-                   ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄████████████████████████████████   in 30 ticks (median)
-        owner      1111111111111111111111111111111122222222222222222222222222222222
+        heat now    ▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂████████████████▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+        in 30 ticks ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄████████████████████████████████
+        owner       1111111111111111111111111111111122222222222222222222222222222222
 
-        node  load ÷ capacity                     now   30 ticks .5/.9   ranges    bytes
-        n1    ██████████████████████████████··   1.10        .40 / .50        1   4.0 MB
-        n2    ██···················│··········    .05        .40 / .50        1   9.5 MB
+        node  load ÷ capacity                  now   30 ticks .5/.9  ranges    bytes
+        n1    ████████████████████████████··  1.10        .40 / .50       1   4.0 MB
+        n2    ██··················│·········   .05        .40 / .50       1   9.5 MB
 
         moving  m-8  [.1000, .2000)  n1 → n2  copying   ▓▓▓▓▓▓░░░░  60 %  1.2 MB  0.8 s
-        last    m-7  n1 → n2 active after 2.1 s · 1.2 MB · n1 too warm in 22 ticks: with it .93 → .79 (q.9)
+        last    m-7  n1 → n2 active after 2.1 s · 1.2 MB
+                n1 too warm in 22 ticks: with it .93 → .79 (q.9)
         so far  1 move, 1.2 MB; 0 splits, 0 joins; 2 ranges; overload 0.3 node-s
-    "#]].assert_eq(&told);
-    assert!(lines.len() <= 24 && lines.iter().all(|it| text(it).chars().count() <= 100));
+    "#]]
+    .assert_eq(&told);
+    assert!(lines.len() <= 24 && lines.iter().all(|it| text(it).chars().count() <= 80));
     // The node with more to do than it can is hot; the one with less is not.
-    let bars: Vec<Tone> = lines.iter().filter(|it| it.len() == 3).map(|it| it[1].0).collect();
+    let bars: Vec<Tone> = lines
+        .iter()
+        .filter(|it| it.len() == 3 && text(it).starts_with('n'))
+        .map(|it| it[1].0)
+        .collect();
     assert!(bars.ends_with(&[Tone::Hot, Tone::Cool]), "{bars:?}");
 }
 
 #[test]
 fn summary_is_one_line() {
     expect!["00:41  queries 2,013/s  p50 1.1  p99 6.8 ms  failed 0  updates 198/s  load n1 1.10  n2 .05  moving 1  moved 1, 1.2 MB"].assert_eq(&summary(&course(), &figures()));
+}
+
+#[test]
+fn behind_the_load_nothing_is_told_of_it() {
+    let over = Figures { is_over: true, ..figures() };
+    expect!["00:41  the load is over, and moves come to their end: moving 1"]
+        .assert_eq(&summary(&course(), &over));
+    let lines = lines(&course(), &KeyAxis::Integers(0, 100), &over);
+    assert!(!lines.iter().flatten().any(|it| it.1.contains("queries")), "{lines:?}");
 }
 
 #[test]

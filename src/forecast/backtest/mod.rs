@@ -23,13 +23,13 @@ mod duel;
 use dataflows::forecast::{H1, H6, H30, TARGETS};
 use serde::{Deserialize, Serialize};
 
-use super::OPS;
 use super::conformal::BUCKETS;
 use super::gru::Network;
 use super::ladder::{Ladder, MODELS, Model as Answering};
 use super::linear::FitError;
 use super::model::Model;
 use super::panel::Panel;
+use super::{AHEAD, OPS};
 pub use duel::duel;
 pub use fan::picture;
 pub use nodes::NodeLine;
@@ -48,6 +48,9 @@ const NAMES: [&str; TARGETS] = ["h1", "h6", "h30", "mean30", "max30"];
 
 /// The weighted quantile loss of Poisson loads of mean m is this over √m.
 const POISSON: f64 = 0.405;
+
+/// What is scored is followed by so many bins.
+const AHEAD_MAX: usize = AHEAD[H30];
 
 /// With fewer bins there is nothing to score.
 const BINS_MIN: usize = 200;
@@ -147,7 +150,8 @@ pub fn backtest(
         }
         let answers = ladder.answer(loads);
         nodes.add(panel, bin, answers, calibrated <= bin);
-        if bin < calibrated {
+        // All targets are scored at the same bins, so that they can be compared.
+        if bin < calibrated || bins <= bin + AHEAD_MAX {
             continue;
         }
         trails.add(panel, bin, answers);
@@ -179,7 +183,9 @@ fn lines(panel: &Panel, has_network: bool, scores: &Scores, calibrated: usize) -
     let mut lines = Vec::new();
     for (op, of) in ops {
         for (target, name) in NAMES.into_iter().enumerate() {
-            let floor = matches!(target, H1 | H6 | H30).then(|| floor(panel, &of, calibrated));
+            let bins = calibrated + AHEAD[target]..panel.bins.len() - AHEAD_MAX + AHEAD[target];
+            let floor =
+                matches!(target, H1 | H6 | H30).then(|| floor(panel, &of, &panel.bins[bins]));
             let (persistence, _) = joined(scores, &of, target, 0);
             for (at, model) in MODELS.into_iter().enumerate() {
                 if model == Answering::Network && !has_network {
@@ -228,9 +234,8 @@ fn joined(
     (all, buckets)
 }
 
-/// The loss of one who knew the mean of each range in the part that is scored.
-fn floor(panel: &Panel, ops: &[usize], from: usize) -> f64 {
-    let bins = &panel.bins[from..];
+/// The loss of one who knew the mean of each range in these bins.
+fn floor(panel: &Panel, ops: &[usize], bins: &[Vec<[f32; OPS]>]) -> f64 {
     let mut sums = (0.0, 0.0);
     for (range, op) in (0..panel.ranges()).flat_map(|it| ops.iter().map(move |op| (it, *op))) {
         let mean = bins.iter().map(|it| f64::from(it[range][op])).sum::<f64>() / bins.len() as f64;

@@ -10,16 +10,15 @@
 
 use std::collections::VecDeque;
 
-use dataflows::forecast::{Q50, TARGETS};
+use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
 
+use super::super::AHEAD;
 use super::super::candidates::{CANDIDATES, Candidate};
 use super::super::conformal::{BUCKETS, Fan, Kind, told};
-use super::super::{AHEAD, OPS};
-use super::Row;
 
 /// How many candidates name one value; they come first.
-const POINTS: usize = 8;
+pub(super) const POINTS: usize = 8;
 const FANS: usize = CANDIDATES.len() - POINTS;
 
 /// By target, the latest first.
@@ -43,8 +42,8 @@ pub struct Origin {
 pub struct Told {
     pub at: usize,
     pub op: usize,
-    points: [f32; POINTS],
-    fans: [Fan; FANS],
+    pub points: [f32; POINTS],
+    pub fans: [Fan; FANS],
     pub buckets: [u8; CANDIDATES.len()],
     pub scale: f32,
 }
@@ -61,7 +60,7 @@ impl Origins {
     }
 
     /// The ranges that are asked what came of the answers of a tick.
-    pub fn sampled(&self, tick: u64, ranges: usize) -> impl Iterator<Item = usize> + use<> {
+    pub fn sampled(&self, tick: u64, ranges: usize) -> impl Iterator<Item = usize> + Clone + use<> {
         let stride = ranges.div_ceil(self.ranges_max).max(1);
         (tick as usize % stride..ranges).step_by(stride)
     }
@@ -99,20 +98,6 @@ impl Told {
         match candidate.kind() {
             Kind::Point => [self.points[at]; _],
             Kind::Fan => self.fans[at - POINTS],
-        }
-    }
-}
-
-impl Row {
-    pub fn origin(&self, at: usize, target: usize) -> Told {
-        let named = &self.named[target];
-        Told {
-            at: at / OPS,
-            op: at % OPS,
-            points: std::array::from_fn(|it| named[it][Q50]),
-            fans: std::array::from_fn(|it| named[POINTS + it]),
-            buckets: self.buckets[target],
-            scale: self.scale,
         }
     }
 }

@@ -2,6 +2,8 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
+use dataflows::forecast::Q50;
+
 use super::*;
 use crate::forecast::gru::Weights;
 use crate::forecast::panel::Panel;
