@@ -63,21 +63,22 @@ pub(super) type Offsets = [Option<Fan>; BUCKETS];
 
 impl Row {
     pub fn named(&self, target: usize, candidate: Candidate) -> Fan {
-        match candidate {
-            Candidate::Network => self.network[target],
-            Candidate::Blend => {
-                let linear = self.base[target].fan(&[0.0; LEVELS.len()]);
-                array::from_fn(|i| (self.network[target][i] + linear[i]) / 2.0)
-            }
-            point => [self.points.of(point, target); _],
+        if candidate.kind() == Kind::Point {
+            return [self.points.of(candidate, target); _];
         }
+        let network = self.network[target];
+        if candidate == Candidate::Network {
+            return network;
+        }
+        let linear = self.base[target].fan(&[0.0; LEVELS.len()]);
+        array::from_fn(|i| (network[i] + linear[i]) / 2.0)
     }
 
     /// The median that a candidate names.
     pub fn level(&self, target: usize, candidate: Candidate) -> f32 {
-        match candidate {
-            Candidate::Network | Candidate::Blend => self.named(target, candidate)[Q50],
-            point => self.points.of(point, target),
+        match candidate.kind() {
+            Kind::Point => self.points.of(candidate, target),
+            Kind::Fan => self.named(target, candidate)[Q50],
         }
     }
 }
