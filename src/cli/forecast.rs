@@ -11,11 +11,11 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::Flag;
 use super::exit::{Exit, Fault};
 use super::panels::PanelArgs;
 use super::print;
 use super::result_file::ResultFile;
+use super::{Flag, Form};
 use crate::config::Config;
 use crate::forecast::backtest::{Backtest, BacktestError, backtest, node_table, picture, table};
 use crate::forecast::model::Model;
@@ -36,6 +36,9 @@ pub struct ModelArgs {
     /// Write it to a file
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// The form of what is printed
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Form,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -84,7 +87,7 @@ impl ForecastCommand {
 pub fn run(config: &Config, command: &ForecastCommand) -> Result<Exit, Box<Fault>> {
     match command {
         ForecastCommand::Backtest(args) => backtest_of(config, args),
-        ForecastCommand::Model(args) => swap::show(config, args.out.as_deref()),
+        ForecastCommand::Model(args) => swap::show(config, args),
         ForecastCommand::Swap(args) => swap::swap(config, args),
     }
 }

@@ -143,11 +143,14 @@ impl Gram {
 impl Linear {
     /// What is expected of a row less its base, as roots.
     pub fn predict(&self, row: &[f32; FEATURES]) -> [f32; TARGETS] {
-        let mut sums = [0.0; TARGETS];
+        // As many sums as a processor makes at once.
+        let mut sums = [0.0; TARGETS.next_power_of_two()];
         for (x, weights) in row.iter().zip(&self.0) {
-            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += x * weight);
+            let mut wide = [0.0; TARGETS.next_power_of_two()];
+            wide[..TARGETS].copy_from_slice(weights);
+            sums.iter_mut().zip(wide).for_each(|(sum, weight)| *sum += x * weight);
         }
-        sums
+        std::array::from_fn(|target| sums[target])
     }
 }
 

@@ -275,6 +275,8 @@ fn network_is_swapped_in_a_running_planner_and_stays_behind_a_kill() {
     let shown = run(&[
         "forecast",
         "model",
+        "--output",
+        "json",
         "--out",
         world.folder.path().join("own.model").to_str().unwrap(),
     ]);

@@ -6,16 +6,16 @@
 //! ```
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use schemas::operator_command::{Command, OperatorCommand};
+use serde_json::json;
 
-use super::{SwapArgs, model};
+use super::{ModelArgs, SwapArgs, model};
 use crate::cli::ask;
 use crate::cli::exit::{Exit, Fault, need_cluster};
-use crate::cli::print;
 use crate::cli::result_file::ResultFile;
 use crate::cli::signals::Signals;
+use crate::cli::{Form, print};
 use crate::config::Config;
 use crate::forecast::Rung;
 use crate::forecast::model::Model;
@@ -23,9 +23,9 @@ use crate::planner::commands::MODEL_BYTES_MAX;
 use crate::planner::progress;
 use crate::planner::settings::Settings;
 
-pub fn show(config: &Config, out: Option<&Path>) -> Result<Exit, Box<Fault>> {
+pub fn show(config: &Config, args: &ModelArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    let out = out.map(ResultFile::create).transpose()?;
+    let out = args.out.as_deref().map(ResultFile::create).transpose()?;
     let planner = &config.planner.id;
     let mut policy = None;
     progress::each(&config.kafka, planner, |it| {
@@ -42,17 +42,30 @@ pub fn show(config: &Config, out: Option<&Path>) -> Result<Exit, Box<Fault>> {
     if let Some(file) = out {
         file.write(model.encode())?;
     }
-    print(&told(&model, settings.rung))?;
+    print(&told(&model, settings.rung, args.output))?;
     Ok(Exit::Done)
 }
 
 /// Says whose network it is, and what it has learned.
-fn told(model: &Model, rung: Rung) -> String {
+fn told(model: &Model, rung: Rung, form: Form) -> String {
+    let built_in = model.digest() == Model::shipped().digest();
+    let forecasts = rung == Rung::Ladder;
+    let value = json!({
+        "model": model.digest(),
+        "built_in": built_in,
+        "forecasts": forecasts,
+        "head": model.head,
+    });
+    match form {
+        Form::Table => (),
+        Form::Json => return format!("{value:#}\n"),
+        Form::Jsonl => return format!("{value}\n"),
+    }
     let mut res = String::new();
     let mut line = |what: &str, it: String| res.push_str(&format!("{what:<10}{it}\n"));
-    let of = if model.digest() == Model::shipped().digest() { " (built in)" } else { "" };
+    let of = if built_in { " (built in)" } else { "" };
     line("model", format!("{}{of}", model.digest()));
-    let answers = if rung == Rung::Ladder { "yes, as a rung of the ladder" } else { "no" };
+    let answers = if forecasts { "yes, as a rung of the ladder" } else { "no" };
     line("forecasts", answers.to_owned());
     line("trained", format!("{} steps, seed {}", model.head.steps, model.head.seed));
     for (i, it) in model.head.panels.iter().enumerate() {
