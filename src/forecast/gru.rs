@@ -78,15 +78,16 @@ impl Weights {
 }
 
 /// Where the network is computed: the one place that names a backend of burn's.
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "burn-ndarray"))]
 fn device() -> Device {
     Device::flex()
 }
 
-/// The same, with `--features cuda`: its numbers are not those of a processor.
-#[cfg(feature = "cuda")]
+/// The same, with `--features burn-ndarray`. Its numbers are others in their last bits.
+#[cfg(feature = "burn-ndarray")]
+#[allow(deprecated)] // `burn` gives it up for `flex`; it is the only other one that needs no library.
 fn device() -> Device {
-    Device::cuda(0)
+    Device::ndarray()
 }
 
 /// The weights where they are computed with.
