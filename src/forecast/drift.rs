@@ -305,13 +305,22 @@ mod tests {
     const ROWS: usize = 64;
 
     /// Runs over reads of each row at a tick; returns what is forecast of them at the end.
-    fn run(ticks: u64, mut load: impl FnMut(u64, usize) -> f32) -> Option<Vec<[f64; TARGETS]>> {
+    fn run(ticks: u64, load: impl FnMut(u64, usize) -> f32) -> Option<Vec<[f64; TARGETS]>> {
+        learned_from(1, ticks, load)
+    }
+
+    /// The same, learned from every so many-th row, another one each tick.
+    fn learned_from(
+        step: usize,
+        ticks: u64,
+        mut load: impl FnMut(u64, usize) -> f32,
+    ) -> Option<Vec<[f64; TARGETS]>> {
         let (mut book, mut drift) = (Book::new(ROWS, 1_000), Drift::new(ROWS));
         let mut told = None;
         for tick in 0..ticks {
             let loads: Vec<_> = (0..ROWS).map(|it| [load(tick, it), 0.0]).collect();
             book.observe(&loads);
-            told = drift.observe(&book, 0..ROWS);
+            told = drift.observe(&book, (tick as usize % step..ROWS).step_by(step));
         }
         told.map(|it| it.into_iter().step_by(OPS).collect())
     }
@@ -334,6 +343,12 @@ mod tests {
         // It takes six ticks to go by.
         assert!((at(MEAN30, 32) - 3.0 - 40.0 * 6.0 / 30.0).abs() < 2.0, "{}", at(MEAN30, 32));
         assert!(30.0 < at(MAX30, 32) && at(MAX30, 60) < 10.0);
+    }
+
+    #[test]
+    fn some_rows_a_tick_tell_it_as_well() {
+        let told = learned_from(4, 41, |tick, row| moving(tick, row, 2.0, 3.0)).unwrap();
+        assert!(30.0 < told[28][H6] && told[24][H6] < 10.0 && told[34][H6] < 10.0, "{told:?}");
     }
 
     #[test]

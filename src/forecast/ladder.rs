@@ -197,7 +197,7 @@ impl Ladder {
             let rows = sampled.clone().flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
             self.linear = refit.observe(&self.book, &look, rows).or(self.linear.take());
         }
-        let has = |it: Candidate| {
+        let has = CANDIDATES.map(|it| {
             self.depth.has(it)
                 && match it {
                     Candidate::Last
@@ -211,15 +211,14 @@ impl Ladder {
                         self.linear.is_some() && self.network.0.is_some()
                     }
                 }
-        };
-        let asked = CANDIDATES.map(has);
+        });
         let mut rows = mem::take(&mut self.answers.rows);
         rows.clear();
         rows.extend(
             (0..look.0.len()).map(|at| self.row(at, &look, drift.as_ref().map(|it| &it[at]))),
         );
         let mut tables = [const { None }; CANDIDATES.len()];
-        for candidate in CANDIDATES.into_iter().filter(|it| asked[*it as usize]) {
+        for candidate in CANDIDATES.into_iter().filter(|it| has[*it as usize]) {
             match candidate {
                 Candidate::Network => self.correct(&look, &mut rows),
                 Candidate::Swayed => self.steady(&mut rows),
