@@ -30,10 +30,7 @@ fn bad_input_goes_to_dead_letter_is_counted_and_stops_nothing() {
 
     let counts = "[+] input: not used so far: 2 capacity_not_a_capacity, 1 duplicate_node_id, \
                   1 key_too_long, 2 not_single_object, 3 unknown_schema, 1 status_unknown_migration; ";
-    await_that(counts, || {
-        let (status, body) = planner.ask("/readyz?verbose")?;
-        (status == 200 && body.contains(counts)).then_some(())
-    });
+    planner.await_told(200, counts);
     let late: u64 = world.ticks().iter().map(|it| it.late).sum();
     assert!(3 <= late, "{late} queries came late");
     let last = world.last_tick().unwrap();

@@ -161,14 +161,19 @@ impl Form<'_> {
     }
 }
 
-/// Waits until nothing moves.
+/// Waits until nothing moves; what is copied takes as long as it does.
 fn await_rest(world: &World, told: &mut Told) {
-    await_that("the end of all moves", || {
-        told.catch_up();
-        let has_ended = told.chosen.keys().all(|it| !told.course(*it).ends.is_empty());
-        let is_settled = |it: &Value| it["migration"].is_null();
-        (has_ended && ranges(world)?.iter().all(is_settled)).then_some(())
-    });
+    let mut is_at_rest = false;
+    while !is_at_rest {
+        let before = told.moves.clone();
+        is_at_rest = await_that("the end of all moves, or a step of one", || {
+            told.catch_up();
+            let has_ended = told.chosen.keys().all(|it| !told.course(*it).ends.is_empty());
+            let is_settled = |it: &Value| it["migration"].is_null();
+            let is_at_rest = has_ended && ranges(world)?.iter().all(is_settled);
+            (is_at_rest || told.moves != before).then_some(is_at_rest)
+        });
+    }
 }
 
 fn seeds() -> impl Iterator<Item = u64> {

@@ -28,19 +28,13 @@ use crate::world::{Nodes, PATIENCE, TICK_MS, World, await_that, say};
 fn planner_says_what_it_waits_for_and_ends_in_order() {
     let Some(world) = World::create("ready", &[]) else { return };
     let mut planner = world.planner("ready", None);
-    let told = |planner: &crate::world::Process, status, line: &str| {
-        await_that(line, || {
-            let (now, body) = planner.ask("/readyz?verbose")?;
-            (now == status && body.contains(line)).then_some(())
-        });
-    };
-    told(&planner, 503, "[-] assignment: waits for nodes: 0 of 3 report");
+    planner.await_told(503, "[-] assignment: waits for nodes: 0 of 3 report");
     assert_eq!(planner.ask("/livez").unwrap().0, 200);
     let nodes = Nodes::start(&world.connection);
-    told(&planner, 200, "[+] assignment: generation ");
-    told(&planner, 200, "[+] progress: there is none: a new planner");
-    told(&planner, 200, "[+] forecast: warm-up ");
-    told(&planner, 200, "[+] forecast: rests on what was seen");
+    planner.await_told(200, "[+] assignment: generation ");
+    planner.await_told(200, "[+] progress: there is none: a new planner");
+    planner.await_told(200, "[+] forecast: warm-up ");
+    planner.await_told(200, "[+] forecast: rests on what was seen");
     let first = world.ticks()[0].tick;
     // Snapshots are taken every 25 ticks.
     planner.await_tick(&world, first + 30);
@@ -48,7 +42,7 @@ fn planner_says_what_it_waits_for_and_ends_in_order() {
     let status = planner.ended();
     assert!(status.success(), "{status}");
     let again = world.planner("again", None);
-    told(&again, 200, "[+] progress: restored from the snapshot of tick ");
+    again.await_told(200, "[+] progress: restored from the snapshot of tick ");
     drop(nodes);
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::registry::Registry;
 use super::{SCHEMA, framed, in_json};
 use crate::killed::{check_replay, check_whole};
-use crate::world::{Nodes, Process, World, await_that, now_ms, say};
+use crate::world::{Nodes, World, await_that, now_ms, say};
 
 pub const MAPPING: &str = r#"
     [query_log]
@@ -52,13 +52,6 @@ fn write(world: &World, batches: u64, id: Option<u32>) {
     writer.flush().unwrap();
 }
 
-fn told(planner: &Process, status: u16, line: &str) {
-    await_that(line, || {
-        let (now, body) = planner.ask("/readyz?verbose")?;
-        (now == status && body.contains(line)).then_some(())
-    });
-}
-
 #[test]
 fn planner_of_foreign_logs_goes_on_and_is_replayed_without_its_registry() {
     let Some(mut world) = World::create("foreign", &[]) else { return };
@@ -68,12 +61,12 @@ fn planner_of_foreign_logs_goes_on_and_is_replayed_without_its_registry() {
     let nodes = Nodes::start(&world.connection);
     let mut planner = world.planner("foreign", None);
     let begin = await_that("a tick", || world.last_tick());
-    told(&planner, 200, "[+] schemas: 0 of the registry are known");
+    planner.await_told(200, "[+] schemas: 0 of the registry are known");
     write(&world, 100, Some(7));
     write(&world, 100, None);
     write(&world, 3, Some(9));
-    told(&planner, 200, "[+] input: not used so far: 3 unknown_schema_id; ");
-    told(&planner, 200, "[+] schemas: 1 of the registry are known");
+    planner.await_told(200, "[+] input: not used so far: 3 unknown_schema_id; ");
+    planner.await_told(200, "[+] schemas: 1 of the registry are known");
     let tick = planner.await_tick(&world, begin + 60);
     planner.kill();
 
@@ -83,13 +76,14 @@ fn planner_of_foreign_logs_goes_on_and_is_replayed_without_its_registry() {
     let mut planner = world.planner("foreign", None);
     write(&world, 100, Some(7));
     planner.await_tick(&world, tick + 10);
-    told(&planner, 200, "[+] schemas: 1 of the registry are known");
+    planner.await_told(200, "[+] schemas: 1 of the registry are known");
     write(&world, 50, Some(8));
-    told(&planner, 503, "[-] schemas: the tick waits: the schema registry at http://127.0.0.1:");
+    planner
+        .await_told(503, "[-] schemas: the tick waits: the schema registry at http://127.0.0.1:");
     let waits = world.last_tick().unwrap();
     let registry = Registry::start_at(address);
     registry.knows(8, SCHEMA);
-    told(&planner, 200, "[+] schemas: 2 of the registry are known");
+    planner.await_told(200, "[+] schemas: 2 of the registry are known");
     planner.await_tick(&world, waits + 40);
     planner.signal("-TERM");
     let log = planner.log();
@@ -111,7 +105,7 @@ fn planner_that_waits_for_its_registry_ends_when_it_is_asked_to() {
     let mut planner = world.planner("unasked", None);
     await_that("a tick", || world.last_tick());
     write(&world, 1, Some(7));
-    told(&planner, 503, "[-] schemas: the tick waits: ");
+    planner.await_told(503, "[-] schemas: the tick waits: ");
     assert!(!planner.has_ended());
     planner.signal("-TERM");
     assert!(planner.ended().success());

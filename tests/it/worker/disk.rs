@@ -12,10 +12,10 @@ use super::*;
 use crate::world::say;
 
 /// Enough for the store as it begins.
-const DISK_MB: u64 = 96;
+const DISK_MB: u64 = 192;
 
-/// Less than the reserve, and more than the store writes before it looks, and behind our back.
-const LITTLE_MB: u64 = 7;
+/// Less than the reserve, and more than the store writes before it looks, and where it merges behind our back.
+const LITTLE_MB: u64 = 28;
 
 #[test]
 fn worker_on_a_full_disk_serves_reads_and_goes_on_when_there_is_room() {
@@ -165,7 +165,7 @@ fn long(key: &str, when: &str) -> String {
     format!("{key} {when} {}", "x".repeat(10_000))
 }
 
-const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 8388608";
+const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 33554432";
 
 const EXT4: &str = "loop,errors=remount-ro";
 

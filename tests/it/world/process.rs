@@ -3,8 +3,18 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
+use std::time::Duration;
 
 use super::{World, await_that, say};
+
+/// Who has not answered by then does not.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// So many ticks are waited for, at most.
+const TICKS_MAX: u64 = 5_000;
+
+/// So many lines of a log tell what came last.
+const LAST: usize = 10;
 
 /// A process, running.
 pub struct Process {
@@ -75,6 +85,7 @@ impl Process {
     pub fn ask(&self, path: &str) -> Option<(u16, String)> {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(ANSWER)).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
@@ -83,13 +94,41 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Waits until `/readyz?verbose` has this status and line. A planner that is behind is waited for as long as it
+    /// catches up: on a busy machine that takes what it takes.
+    pub fn await_told(&self, status: u16, line: &str) {
+        let mut tick = None;
+        for _ in 0..TICKS_MAX {
+            let is_told = await_that(line, || {
+                let (now, body) = self.ask("/readyz?verbose")?;
+                if now == status && body.contains(line) {
+                    return Some(true);
+                }
+                let ticks = body.lines().find(|it| it.contains("] ticks: ")).map(str::to_owned);
+                (ticks != tick).then(|| tick = ticks).map(|()| false)
+            });
+            if is_told {
+                return;
+            }
+        }
+        panic!("{TICKS_MAX} ticks, and not once {status} with {line}");
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
+        let ready = if thread::panicking() { self.ask("/readyz?verbose") } else { None };
         // It may have ended already.
         _ = self.child.kill();
         _ = self.child.wait();
         if thread::panicking() {
-            say(&format!("{}\n{}", self.log.display(), self.log()));
+            let (path, log) = (self.log.display(), self.log());
+            say(&format!("{path}\n{log}"));
+            // And once more with the failure, where it is seen at once.
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(LAST)..].join("\n");
+            eprintln!("{path}, its end:\n{end}\nand /readyz: {ready:?}");
         }
     }
 }
