@@ -1,9 +1,9 @@
-//! Answers with the best of several models, each calibrated: one tick of loads in, a fan for each row out.
+//! Answers with those of several models that lost least, each calibrated: one tick of loads in, a fan for each row out.
 //!
 //! ```text
 //!  loads ──> settle: what came of earlier answers ──> pools of each model (conformal), losses (selector)
 //!     └────> look ──> points, drift ───> calibrated ─┐
-//!                       └ linear fan ──> network ────┴──> calibrated ──> who leads ──> guard ──> answer
+//!                       └ linear fan ──> network ────┴──> calibrated ──> who lost little ──> guard ──> answer
 //! ```
 //!
 //! A row is an operation of a range; rows stand range by range, in it operation by operation. All is
@@ -45,7 +45,7 @@ pub enum Model {
     Ewma,
     Linear,
     Network,
-    /// The one that the selector chose, behind the guard.
+    /// Those that the selector chose, behind the guard.
     Shipped,
 }
 

@@ -1,11 +1,15 @@
-//! Chooses a model by what it lost lately, for each operation and target.
+//! Chooses models by what they lost lately, for each operation and target.
 //!
 //! ```text
 //!  pinball loss of a row ──> lately, and for long (fading) ──> mean ──> the least leads
+//!                                                               └────> who lost hardly more has a say
 //! ```
 //!
-//! Only calibrated forecasts count, of which the truth is known. Who leads stays until another is
-//! better by a hundredth: a lead that is chance would make forecasts jump.
+//! * Only calibrated forecasts count, of which the truth is known. Who leads stays until another is
+//!   better by a hundredth: a lead that is chance would make forecasts jump.
+//! * **Together.** The pinball loss is convex: a mean of quantiles loses no more than those do in the mean, and less
+//!   where they err apart. So the best of each other rung answers along, the less the more it has lost.
+//! * **No harm.** Nobody answers who has lost more than persistence.
 
 use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
@@ -16,6 +20,10 @@ use super::{AHEAD, OPS};
 
 /// Another must have lost less than this part of what the leader lost.
 const LEAD: f64 = 0.99;
+
+/// Who has lost so much more than the leader, as a part of that, has no say; by target. What is thirty ticks ahead
+/// overlaps from tick to tick, so that losses tell less.
+const NEAR: [f64; TARGETS] = [0.1, 0.1, 0.15, 0.15, 0.15];
 
 /// The losses of all models, and who leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,11 +39,12 @@ pub struct Selector {
 pub enum Field {
     Ewma,
     Linear,
+    Network,
     All,
 }
 
 /// All, in the order of the ladder.
-pub const FIELDS: [Field; 3] = [Field::Ewma, Field::Linear, Field::All];
+const FIELDS: [Field; 4] = [Field::Ewma, Field::Linear, Field::Network, Field::All];
 
 /// Losses and their number, that fade as residuals do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +61,7 @@ impl Field {
         match self {
             Self::Ewma => &[Mean6, Mean2, Mean20, Mean60],
             Self::Linear => &[Linear, Swayed],
+            Self::Network => &[Network, Blend],
             Self::All => {
                 &[Mean6, Last, Mean2, Mean20, Mean60, Drift, Linear, Swayed, Network, Blend]
             }
@@ -107,6 +117,23 @@ impl Selector {
         leaders.iter().find(|it| it.0 == field).map(|it| it.1)
     }
 
+    /// Who answers, and how much each counts: the leader first, with 1, then the best of other rungs.
+    pub fn ensemble(&self, op: usize, target: usize) -> Vec<(Candidate, f32)> {
+        let Some(leader) = self.leader(op, target, Field::All) else { return Vec::new() };
+        let lost = |it: Candidate| self.loss(op, target, it);
+        let (least, last) = (lost(leader), lost(Candidate::Last));
+        let weight = |it: Candidate| {
+            let loss = lost(it).filter(|it| last.is_none_or(|last| *it <= last))?;
+            let weight = 1.0 - (loss / least? - 1.0) / NEAR[target];
+            (0.0 < weight).then(|| (it, weight.min(1.0) as f32))
+        };
+        let best =
+            [Field::Ewma, Field::Linear, Field::Network].map(|it| self.leader(op, target, it));
+        let others = best.into_iter().flatten().chain([Candidate::Drift, Candidate::Last]);
+        let others = others.filter(|it| it.rung() != leader.rung()).filter_map(weight);
+        [(leader, 1.0)].into_iter().chain(others).collect()
+    }
+
     /// Mean loss of a row lately, in operations.
     pub fn loss(&self, op: usize, target: usize, candidate: Candidate) -> Option<f64> {
         let Recent { lately, long } = &self.losses[place(op, target, candidate)];
@@ -148,12 +175,31 @@ mod tests {
         it.close();
         assert_eq!(it.leader(0, 0, Field::All), None);
         feed(&mut it, 50, &[(Last, 3.0), (Mean6, 2.0), (Linear, 1.0)]);
-        let leaders = [Field::Ewma, Field::Linear, Field::All].map(|field| it.leader(0, 0, field));
-        assert_eq!(leaders, [Some(Mean6), Some(Linear), Some(Linear)]);
+        let leaders = FIELDS.map(|field| it.leader(0, 0, field));
+        assert_eq!(leaders, [Some(Mean6), Some(Linear), None, Some(Linear)]);
         assert_eq!(it.leader(1, 0, Field::All), None, "writes are another matter");
         feed(&mut it, 300, &[(Last, 3.0), (Linear, 1.0), (Network, 0.995)]);
         assert_eq!(it.leader(0, 0, Field::All), Some(Linear));
         feed(&mut it, 300, &[(Last, 0.5), (Linear, 1.0), (Network, 0.995)]);
         assert_eq!(it.leader(0, 0, Field::All), Some(Last), "what is worse is not used");
+    }
+
+    #[test]
+    fn best_of_each_rung_answers_along_the_less_the_more_it_has_lost() {
+        use Candidate::{Drift, Last, Linear, Mean6, Mean20, Network, Swayed};
+        let mut it = Selector::default();
+        assert_eq!(it.ensemble(0, 0), []);
+        // None of the leader's own rung, nor the second of another, nor who lost too much more.
+        let losses = [(Linear, 1.0), (Swayed, 1.0), (Mean6, 1.05), (Mean20, 1.06), (Drift, 1.11)];
+        feed(&mut it, 60, &[&losses[..], &[(Last, 1.2), (Network, 1.02)]].concat());
+        let told = it.ensemble(0, 0);
+        assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Mean6, Network]);
+        for ((_, weight), wanted) in told.into_iter().zip([1.0, 0.5, 0.8]) {
+            assert!((weight - wanted).abs() < 1e-5, "{weight}, not {wanted}");
+        }
+        // Nor who lost more than persistence, however little more.
+        feed(&mut it, 600, &[(Linear, 1.0), (Last, 1.01), (Mean6, 1.02), (Network, 1.005)]);
+        let told = it.ensemble(0, 0);
+        assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Network, Last]);
     }
 }

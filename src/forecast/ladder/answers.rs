@@ -18,12 +18,15 @@ use super::super::conformal::{self, BUCKETS, Edges, Fan, Kind, told};
 use super::super::features::root;
 use super::super::gru::Parts;
 use super::super::prior::{self, Prior};
-use super::super::selector::{FIELDS, Selector};
+use super::super::selector::{Field, Selector};
 use super::Model;
 use super::origins::{POINTS, Told};
 
 /// Of an operation no more rows than these say where its buckets begin.
 const ROWS_MAX: usize = 4_096;
+
+/// What [`Model::Ewma`] and [`Model::Linear`] are.
+const RUNGS: [Field; 2] = [Field::Ewma, Field::Linear];
 
 /// What all models say at the end of a tick.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,8 +34,10 @@ pub struct Answers {
     pub(super) rows: Vec<Row>,
     /// By candidate; `None` of one that says nothing.
     pub(super) tables: [Option<Table>; CANDIDATES.len()],
-    /// By (op, target), of each field.
-    leaders: Vec<[Option<Candidate>; FIELDS.len()]>,
+    /// By (op, target): who leads on each of the rungs that are told on their own.
+    leaders: Vec<[Option<Candidate>; RUNGS.len()]>,
+    /// By (op, target): who answers as shipped, the leader first, and how much each counts.
+    ensembles: Vec<Vec<(Candidate, f32)>>,
     /// By (op, target): what drifts has been judged.
     judged: Vec<bool>,
 }
@@ -126,13 +131,15 @@ impl Answers {
         tables: [Option<Table>; CANDIDATES.len()],
         selector: &Selector,
     ) -> Self {
-        let leader = |at: usize| FIELDS.map(|it| selector.leader(at / TARGETS, at % TARGETS, it));
+        let leader = |at: usize| RUNGS.map(|it| selector.leader(at / TARGETS, at % TARGETS, it));
+        let ensemble = |at: usize| selector.ensemble(at / TARGETS, at % TARGETS);
         let judged =
             |at: usize| selector.loss(at / TARGETS, at % TARGETS, Candidate::Drift).is_some();
         Self {
             rows,
             tables,
             leaders: (0..OPS * TARGETS).map(leader).collect(),
+            ensembles: (0..OPS * TARGETS).map(ensemble).collect(),
             judged: (0..OPS * TARGETS).map(judged).collect(),
         }
     }
@@ -150,7 +157,7 @@ impl Answers {
     /// The same, if it rests on experience.
     pub fn calibrated(&self, at: usize, target: usize, model: Model) -> Option<Fan> {
         let row = &self.rows[at];
-        let [ewma, linear, all] = self.leaders[at % OPS * TARGETS + target];
+        let [ewma, linear] = self.leaders[at % OPS * TARGETS + target];
         let told = |it: Option<Candidate>| it.and_then(|it| self.told(at, target, it));
         let last = || told(Some(Candidate::Last));
         match model {
@@ -167,7 +174,7 @@ impl Answers {
                 None => self
                     .unjudged(at % OPS, target)
                     .then(|| self.foreseen(at, target))
-                    .or_else(|| told(all))
+                    .or_else(|| self.together(at, target))
                     .or_else(|| told(Some(Candidate::Linear)))
                     .or_else(|| told(Some(Candidate::Mean6))),
             },
@@ -179,6 +186,15 @@ impl Answers {
         let (row, table) = (&self.rows[at], self.tables[candidate as usize].as_ref()?);
         let offsets = table.offsets(at % OPS, target, row.level(target, candidate))?;
         Some(told(&row.named(target, candidate), offsets, candidate.scale(row.scale)))
+    }
+
+    /// What the ensemble says.
+    fn together(&self, at: usize, target: usize) -> Option<Fan> {
+        let ensemble = self.ensembles.get(at % OPS * TARGETS + target)?;
+        let ((leader, _), others) = ensemble.split_first()?;
+        let others = others.iter();
+        let others = others.filter_map(|(it, weight)| Some((self.told(at, target, *it)?, *weight)));
+        Some(mean(self.told(at, target, *leader)?, others))
     }
 
     /// Tells whether who leads at a nearer target is not yet known at this one.
@@ -216,7 +232,7 @@ impl Answers {
 
     /// Who answers as shipped; `None` for the prior.
     pub fn leader(&self, op: usize, target: usize) -> Option<Candidate> {
-        self.leaders.get(op * TARGETS + target)?[2]
+        self.ensembles.get(op * TARGETS + target)?.first().map(|it| it.0)
     }
 
     /// The bucket of a row by its forecast.
@@ -248,8 +264,34 @@ impl Answers {
     }
 }
 
+/// The mean of a leader's fan and those of others, by their weights. Where the leader says that nothing may come,
+/// nothing may: some load and none make a load in the mean, and rows without any are many.
+fn mean(leading: Fan, others: impl Iterator<Item = (Fan, f32)>) -> Fan {
+    let (mut sum, mut all) = (leading, 1.0);
+    for (fan, weight) in others {
+        sum.iter_mut().zip(fan).for_each(|(sum, it)| *sum += weight * it);
+        all += weight;
+    }
+    array::from_fn(|i| if leading[i] <= root(0.0) { leading[i] } else { sum[i] / all })
+}
+
 /// What is said of a level of which nothing is known.
 pub(super) fn prior(target: usize, level: f32) -> Fan {
     let of = if target == MAX30 { Prior::Max } else { Prior::Tick };
     prior::offsets(of, f64::from(level)).map(|it| (level + it as f32).max(root(0.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_counts_each_by_its_weight_and_leaves_none_where_the_leader_has_none() {
+        let none = root(0.0);
+        let leading = [none, none, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        assert_eq!(mean(leading, [].into_iter()), leading);
+        let others = [([2.0; _], 0.5), ([8.0; _], 0.5)];
+        let wanted = [none, none, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5];
+        assert_eq!(mean(leading, others.into_iter()), wanted);
+    }
 }
