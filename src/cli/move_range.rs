@@ -32,6 +32,9 @@ use crate::kafka::follow::{Follower, From};
 use crate::kafka::{Record, wall_clock};
 use course::{Course, News};
 
+/// A destination tells each second how much has come; who hears nothing for so long is told where to look.
+const SILENCE: Duration = Duration::from_secs(10);
+
 #[derive(Clone, Debug, Args)]
 pub struct MoveArgs {
     /// As `isotherm range list` prints it, or its first key
@@ -110,17 +113,30 @@ fn wait(
 ) -> Result<Exit, Box<Fault>> {
     let deadline = Instant::now() + timeout;
     let bar = bar();
+    let say = |text: &str| match bar.is_hidden() {
+        true => eprintln!("{text}"),
+        false => bar.println(text),
+    };
+    let (mut heard, mut is_silent) = (Instant::now(), false);
     loop {
+        if SILENCE <= heard.elapsed() && !std::mem::replace(&mut is_silent, true) {
+            say(
+                "nothing was heard of it for a while: `isotherm node list` tells which nodes are silent",
+            );
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() || signals.is_asked() {
             bar.finish_and_clear();
             return Ok(detached(&course, signals.is_asked()));
         }
         let Some(record) = follower.poll(left.min(LOOK_EVERY))? else { continue };
-        for news in taken(&mut course, &record) {
+        let (bytes, news) = (course.bytes, taken(&mut course, &record));
+        if !news.is_empty() || course.bytes != bytes {
+            (heard, is_silent) = (Instant::now(), false);
+        }
+        for news in news {
             match news {
-                News::Step(text) if bar.is_hidden() => eprintln!("{text}"),
-                News::Step(text) => bar.println(text),
+                News::Step(text) => say(&text),
                 News::End(exit, text) => {
                     bar.finish_and_clear();
                     if exit == Exit::Done {

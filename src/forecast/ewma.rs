@@ -30,9 +30,10 @@ use schemas::RangeId;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
+use super::known::Known;
 use super::prior::{self, Prior};
 use super::residuals::{self, ENOUGH, Pool};
-use super::{Known, OPS, Quantiles};
+use super::{OPS, Quantiles};
 
 /// Index of the widest rolling window.
 pub const WIDE: usize = WIDTHS.len() - 1;

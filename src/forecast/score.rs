@@ -19,10 +19,11 @@ use schemas::RangeId;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
+use super::OPS;
 use super::conformal::FRACTIONS;
 use super::fading::{ENOUGH, Fading, STAYS};
 use super::features::{load, root};
-use super::{Known, OPS};
+use super::known::Known;
 
 /// At most so many ranges, in turn, are asked for in a tick.
 const ASKED_MAX: usize = 32;
@@ -168,7 +169,7 @@ fn loss(fan: impl Iterator<Item = f64>, came: f64) -> f64 {
 mod tests {
     use dataflows::forecast::{Forecast, TARGETS};
 
-    use super::super::Load;
+    use super::super::known::Load;
     use super::*;
 
     /// One range whose reads jump about 1,000 a second, tick by tick; `told` is what is answered.

@@ -62,6 +62,7 @@ fn ranges_move_by_hand_though_the_planner_observes_and_is_killed() {
     let mut child = isotherm(&world, &args).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(said.any(|it| it.starts_with("asked as c-")));
+    assert!(said.any(|it| it.contains("which nodes are silent")));
     let id = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     assert!(said.any(|it| it.contains("look again") || it.contains("isotherm plan show latest")));

@@ -37,7 +37,7 @@ pub struct Answers {
     /// By (op, target): who leads on each of the rungs that are told on their own.
     leaders: Vec<[Option<Candidate>; RUNGS.len()]>,
     /// By (op, target): who answers as shipped, the leader first, and how much each counts.
-    ensembles: Vec<Vec<(Candidate, f32)>>,
+    pub(super) ensembles: Vec<Vec<(Candidate, f32)>>,
     /// By (op, target): what drifts has been judged.
     judged: Vec<bool>,
 }
@@ -182,7 +182,7 @@ impl Answers {
     }
 
     /// The fan of a candidate with what it missed lately made good; `None` while too little is known.
-    fn told(&self, at: usize, target: usize, candidate: Candidate) -> Option<Fan> {
+    pub(super) fn told(&self, at: usize, target: usize, candidate: Candidate) -> Option<Fan> {
         let (row, table) = (&self.rows[at], self.tables[candidate as usize].as_ref()?);
         let offsets = table.offsets(at % OPS, target, row.level(target, candidate))?;
         Some(told(&row.named(target, candidate), offsets, candidate.scale(row.scale)))

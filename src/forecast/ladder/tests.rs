@@ -144,3 +144,24 @@ fn young_ladder_answers_with_a_prior_that_has_a_width() {
     assert!(busy[0] < 6.0 && 12.0 < busy[Q99], "{busy:?}");
     assert!(idle.iter().all(|it| *it < 1e-3), "{idle:?}");
 }
+
+#[test]
+fn those_that_lost_hardly_more_than_the_leader_answer_along() {
+    let mut ladder = Ladder::new(40, 10_000, &[0]);
+    // Nothing but noise: what drifts, and means, know the same of it.
+    let mut random = Pcg64::seed_from_u64(3);
+    for _ in 0..100 {
+        let loads: Vec<_> = (0..40).map(|_| [random.random_range(0.0..40.0), 0.0]).collect();
+        ladder.answer(&loads);
+    }
+    let answers = ladder.answers();
+    let ensemble = &answers.ensembles[H1];
+    assert!(1 < ensemble.len(), "{ensemble:?}");
+    let said = answers.fan(0, H1, Model::Shipped)[Q50];
+    let medians =
+        ensemble.iter().map(|(it, weight)| (answers.told(0, H1, *it).unwrap()[Q50], weight));
+    let medians: Vec<_> = medians.collect();
+    let all: f32 = medians.iter().map(|it| it.1).sum();
+    let mean = medians.iter().map(|(median, weight)| median * *weight).sum::<f32>() / all;
+    assert!((said - mean).abs() < 1e-5 && said != medians[0].0, "{said} of {medians:?}");
+}

@@ -1,11 +1,13 @@
 use std::collections::VecDeque;
 
-use dataflows::forecast::{H1, H6, MAX30, MEAN30, Q50, Q90, Q95};
-use dataflows::heat::{Heat, WIDEST, WIDTHS};
+use dataflows::forecast::{Forecast, H1, H6, H30, HORIZON, MAX30, MEAN30, Q50, Q90, Q95, TARGETS};
+use dataflows::heat::{Heat, Rolling, WIDEST, WIDTHS};
+use dataflows::quanta::quantise;
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64;
 
-use super::model::Model;
+use super::super::Part;
+use super::super::model::Model;
 use super::*;
 
 const TICK_MS: u64 = 5_000;
