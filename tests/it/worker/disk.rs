@@ -12,10 +12,10 @@ use super::*;
 use crate::world::say;
 
 /// Enough for the store as it begins.
-const DISK_MB: u64 = 192;
+const DISK_MB: u64 = 128;
 
 /// Less than the reserve, and more than the store writes before it looks, and where it merges behind our back.
-const LITTLE_MB: u64 = 28;
+const LITTLE_MB: u64 = 14;
 
 #[test]
 fn worker_on_a_full_disk_serves_reads_and_goes_on_when_there_is_room() {
@@ -162,10 +162,10 @@ fn check_reads_alone(play: &Play, a: &mut Process) {
 
 /// A key, so long that some rows of such fill what the store writes between two looks at the disk.
 fn long(key: &str, when: &str) -> String {
-    format!("{key} {when} {}", "x".repeat(10_000))
+    format!("{key} {when} {}", "x".repeat(15_000))
 }
 
-const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 33554432";
+const FULL: &str = "[channel]\nwatermark_every = '200ms'\n[worker]\nreport_every = '100ms'\ngrace = '500ms'\nmemory_bytes = 67108864\ndisk_reserve_bytes = 16777216";
 
 const EXT4: &str = "loop,errors=remount-ro";
 
