@@ -192,7 +192,8 @@ fn configure(config: &mut Config, load: &Load, nodes: &Nodes, dir: &Path) {
     config.channel.watermark_every = Duration::from_millis(200);
     config.worker.dir = dir.to_owned();
     config.worker.listen = any_port;
-    config.worker.memory_bytes = 64 << 20;
+    // More than the least, as all are one program here.
+    config.worker.memory_bytes = 96 << 20;
     config.worker.copy_mb_us = u64::from(config.policy.copy_us_per_mib as u32);
     config.worker.report_every = Duration::from_millis(500);
     config.worker.grace = Duration::from_secs(1);

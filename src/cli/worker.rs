@@ -104,9 +104,12 @@ pub fn run(config: &Config, _args: &WorkerArgs) -> Result<Exit, Box<Fault>> {
 /// Of a stream and of an inbox: the embedded broker keeps 5 MiB of a partition.
 const EMBEDDED_CREDIT_BYTES: [u64; 2] = [1 << 20, 3 << 20];
 
-/// Of its memory, the store has one part in so many, of which it takes up to twice as much while it merges,
-/// what sources may send ahead has one, and what a scan of the table fetches. The rest is for what is fetched and
-/// decoded of that, for answers, and for the process itself.
+/// Of the memory of a worker, the pages of the program itself.
+const PROGRAM_BYTES: u64 = 24 << 20;
+
+/// Of the rest, the store has one part in so many, of which it takes up to twice as much while it merges,
+/// what sources may send ahead has one, and what a scan of the table fetches. What remains is for what is
+/// fetched and decoded of that, and for answers.
 const STORE_PART: u64 = 4;
 const CREDIT_PART: u64 = 16;
 const SCAN_PART: u64 = 16;
@@ -115,9 +118,14 @@ const SCAN_PART: u64 = 16;
 /// that waits for the end of a stream, either.
 const STEP_PART: u64 = 32;
 
+/// Returns what there is to share out of the memory.
+fn shared_bytes(worker: &crate::config::worker::Worker) -> u64 {
+    worker.memory_bytes.saturating_sub(PROGRAM_BYTES)
+}
+
 /// Returns how many bytes may be sent ahead, of one stream and of all of them.
 fn credit(worker: &crate::config::worker::Worker, is_embedded: bool) -> [u64; 2] {
-    let of_memory = (worker.memory_bytes / CREDIT_PART).max(EMBEDDED_CREDIT_BYTES[0]);
+    let of_memory = (shared_bytes(worker) / CREDIT_PART).max(EMBEDDED_CREDIT_BYTES[0]);
     let asked = [worker.stream_credit_bytes, worker.inbox_credit_bytes];
     let most = if is_embedded { EMBEDDED_CREDIT_BYTES } else { [of_memory; 2] };
     [0, 1].map(|it| asked[it].min(most[it]).min(of_memory))
@@ -127,13 +135,14 @@ fn credit(worker: &crate::config::worker::Worker, is_embedded: bool) -> [u64; 2]
 pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
     let worker = &config.worker;
     let node = NodeId(worker.node_id.clone());
+    let shared_bytes = shared_bytes(worker);
     let [stream_credit, inbox_credit] = credit(worker, config.kafka.embedded);
     Ok(Options {
         connection: config.kafka.clone(),
         inbox: worker.inbox.map(Inbox),
         store: fjall::Options {
             dir: worker.dir.join(&worker.node_id),
-            memory_bytes_max: worker.memory_bytes / STORE_PART,
+            memory_bytes_max: shared_bytes / STORE_PART,
             reserve_bytes: worker.disk_reserve_bytes,
         },
         settings: Settings {
@@ -141,13 +150,11 @@ pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
             inbox: Inbox(0),
             partitions: 0,
             records_max: worker.step_records_max,
-            step_bytes_max: (worker.memory_bytes / STEP_PART) as usize,
+            step_bytes_max: (shared_bytes / STEP_PART) as usize,
             cursor_max: 1_000,
             stream_credit_bytes: stream_credit,
             inbox_credit_bytes: inbox_credit,
-            backlog_bytes_max: worker
-                .backlog_bytes_max
-                .min((worker.memory_bytes / STEP_PART) as usize),
+            backlog_bytes_max: worker.backlog_bytes_max.min((shared_bytes / STEP_PART) as usize),
             backlogs_max: 3,
             repeat_ms: 1_000,
             grace_ms: worker.grace.as_millis() as u64,
@@ -169,7 +176,7 @@ pub fn options(config: &Config) -> Result<Options, Box<Fault>> {
             reads_max: worker.batch_reads_max,
             deadline_max: worker.deadline,
         },
-        scan_bytes_max: worker.memory_bytes / SCAN_PART,
+        scan_bytes_max: shared_bytes / SCAN_PART,
         connections_max: worker.connections_max,
         idle_max: IDLE_MAX + worker.deadline,
         endpoint: worker.endpoint.clone(),
@@ -248,7 +255,7 @@ mod tests {
         assert_eq!(credit(&worker, false), [8 << 20, 24 << 20]);
         assert_eq!(credit(&worker, true), [1 << 20, 3 << 20]);
         let little = Worker { memory_bytes: 64 << 20, ..worker };
-        assert_eq!(credit(&little, false), [4 << 20, 4 << 20]);
-        assert_eq!(credit(&little, true), [1 << 20, 3 << 20]);
+        assert_eq!(credit(&little, false), [5 << 19, 5 << 19]);
+        assert_eq!(credit(&little, true), [1 << 20, 5 << 19]);
     }
 }

@@ -23,8 +23,8 @@ pub struct Worker {
     /// The partition of its inboxes; without it, one is chosen by the node's name. It stays as it was when
     /// the store was made.
     pub inbox: Option<u32>,
-    /// What the worker may take: a quarter is for the store's cache and write buffers, an eighth for what is
-    /// sent ahead to it.
+    /// What the worker may take, the program itself included: of the rest a quarter is for the store's cache
+    /// and write buffers, a sixteenth for what is sent ahead to it.
     pub memory_bytes: u64,
     /// So much of the disk stays free.
     pub disk_reserve_bytes: u64,
@@ -105,7 +105,7 @@ impl Worker {
             res.push(("worker.node_id", reason.into(), "give it another"));
         }
         if self.memory_bytes < 64 << 20 {
-            let reason = "a worker needs 64 MiB, of which its store has a quarter";
+            let reason = "a worker needs 64 MiB, 24 of them for the program itself";
             res.push(("worker.memory_bytes", reason.into(), "set it to 536870912"));
         }
         if self.report_every < Duration::from_millis(50) {
