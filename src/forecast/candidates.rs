@@ -77,6 +77,15 @@ impl Candidate {
         }
     }
 
+    /// What it counts beside others that lost as much: more, the more it can learn of what it lost.
+    pub fn learns(self) -> f32 {
+        match self {
+            Self::Last | Self::Mean2 | Self::Mean6 | Self::Mean20 | Self::Mean60 => 0.25,
+            Self::Drift => 0.5,
+            Self::Linear | Self::Swayed | Self::Network | Self::Blend => 1.0,
+        }
+    }
+
     /// The unit of its residuals.
     pub fn scale(self, scale: f32) -> f32 {
         if self == Self::Swayed { scale } else { 1.0 }

@@ -27,7 +27,7 @@ use super::{OPS, Part};
 const SAMPLED_MAX: usize = 256;
 
 /// A fit takes effect so many ticks after it was begun.
-const REFIT_LAG: u64 = 5;
+pub const REFIT_LAG: u64 = 5;
 
 /// Loads at each level, in microseconds a tick.
 type Row = [f64; LEVELS.len()];

@@ -17,7 +17,7 @@
 use std::array;
 use std::cell::LazyCell;
 
-use dataflows::forecast::{Q90, TARGETS};
+use dataflows::forecast::{MAX30, MEAN30, Q90, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ impl Conformal {
         let group = op * TARGETS + target;
         let (overlap, moved) = (AHEAD[target], self.moved[group]);
         let levels = array::from_fn(|i| FRACTIONS[i] + moved[i]);
-        self.offsets(group, |pool| pool.quantiles(levels, overlap))
+        self.offsets(group, |pool| pool.quantiles(levels, overlap, alike(target)))
     }
 
     /// What makes good what it missed for long: it moves slowly, and can be corrected and calibrated
@@ -179,6 +179,12 @@ impl Place {
     }
 }
 
+/// How many residuals in a row count as one to upper levels. Those of means and maxima of thirty ticks share
+/// most of their ticks, though not all; the root lies between.
+fn alike(target: usize) -> f64 {
+    if matches!(target, MEAN30 | MAX30) { (AHEAD[target] as f64).sqrt() } else { 1.0 }
+}
+
 /// A fan with what calibration adds to it: ascending, and never below no load.
 pub fn told(fan: &Fan, offsets: &Fan, scale: f32) -> Fan {
     let mut least = root(0.0);
@@ -202,6 +208,7 @@ fn fan(pools: &[Fading], levels: impl Fn(&Fading) -> Option<[f64; LEVELS.len()]>
 
 #[cfg(test)]
 mod tests {
+    use dataflows::forecast::{H30, Q95};
     use rand::{Rng, SeedableRng};
     use rand_pcg::Pcg64;
 
@@ -241,6 +248,21 @@ mod tests {
             for (found, level) in covered(kind, &named, 12).into_iter().zip(FRACTIONS) {
                 assert!((found - level).abs() < 0.05, "{found} below {level}, {kind:?}");
             }
+        }
+    }
+
+    #[test]
+    fn upper_levels_of_what_shares_its_ticks_lie_further_out() {
+        let fans = [H30, MEAN30, MAX30].map(|target| {
+            let mut it = Conformal::new(Kind::Point);
+            let place = Place { op: 0, target, bucket: 1 };
+            let named = [1.0; LEVELS.len()];
+            (0..200).for_each(|i| it.add(place, &named, None, 1.0 + (i % 40) as f32 / 40.0, 1.0));
+            it.close();
+            it.lately(place.op, place.target)[place.bucket].unwrap()
+        });
+        for fan in &fans[1..] {
+            assert!(fans[0][..Q90] == fan[..Q90] && fans[0][Q95] < fan[Q95], "{fans:?}");
         }
     }
 

@@ -25,6 +25,9 @@ const TRUSTED: f64 = 50.0;
 /// With less weight there are no quantiles.
 pub const ENOUGH: f64 = 24.0;
 
+/// Levels from this one on are upper ones, wherever what is missed has moved them.
+const UPPER: f64 = 0.8;
+
 /// Residuals are told enlarged: bins are fine around one.
 const ENLARGED: f64 = 4.0;
 
@@ -60,18 +63,29 @@ impl Fading {
     }
 
     /// The residuals at levels in (0, 1), which ascend; `None` while there are not enough. `overlap` is
-    /// how many residuals in a row tell of the same load.
-    pub fn quantiles<const N: usize>(&self, levels: [f64; N], overlap: usize) -> Option<[f64; N]> {
+    /// how many residuals in a row tell of the same load, `alike` how many count as one to the upper levels.
+    pub fn quantiles<const N: usize>(
+        &self,
+        levels: [f64; N],
+        overlap: usize,
+        alike: f64,
+    ) -> Option<[f64; N]> {
         let lately: f64 = self.0.iter().map(|it| f64::from(it.lately)).sum();
-        self.at(levels, lately, share(lately / overlap as f64))
+        self.at(levels, lately, share(lately / overlap as f64), alike)
     }
 
     /// The same of all that was missed for long.
     pub fn steady<const N: usize>(&self, levels: [f64; N]) -> Option<[f64; N]> {
-        self.at(levels, 1.0, 0.0)
+        self.at(levels, 1.0, 0.0, 1.0)
     }
 
-    fn at<const N: usize>(&self, levels: [f64; N], lately: f64, share: f64) -> Option<[f64; N]> {
+    fn at<const N: usize>(
+        &self,
+        levels: [f64; N],
+        lately: f64,
+        share: f64,
+        alike: f64,
+    ) -> Option<[f64; N]> {
         let long: f64 = self.0.iter().map(|it| f64::from(it.long)).sum();
         if long < ENOUGH {
             return None;
@@ -84,8 +98,11 @@ impl Fading {
         let mut sum = weight(reached);
         Some(levels.map(|level| {
             // As in split conformal prediction: the load to come is one more, beyond all others.
-            let goal =
-                if level < 0.5 { level - (1.0 - level) / long } else { level + level / long };
+            let goal = match level {
+                _ if level < 0.5 => level - (1.0 - level) / long,
+                _ if level < UPPER => level + level / long,
+                _ => level + level * alike / long,
+            };
             while sum < goal {
                 let Some(next) = rest.next() else { break };
                 reached = next;
@@ -138,18 +155,28 @@ mod tests {
     fn quantiles_are_those_of_what_was_added() {
         let pool = turned(320, 0, 1);
         let levels = [0.05, 0.25, 0.5, 0.9, 0.99];
-        let all = pool.quantiles(levels, 1).unwrap();
+        let all = pool.quantiles(levels, 1, 1.0).unwrap();
         for ((level, found), expected) in
             levels.into_iter().zip(all).zip([0.0, 4.0, 8.0, 14.0, 15.0])
         {
             assert!((found * 16.0 - expected).abs() <= 1.0, "{found} at {level}");
-            assert_eq!(pool.quantiles([level], 1), Some([found]));
+            assert_eq!(pool.quantiles([level], 1, 1.0), Some([found]));
         }
     }
 
     #[test]
+    fn upper_levels_of_residuals_that_are_alike_lie_further_out() {
+        let pool = turned(20, 0, 16);
+        let levels = [0.05, 0.5, 0.85, 0.9];
+        let [own, alike] = [1.0, 30.0].map(|it| pool.quantiles(levels, 1, it).unwrap());
+        assert_eq!(own[..2], alike[..2]);
+        assert!(own[2] < alike[2] && own[3] < alike[3], "{own:?}, {alike:?}");
+    }
+
+    #[test]
     fn few_residuals_of_their_own_kind_leave_the_say_to_those_before() {
-        let median = |each, overlap| turned(2_000, 60, each).quantiles([0.5], overlap).unwrap()[0];
+        let median =
+            |each, overlap| turned(2_000, 60, each).quantiles([0.5], overlap, 1.0).unwrap()[0];
         assert!(2.9 < median(20, 1), "many that are their own say how it is lately");
         assert!(median(4, 30) < 1.0, "of four series that overlap by thirty there are few");
         assert!(turned(2_000, 60, 20).steady([0.5]).unwrap()[0] < 1.0);
@@ -159,10 +186,10 @@ mod tests {
     fn pool_without_enough_says_nothing_and_forgets_in_the_end() {
         let mut pool = Fading::default();
         (1..ENOUGH as u32).for_each(|_| pool.add(1.0));
-        assert_eq!(pool.quantiles([0.5], 1), None);
+        assert_eq!(pool.quantiles([0.5], 1, 1.0), None);
         pool.add(1.0);
         pool.add(f32::MAX);
-        assert!(pool.quantiles([0.99], 1).unwrap()[0].is_finite());
+        assert!(pool.quantiles([0.99], 1, 1.0).unwrap()[0].is_finite());
         (0..60_000).for_each(|_| pool.fade());
         assert_eq!(pool, Fading::default());
     }

@@ -30,7 +30,7 @@ use super::drift::Drift;
 use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
-use super::linear::Linear;
+use super::linear::{FitError, Gram, Linear};
 use super::refit::Refit;
 use super::selector::Selector;
 use super::{AHEAD, OPS, came};
@@ -149,6 +149,13 @@ impl Ladder {
     /// begun.
     pub fn refit(&mut self, lag: u64) {
         self.refit = Some(Refit::new(lag));
+    }
+
+    /// Likewise, from rows on which were learned before; its first fit answers from now on.
+    pub fn resume_fits(&mut self, lag: u64, learned: [Gram; OPS]) -> Result<(), FitError> {
+        self.linear = Some([learned[0].fit()?, learned[1].fit()?]);
+        self.refit = Some(Refit::resume(lag, learned));
+        Ok(())
     }
 
     pub fn set_network(&mut self, network: Network) {

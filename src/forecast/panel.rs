@@ -121,6 +121,12 @@ impl Panel {
 
     /// A linear model of each operation, from what is known at the end of bin number `end`.
     pub fn fit(&self, end: usize) -> Result<[Linear; OPS], FitError> {
+        let [reads, writes] = self.sums(end);
+        Ok([reads.fit()?, writes.fit()?])
+    }
+
+    /// What a linear model of each operation needs of the rows that are known at the end of bin number `end`.
+    pub fn sums(&self, end: usize) -> [Gram; OPS] {
         let mut book = Book::new(self.ranges(), self.bin_ms);
         let mut grams = [Gram::default(), Gram::default()];
         for bin in 0..end.min(self.bins.len()) {
@@ -140,10 +146,12 @@ impl Panel {
             }
         }
         // An operation that the panel lacks has any model: it is never asked.
-        let one = grams[self.ops[0]].fit()?;
-        let fit =
-            |op: usize| if self.ops.contains(&op) { grams[op].fit() } else { Ok(one.clone()) };
-        Ok([fit(0)?, fit(1)?])
+        for op in 0..OPS {
+            if !self.ops.contains(&op) {
+                grams[op] = grams[self.ops[0]].clone();
+            }
+        }
+        grams
     }
 }
 

@@ -28,8 +28,10 @@ const FIRST: u64 = 20;
 /// So many ticks lie between the beginnings of two fits, at least.
 const EVERY: u64 = 30;
 
-/// What is known fades by this in a tick.
-const STAYS: f64 = 1.0 - 1.0 / 4_000.0;
+/// What is known fades by one part in so many in a tick, or in so many rows where those take longer: a fit has some
+/// seventy weights, and a row of one series tells little that those next to it do not.
+const TICKS: f64 = 4_000.0;
+const ROWS: f64 = 100_000.0;
 
 /// The model that is learned while it answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,6 +82,11 @@ impl Refit {
         }
     }
 
+    /// One that goes on from rows which were learned before.
+    pub fn resume(lag: u64, learned: [Gram; OPS]) -> Self {
+        Self { grams: learned.to_vec(), ..Self::new(lag) }
+    }
+
     /// Takes in a tick, with the rows of it that are learned from. Returns the model that takes effect now.
     pub fn observe(
         &mut self,
@@ -87,13 +94,11 @@ impl Refit {
         look: &Look,
         rows: impl Iterator<Item = usize>,
     ) -> Option<[Linear; OPS]> {
-        self.grams.iter_mut().for_each(|it| it.fade(STAYS));
         if self.rows.len() == HORIZON as usize {
-            self.rows
-                .pop_back()
-                .expect("it has as many")
-                .iter()
-                .for_each(|it| self.learn(book, it));
+            let rows = self.rows.pop_back().expect("it has as many");
+            let ticks = TICKS.max(ROWS * OPS as f64 / rows.len().max(1) as f64);
+            self.grams.iter_mut().for_each(|it| it.fade(1.0 - 1.0 / ticks));
+            rows.iter().for_each(|it| self.learn(book, it));
         }
         let row = |at: usize| Row {
             at: at / OPS,
@@ -102,7 +107,8 @@ impl Refit {
             features: look.0[at].to_vec(),
         };
         let is_old = FIRST <= book.ticks();
-        self.rows.push_front(rows.filter(|_| is_old).map(row).collect());
+        let rows: Vec<_> = rows.filter(|_| is_old).map(row).collect();
+        self.rows.push_front(rows);
         self.step(book.ticks())
     }
 
@@ -148,6 +154,7 @@ fn fit(grams: &[Gram]) -> Option<[Linear; OPS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forecast::features::CONSTANT;
 
     /// Feeds ticks of a load that grows and falls; returns the ticks at which a model came, with it.
     fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, [Linear; OPS])> {
@@ -180,5 +187,38 @@ mod tests {
         let ticks: Vec<_> = came.iter().map(|it| it.0).collect();
         assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
         assert!(came[0].1 != came[1].1, "nothing was learned in between");
+    }
+    #[test]
+    fn who_goes_on_from_rows_fits_at_once() {
+        let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
+        run(&mut refit, &mut book, 100);
+        let learned = refit.grams.clone().try_into().unwrap();
+        let begun = book.ticks() + 1;
+        let came = run(&mut Refit::resume(5, learned), &mut book, 40);
+        let ticks: Vec<_> = came.iter().map(|it| it.0).collect();
+        assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
+    }
+
+    #[test]
+    fn few_rows_a_tick_are_kept_for_longer() {
+        let kept = |rows: usize| {
+            let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
+            run(&mut refit, &mut book, 60);
+            let before = refit.grams[0].rows();
+            refit.rows = vec![Vec::new(); HORIZON as usize - 1].into();
+            refit.rows.push_back((0..rows).map(|_| refit_row()).collect());
+            book.observe(&vec![[0.0; OPS]; 50]);
+            let look = book.look();
+            refit.observe(&book, &look, 0..0);
+            before - (refit.grams[0].rows() - rows as f64)
+        };
+        let [few, many] = [2, 200].map(kept);
+        assert!(0.0 < few && 5.0 * few < many, "{few} and {many} rows were forgotten");
+    }
+
+    fn refit_row() -> Row {
+        let mut features = vec![0.0; FEATURES];
+        features[CONSTANT] = 1.0;
+        Row { at: 0, op: 0, base: 0.0, features }
     }
 }

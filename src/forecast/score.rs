@@ -102,7 +102,7 @@ impl Scores {
         };
         // Asked once for all of them: what they missed by is not known before.
         let spread: [_; OPS] = std::array::from_fn(|op| {
-            let spread = self.missed[op].quantiles(FRACTIONS, HORIZON as usize);
+            let spread = self.missed[op].quantiles(FRACTIONS, HORIZON as usize, 1.0);
             spread.map(|it| it.map(|it| it as f32))
         });
         for it in over {

@@ -9,6 +9,8 @@
 //!   better by a hundredth: a lead that is chance would make forecasts jump.
 //! * **Together.** The pinball loss is convex: a mean of quantiles loses no more than those do in the mean, and less
 //!   where they err apart. So the best of each other rung answers along, the less the more it has lost.
+//! * **Who learns goes before who does not.** What a model lost before it knew much says little of what it loses
+//!   now. So the first losses fade fastest, and who can learn more counts more.
 //! * **No harm.** Nobody answers who has lost more than persistence.
 
 use dataflows::forecast::TARGETS;
@@ -24,6 +26,9 @@ const LEAD: f64 = 0.99;
 /// Who has lost so much more than the leader, as a part of that, has no say; by target. What is thirty ticks ahead
 /// overlaps from tick to tick, so that losses tell less.
 const NEAR: [f64; TARGETS] = [0.1, 0.1, 0.15, 0.15, 0.15];
+
+/// A loss counts by the square of the tick at which it was known, until all that is older fades alike.
+const LEARNING: f64 = 2.0;
 
 /// The losses of all models, and who leads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +56,8 @@ const FIELDS: [Field; 4] = [Field::Ewma, Field::Linear, Field::Network, Field::A
 struct Recent {
     lately: [f64; 2],
     long: [f64; 2],
+    /// Ticks since the first was known.
+    age: f64,
 }
 
 impl Field {
@@ -97,9 +104,11 @@ impl Selector {
 
     /// Ends a tick.
     pub fn close(&mut self) {
-        for it in &mut self.losses {
+        for it in self.losses.iter_mut().filter(|it| 0.0 < it.long[1]) {
+            it.age += 1.0;
+            let long = f64::from(STAYS[1]).min(1.0 - LEARNING / (it.age + LEARNING));
             it.lately.iter_mut().for_each(|it| *it *= f64::from(STAYS[0]));
-            it.long.iter_mut().for_each(|it| *it *= f64::from(STAYS[1]));
+            it.long.iter_mut().for_each(|it| *it *= long);
         }
         for op in 0..OPS {
             for target in 0..TARGETS {
@@ -117,7 +126,7 @@ impl Selector {
         leaders.iter().find(|it| it.0 == field).map(|it| it.1)
     }
 
-    /// Who answers, and how much each counts: the leader first, with 1, then the best of other rungs.
+    /// Who answers, and how much each counts: the leader and the best of other rungs, who counts most first.
     pub fn ensemble(&self, op: usize, target: usize) -> Vec<(Candidate, f32)> {
         let Some(leader) = self.leader(op, target, Field::All) else { return Vec::new() };
         let lost = |it: Candidate| self.loss(op, target, it);
@@ -131,12 +140,15 @@ impl Selector {
             [Field::Ewma, Field::Linear, Field::Network].map(|it| self.leader(op, target, it));
         let others = best.into_iter().flatten().chain([Candidate::Drift, Candidate::Last]);
         let others = others.filter(|it| it.rung() != leader.rung()).filter_map(weight);
-        [(leader, 1.0)].into_iter().chain(others).collect()
+        let mut told: Vec<_> = [(leader, 1.0)].into_iter().chain(others).collect();
+        told.iter_mut().for_each(|(it, weight)| *weight *= it.learns());
+        told.sort_by(|a, b| b.1.total_cmp(&a.1));
+        told
     }
 
     /// Mean loss of a row lately, in operations.
     pub fn loss(&self, op: usize, target: usize, candidate: Candidate) -> Option<f64> {
-        let Recent { lately, long } = &self.losses[place(op, target, candidate)];
+        let Recent { lately, long, .. } = &self.losses[place(op, target, candidate)];
         let share = share(lately[1] / AHEAD[target] as f64);
         let mean = |[sum, count]: &[f64; 2]| sum / count.max(1e-9);
         (ENOUGH <= long[1]).then(|| share * mean(lately) + (1.0 - share) * mean(long))
@@ -157,6 +169,8 @@ fn place(op: usize, target: usize, candidate: Candidate) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use dataflows::forecast::MEAN30;
+
     use super::*;
 
     fn feed(it: &mut Selector, ticks: usize, losses: &[(Candidate, f64)]) {
@@ -193,13 +207,39 @@ mod tests {
         let losses = [(Linear, 1.0), (Swayed, 1.0), (Mean6, 1.05), (Mean20, 1.06), (Drift, 1.11)];
         feed(&mut it, 60, &[&losses[..], &[(Last, 1.2), (Network, 1.02)]].concat());
         let told = it.ensemble(0, 0);
-        assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Mean6, Network]);
-        for ((_, weight), wanted) in told.into_iter().zip([1.0, 0.5, 0.8]) {
+        assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Network, Mean6]);
+        for ((_, weight), wanted) in told.into_iter().zip([1.0, 0.8, 0.125]) {
             assert!((weight - wanted).abs() < 1e-5, "{weight}, not {wanted}");
         }
         // Nor who lost more than persistence, however little more.
         feed(&mut it, 600, &[(Linear, 1.0), (Last, 1.01), (Mean6, 1.02), (Network, 1.005)]);
         let told = it.ensemble(0, 0);
         assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Network, Last]);
+    }
+    #[test]
+    fn who_learns_counts_most_though_another_lost_a_little_less() {
+        use Candidate::{Drift, Linear, Mean6};
+        let mut it = Selector::default();
+        feed(&mut it, 60, &[(Mean6, 1.0), (Drift, 1.0), (Linear, 1.02)]);
+        assert_eq!(it.leader(0, 0, Field::All), Some(Mean6));
+        let told = it.ensemble(0, 0);
+        assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Drift, Mean6]);
+    }
+
+    #[test]
+    fn losses_of_the_first_ticks_count_little_soon() {
+        use Candidate::{Linear, Mean6};
+        let mut it = Selector::default();
+        // Losses that overlap by thirty ticks fade slowly else.
+        let mut lose = |ticks, linear| {
+            for _ in 0..ticks {
+                it.add(0, MEAN30, Mean6, 1.0);
+                it.add(0, MEAN30, Linear, linear);
+                it.close();
+            }
+            it.leader(0, MEAN30, Field::All)
+        };
+        assert_eq!(lose(100, 1.5), Some(Mean6));
+        assert_eq!(lose(100, 0.9), Some(Linear), "in the mean of all ticks it lost 1.2");
     }
 }

@@ -9,7 +9,7 @@
 //! * **Out of sample.** What the linear model learns ends thirty bins before the first part does; a
 //!   network is not scored on a span that it was trained on.
 //! * **As it runs.** Models, calibration, selector and guard are those of the ladder, tick by tick; what
-//!   came is known to them when it is over.
+//!   came is known to them when it is over, and the linear model is fitted anew from it as a planner does.
 //! * **Suspicious.** Loads of one bin cannot be known better than Poisson arrivals are. What is below
 //!   that is reported as a suspected leak.
 
@@ -23,6 +23,7 @@ mod duel;
 use dataflows::forecast::{H1, H6, H30, TARGETS};
 use serde::{Deserialize, Serialize};
 
+use super::climb::REFIT_LAG;
 use super::conformal::BUCKETS;
 use super::gru::Network;
 use super::ladder::{Ladder, MODELS, Model as Answering};
@@ -134,7 +135,7 @@ pub fn backtest(
         return Err(BacktestError::TrainedOn { from: calibrated });
     }
     let mut ladder = Ladder::new(panel.ranges(), panel.bin_ms, &panel.ops);
-    ladder.set_linear(panel.fit(learned)?);
+    ladder.resume_fits(REFIT_LAG, panel.sums(learned))?;
     if let Some(model) = model {
         ladder.set_network(Network::new(&model.weights));
     }

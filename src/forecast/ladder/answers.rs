@@ -191,9 +191,10 @@ impl Answers {
     /// What the ensemble says.
     fn together(&self, at: usize, target: usize) -> Option<Fan> {
         let ensemble = self.ensembles.get(at % OPS * TARGETS + target)?;
-        let ((leader, _), others) = ensemble.split_first()?;
+        let ((leader, leading), others) = ensemble.split_first()?;
         let others = others.iter();
-        let others = others.filter_map(|(it, weight)| Some((self.told(at, target, *it)?, *weight)));
+        let others =
+            others.filter_map(|(it, weight)| Some((self.told(at, target, *it)?, weight / leading)));
         Some(mean(self.told(at, target, *leader)?, others))
     }
 
@@ -264,7 +265,7 @@ impl Answers {
     }
 }
 
-/// The mean of a leader's fan and those of others, by their weights. Where the leader says that nothing may come,
+/// The mean of a leader's fan and those of others, by their weights beside its. Where the leader says that nothing may come,
 /// nothing may: some load and none make a load in the mean, and rows without any are many.
 fn mean(leading: Fan, others: impl Iterator<Item = (Fan, f32)>) -> Fan {
     let (mut sum, mut all) = (leading, 1.0);
