@@ -8,6 +8,8 @@
 //! With many ranges the last ticks say how wide a forecast must be; one series alone, whose residuals
 //! of thirty ticks overlap, has only a few that are its own and needs what was before.
 
+use std::array;
+
 use serde::{Deserialize, Serialize};
 
 use super::residuals::{bin, centre};
@@ -96,12 +98,14 @@ impl Fading {
         let weight =
             |it: &Weight| f64::from(it.lately) * lately_unit + f64::from(it.long) * long_unit;
         let mut sum = weight(reached);
-        Some(levels.map(|level| {
+        Some(array::from_fn(|i| {
+            let (level, next) = (levels[i], levels.get(i + 1).copied().unwrap_or(1.0));
             // As in split conformal prediction: the load to come is one more, beyond all others.
             let goal = match level {
                 _ if level < 0.5 => level - (1.0 - level) / long,
                 _ if level < UPPER => level + level / long,
-                _ => level + level * alike / long,
+                // No further than the next: with few residuals one that was met at the start would be all of them.
+                _ => (level + level * alike / long).min(next),
             };
             while sum < goal {
                 let Some(next) = rest.next() else { break };
