@@ -78,7 +78,7 @@ impl Candidate {
     }
 
     /// What it counts beside others that lost as much: more, the more it can learn of what it lost.
-    pub fn learns(self) -> f32 {
+    pub fn say(self) -> f32 {
         match self {
             Self::Last | Self::Mean2 | Self::Mean6 | Self::Mean20 | Self::Mean60 => 0.25,
             Self::Drift => 0.5,

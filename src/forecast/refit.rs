@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
         assert!(came[0].1 != came[1].1, "nothing was learned in between");
     }
+
     #[test]
     fn who_goes_on_from_rows_fits_at_once() {
         let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));

@@ -141,7 +141,7 @@ impl Selector {
         let others = best.into_iter().flatten().chain([Candidate::Drift, Candidate::Last]);
         let others = others.filter(|it| it.rung() != leader.rung()).filter_map(weight);
         let mut told: Vec<_> = [(leader, 1.0)].into_iter().chain(others).collect();
-        told.iter_mut().for_each(|(it, weight)| *weight *= it.learns());
+        told.iter_mut().for_each(|(it, weight)| *weight *= it.say());
         told.sort_by(|a, b| b.1.total_cmp(&a.1));
         told
     }
@@ -216,6 +216,7 @@ mod tests {
         let told = it.ensemble(0, 0);
         assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Linear, Network, Last]);
     }
+
     #[test]
     fn who_learns_counts_most_though_another_lost_a_little_less() {
         use Candidate::{Drift, Linear, Mean6};

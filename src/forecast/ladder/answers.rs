@@ -265,8 +265,8 @@ impl Answers {
     }
 }
 
-/// The mean of a leader's fan and those of others, by their weights beside its. Where the leader says that nothing may come,
-/// nothing may: some load and none make a load in the mean, and rows without any are many.
+/// The mean of a leader's fan and those of others, by their weights beside its. Where the leader says that
+/// nothing may come, nothing may: some load and none make a load in the mean, and rows without any are many.
 fn mean(leading: Fan, others: impl Iterator<Item = (Fan, f32)>) -> Fan {
     let (mut sum, mut all) = (leading, 1.0);
     for (fan, weight) in others {
