@@ -68,8 +68,12 @@ pub struct Status {
     pub generation: Generation,
     /// `None`: not read yet.
     pub ranges: Option<usize>,
+    /// The group has given it partitions, if only none.
+    pub joined: bool,
     pub partitions: BTreeSet<u32>,
     pub waiting: Vec<(u32, Waiting)>,
+    /// Partitions whose ends nobody has seen yet, so that rows may be missing (R24).
+    pub unseen: Vec<u32>,
     /// Sources that cannot be told how far the channel is.
     pub unreachable: Vec<NodeId>,
     /// Since the start.
@@ -209,6 +213,7 @@ impl<'a> Run<'a> {
     }
 
     fn assigned(&mut self, claimed: Vec<Claimed>) {
+        self.status.joined = true;
         for Claimed { at, from, metadata } in claimed {
             let committed = metadata.as_deref().and_then(Committed::read);
             self.status.partitions.insert(at.partition);
@@ -386,6 +391,7 @@ impl Run<'_> {
         self.status.ranges = Some(self.channel.ranges());
         self.status.waiting =
             self.channel.waiting().map(|(partition, it)| (partition, it.clone())).collect();
+        self.status.unseen = self.channel.unseen().collect();
         self.status.unreachable = self.channel.unreachable().cloned().collect();
         watch.told(&self.status);
     }

@@ -129,11 +129,9 @@ impl Watch for Watching<'_> {
             0 => self.health.waiting(ASSIGNMENT, "there is none yet"),
             _ => self.health.ready(ASSIGNMENT, format!("generation {generation}, {ranges} ranges")),
         }
-        match status.waiting.first() {
+        match rows_wait(status) {
             None => self.health.ready(ROWS, partitions(status)),
-            Some((partition, waiting)) => {
-                self.health.waiting(ROWS, format!("table/{partition} waits: {}", reason(waiting)));
-            }
+            Some(why) => self.health.waiting(ROWS, why),
         }
         if self.told.generation != status.generation {
             info!(generation, ranges, "the map has changed");
@@ -164,6 +162,18 @@ impl Watch for Watching<'_> {
     }
 }
 
+/// Says why rows are not used, or what becomes of them is not known yet.
+fn rows_wait(status: &Status) -> Option<String> {
+    if !status.joined {
+        return Some("the group has not given it partitions yet".into());
+    }
+    if let Some((partition, waiting)) = status.waiting.first() {
+        return Some(format!("table/{partition} waits: {}", reason(waiting)));
+    }
+    let unseen = status.unseen.first()?;
+    Some(format!("table/{unseen}: where it ends is not known yet"))
+}
+
 fn partitions(status: &Status) -> String {
     let names: Vec<_> = status.partitions.iter().map(u32::to_string).collect();
     match &names[..] {
@@ -181,5 +191,30 @@ fn reason(waiting: &Waiting) -> String {
         Waiting::NoOwner { offset } => {
             format!("no range holds a key of the row at offset {offset}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channel_is_ready_once_it_has_joined_and_knows_where_its_partitions_end() {
+        let mut status = Status::default();
+        let check = |status: &Status, expected: Option<&str>| {
+            assert_eq!(rows_wait(status).as_deref(), expected, "{status:?}");
+        };
+        check(&status, Some("the group has not given it partitions yet"));
+        status.joined = true;
+        check(&status, None);
+        assert_eq!(partitions(&status), "others have all partitions of the table");
+        status.partitions = [1, 3].into();
+        status.unseen = vec![3];
+        check(&status, Some("table/3: where it ends is not known yet"));
+        status.waiting = vec![(1, Waiting::NoMap)];
+        check(&status, Some("table/1 waits: there is no assignment yet"));
+        (status.unseen, status.waiting) = (vec![], vec![]);
+        check(&status, None);
+        assert_eq!(partitions(&status), "partitions 1, 3 of the table");
     }
 }

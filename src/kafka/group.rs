@@ -70,7 +70,8 @@ pub struct Group {
 #[derive(Debug)]
 pub enum Event {
     Record(Record),
-    /// These are ours now, and are read from there.
+    /// These are ours now, too, and are read from there. Who has just joined is told so even if there
+    /// are none.
     Assigned(Vec<Claimed>),
     /// These are ours until the next poll; or not any more, if they are lost.
     Revoked {
@@ -293,7 +294,7 @@ impl Group {
                 };
                 let from = claimed.iter().map(|it| (it.at, it.from)).collect();
                 self.queues.add(&from)?;
-                Some(Event::Assigned(claimed)).filter(|_| !partitions.is_empty())
+                Some(Event::Assigned(claimed))
             }
             Change::Taken { partitions, .. } if partitions.is_empty() => {
                 self.queues.remove(&[])?;

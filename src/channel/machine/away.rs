@@ -22,7 +22,7 @@ use schemas::Millis;
 
 use super::super::committed::{CaughtUp, Committed};
 use super::super::events::{Action, Away, End};
-use super::{Channel, Settings};
+use super::{Channel, Partition, Settings};
 
 /// While all is read, ends are looked at this often, or more often if compaction is quick.
 const LOOK_MS_MAX: u64 = 60_000;
@@ -62,6 +62,11 @@ impl Follow {
         self.caught_up
     }
 
+    /// Tells whether anybody ever saw where it ends.
+    fn is_seen(&self) -> bool {
+        self.target.is_some() || self.caught_up.time > Millis(0)
+    }
+
     fn see(&mut self, asked: Millis, End { end, position }: End) {
         self.position = self.position.max(position);
         if self.target.is_some() {
@@ -83,6 +88,12 @@ impl Follow {
 }
 
 impl Channel {
+    /// Returns the partitions whose ends nobody has seen yet: what is written to them now counts as missed.
+    pub fn unseen(&self) -> impl Iterator<Item = u32> {
+        let unseen = |it: &Partition| it.follow.is_some_and(|it| !it.is_seen());
+        self.partitions.iter().filter(move |it| unseen(it.1)).map(|it| *it.0)
+    }
+
     /// Returns when ends are to be looked at.
     pub(super) fn look_due(&self) -> Option<Millis> {
         let has_some = self.partitions.values().any(|it| it.follow.is_some() && !it.leaving);
@@ -97,6 +108,7 @@ impl Channel {
     }
 
     pub(super) fn see_ends(&mut self, now: Millis, asked: Millis, ends: &BTreeMap<u32, End>) {
+        let unseen = self.unseen().count();
         let mut is_behind = false;
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
             let it = self.partitions.get_mut(&partition).and_then(|it| it.follow.as_mut());
@@ -116,6 +128,10 @@ impl Channel {
             false => LOOK_MS_MAX.min(lag_ms / LOOKS_PER_LAG).max(round_ms),
         };
         self.look = Look { at: Millis(now.0 + after_ms), is_on: false };
+        // Whoever takes a partition over at once is to know.
+        if self.unseen().count() < unseen {
+            self.begin_round(now);
+        }
     }
 
     /// Looks whether a partition is read to its end, as far as that is known.

@@ -197,7 +197,7 @@ fn r24_without_a_commit_nothing_is_known_to_be_read() {
     assert_eq!(given(&mut it, 0, None), "0: 1 0 0");
     assert!(look(&mut it, 1, 0));
     it.row(0, 0, &["f"]);
-    assert_eq!(done(&mut it)[0], "rebuild-g-0-never-1");
+    assert_eq!(asked(&done(&mut it)), ["rebuild-g-0-never-1"]);
     // That stays so, if it ends before.
     let mut it = bench();
     given(&mut it, 1, Some("1 0 0"));
@@ -210,6 +210,32 @@ fn r24_without_a_commit_nothing_is_known_to_be_read() {
     it.row(0, 0, &["f"]);
     look(&mut it, 1, 1);
     assert_eq!(asked(&done(&mut it)), [""; 0]);
+}
+
+#[test]
+fn r24_end_is_unseen_until_somebody_has_looked() {
+    let unseen = |it: &Bench| it.channel.unseen().collect::<Vec<_>>();
+    let mut it = bench();
+    assert_eq!(unseen(&it), [0; 0]);
+    given(&mut it, 0, None);
+    assert_eq!(unseen(&it), [0]);
+    it.tell(Event::EndsSeen { asked: Millis(it.now), ends: BTreeMap::new() });
+    assert_eq!(unseen(&it), [0], "no broker has answered");
+    it.now += ROUND_MS;
+    // At the end, which is committed before another can have the partition; or behind.
+    for (end, text) in [(0, format!("0: 1 {} 0", NOW + ROUND_MS)), (9, "0: 1 0 0".into())] {
+        let mut it = Bench { channel: it.channel.clone(), now: it.now };
+        assert!(look(&mut it, end, 0));
+        assert_eq!(unseen(&it), [0; 0]);
+        let rounds = ["flush".into(), "0: 1 0 0".into(), "flush".to_owned(), text];
+        assert_eq!(done(&mut it), rounds, "the second as it is seen");
+    }
+    // What another has seen is seen, and one that ended before has not.
+    for (text, expected) in [("1 7 5", &[][..]), ("1", &[]), ("1 0 0", &[0])] {
+        let mut it = bench();
+        given(&mut it, 5, Some(text));
+        assert_eq!(unseen(&it), expected, "{text}");
+    }
 }
 
 #[test]
@@ -269,6 +295,7 @@ fn r24_of_a_table_that_is_not_compacted_nothing_is_missed() {
     it.now = NOW;
     given(&mut it, 5, Some("1 7 5"));
     assert!(!look(&mut it, 9, 9));
+    assert_eq!(it.channel.unseen().count(), 0);
     it.row(0, 5, &["f"]);
     assert_eq!(round(&mut it), "6: 1");
 }
