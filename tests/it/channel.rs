@@ -154,8 +154,19 @@ fn broker_that_is_away_is_waited_for_and_no_row_is_left_out() {
 /// A channel in this process.
 pub struct Running {
     stop: Arc<AtomicBool>,
-    status: Arc<Mutex<Status>>,
+    status: Shown,
     thread: JoinHandle<anyhow::Result<()>>,
+}
+
+/// How it does, which is shown if the test fails.
+struct Shown(Arc<Mutex<Status>>);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the channel: {:?}", self.0.lock());
+        }
+    }
 }
 
 struct Looking {
@@ -190,13 +201,13 @@ impl Running {
         let (stop, status) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Status>>::default());
         let mut looking = Looking { stop: stop.clone(), status: status.clone() };
         let thread = thread::spawn(move || driver::run(&options, &mut looking));
-        Self { stop, status, thread }
+        Self { stop, status: Shown(status), thread }
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Status) -> bool) {
         let deadline = Instant::now() + PATIENCE;
-        while !holds(&self.status.lock().unwrap()) {
-            assert!(Instant::now() < deadline, "{what}: {:?}", self.status.lock().unwrap());
+        while !holds(&self.status.0.lock().unwrap()) {
+            assert!(Instant::now() < deadline, "{what}: {:?}", self.status.0.lock().unwrap());
             assert!(!self.thread.is_finished(), "the channel has ended");
             thread::yield_now();
         }
