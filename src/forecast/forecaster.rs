@@ -4,7 +4,7 @@
 //!  births, deaths, heat ──> known ──> EWMA ──────────────┐
 //!                             │         places that move ┤
 //!  strips ──> climb ──────────│──────────────────────────┴──> quantise ──> published, if it differs
-//!                             └──> scores: what came of what was published
+//!                             └──> scores: what came of that; worse than persistence ──> persistence
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use super::climb::{Climb, Loads};
 use super::ewma::{Ewma, Series};
 use super::gru::Weights;
 use super::known::{Known, Load, QUIET};
-use super::score::{Score, Scores};
+use super::score::{self, Question, Score, Scores};
 use super::{Born, Config, Features, OPS, Passing, Quantiles, Rung};
 
 /// The forecast at the end of a tick.
@@ -101,7 +101,7 @@ impl Forecaster {
 
     /// Which rung answers, as reports name it.
     pub fn rung(&self) -> &'static str {
-        match self.config.rung {
+        match self.used() {
             Rung::Persistence => "persistence",
             Rung::Ewma => "ewma",
             Rung::Ladder => {
@@ -110,7 +110,12 @@ impl Forecaster {
         }
     }
 
-    /// How good answers were lately.
+    /// Persistence, where others were worse lately.
+    fn used(&self) -> Rung {
+        if self.scores.harms() { Rung::Persistence } else { self.config.rung }
+    }
+
+    /// How good answers were lately, or would have been if persistence had not answered instead.
     pub fn score(&self) -> Score {
         self.scores.score()
     }
@@ -129,7 +134,8 @@ impl Forecaster {
         if self.config.rung != Rung::Persistence {
             self.ewma.observe(&mut self.ranges, &mut self.total, self.config.tick_ms);
         }
-        let (rung, tick_ms, ewma) = (self.config.rung, self.config.tick_ms, &self.ewma);
+        let (rung, used) = (self.config.rung, self.used());
+        let (tick_ms, ewma) = (self.config.tick_ms, &self.ewma);
         let mut climbed = BTreeMap::new();
         if let Some(climb) = &mut self.climb {
             climb.observe(&features.strips, tick_ms, ewma.unit_us());
@@ -146,7 +152,9 @@ impl Forecaster {
             passing.entry(it.range).or_default().push(it);
             self.ranges.entry(it.range).or_default();
         }
-        for (id, known) in &mut self.ranges {
+        let mut questions = Vec::new();
+        let asks = score::asks(self.ranges.len(), tick);
+        for (at, (id, known)) in self.ranges.iter_mut().enumerate() {
             let climbed = climbed.get(id);
             let quantiles = |op: usize, it: &Series| {
                 let mut quantiles = ewma.range(op, it);
@@ -158,12 +166,16 @@ impl Forecaster {
                     None => quantiles,
                 }
             };
-            if let Some(answer) = known.answer(rung, tick_ms, quantiles) {
-                ranges.push((*id, answer));
+            let told = known.forecast(rung, tick_ms, quantiles);
+            if asks(at) {
+                questions.extend(Question::of(*id, known, &told, tick_ms));
             }
+            let told = if used == rung { told } else { known.forecast(used, tick_ms, quantiles) };
+            ranges.extend(known.publish(told).map(|it| (*id, it)));
         }
-        self.total.answer(rung, tick_ms, |op, it| ewma.total(op, it));
-        self.scores.ask(&self.ranges, tick, tick_ms);
+        self.scores.ask(questions);
+        let total = self.total.forecast(used, tick_ms, |op, it| ewma.total(op, it));
+        self.total.publish(total);
         let cold = |known: &Known| known.load == QUIET && known.published.is_none();
         self.ranges.retain(|_, known| !cold(known));
         ranges.sort_unstable_by_key(|(id, _)| *id);

@@ -45,13 +45,13 @@ impl Load {
 }
 
 impl Known {
-    /// Returns the forecast if it differs from the published one, which it then is.
-    pub fn answer(
-        &mut self,
+    /// What a rung says; without any load, that is no load at every level.
+    pub fn forecast(
+        &self,
         rung: Rung,
         tick_ms: u64,
-        ewma: impl Fn(usize, &Series) -> Quantiles,
-    ) -> Option<Option<RangeForecast>> {
+        quantiles: impl Fn(usize, &Series) -> Quantiles,
+    ) -> RangeForecast {
         let per_second = 1000.0 / tick_ms as f64;
         let op = |op: usize| match rung {
             Rung::Persistence => {
@@ -61,11 +61,15 @@ impl Known {
             }
             // Rounded: a cast cuts off, and saturates far above the greatest quantum.
             Rung::Ewma | Rung::Ladder => Forecast(
-                ewma(op, &self.series[op])
+                quantiles(op, &self.series[op])
                     .map(|row| row.map(|it| quantise((it * per_second + 0.5) as u64))),
             ),
         };
-        let forecast = RangeForecast { reads: op(0), writes: op(1) };
+        RangeForecast { reads: op(0), writes: op(1) }
+    }
+
+    /// Returns the forecast if it differs from the published one, which it then is.
+    pub fn publish(&mut self, forecast: RangeForecast) -> Option<Option<RangeForecast>> {
         let forecast = Some(forecast).filter(|it| *it != RangeForecast::default());
         (forecast != self.published).then(|| {
             self.published = forecast;

@@ -132,6 +132,32 @@ fn persistence_answers_the_last_tick_at_every_quantile() {
 }
 
 #[test]
+fn what_was_worse_than_persistence_lately_is_not_used() {
+    let mut feed = Feed::new(Rung::Ewma);
+    let mut rungs = Vec::new();
+    // Rises for as long as one learns of it, and falls as steeply.
+    for tick in 0..400_u64 {
+        let way = if tick < 200 { (60 + tick % 120).abs_diff(120) } else { 30 };
+        let heats = (0..40).map(|id| (RangeId(id), heat(100 + 20 * (60 - way) + id, 0)));
+        let heats: BTreeMap<_, _> = heats.collect();
+        feed.tick(&heats);
+        let is_bad = feed.forecaster.score().skill_permille.is_some_and(|it| it < 0);
+        let rung = feed.forecaster.rung();
+        assert!(!is_bad || rung == "persistence", "tick {tick}");
+        if rung == "persistence" {
+            for (id, heat) in &heats {
+                let expected = [[quantise(load(heat.reads as u64)); 8]; 5];
+                assert_eq!(feed.answers[id].reads.0, expected, "tick {tick}");
+            }
+        }
+        if rungs.last() != Some(&rung) {
+            rungs.push(rung);
+        }
+    }
+    assert_eq!(rungs, ["ewma", "persistence", "ewma"]);
+}
+
+#[test]
 fn nothing_is_answered_for_what_was_never_asked() {
     for rung in [Rung::Persistence, Rung::Ewma] {
         let mut feed = Feed::new(rung);
