@@ -17,7 +17,7 @@
 use std::array;
 use std::cell::LazyCell;
 
-use dataflows::forecast::{MAX30, MEAN30, Q90, TARGETS};
+use dataflows::forecast::{MAX30, MEAN30, Q50, Q90, Q99, TARGETS};
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,11 @@ const IDLE: f32 = 0.02;
 
 /// How fast levels adapt.
 const ADAPT: f64 = 0.01;
+
+/// How far the .99 of a Gumbel law lies above its .9, as a part of how far that lies above its median: the level
+/// p lies at -ln(-ln p). Few maxima of thirty ticks are independent of each other, so the greatest to come is
+/// likely not among those that were seen.
+const GUMBEL: f32 = 1.248;
 
 /// What a model names for a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +109,11 @@ impl Conformal {
         let group = op * TARGETS + target;
         let (overlap, moved) = (AHEAD[target], self.moved[group]);
         let levels = array::from_fn(|i| FRACTIONS[i] + moved[i]);
-        self.offsets(group, |pool| pool.quantiles(levels, overlap, alike(target)))
+        let offsets = self.offsets(group, |pool| pool.quantiles(levels, overlap, alike(target)));
+        match (self.kind, target) {
+            (Kind::Point, MAX30) => offsets.map(|it| it.map(with_tail)),
+            (Kind::Point | Kind::Fan, _) => offsets,
+        }
     }
 
     /// What makes good what it missed for long: it moves slowly, and can be corrected and calibrated
@@ -183,6 +192,12 @@ impl Place {
 /// most of their ticks, though not all; the root lies between.
 fn alike(target: usize) -> f64 {
     if matches!(target, MEAN30 | MAX30) { (AHEAD[target] as f64).sqrt() } else { 1.0 }
+}
+
+/// A fan of a maximum whose tail is no lighter than the law that maxima tend to has it.
+fn with_tail(mut fan: Fan) -> Fan {
+    fan[Q99] = fan[Q99].max(fan[Q90] + GUMBEL * (fan[Q90] - fan[Q50]));
+    fan
 }
 
 /// A fan with what calibration adds to it: ascending, and never below no load.
@@ -264,6 +279,9 @@ mod tests {
         for fan in &fans[1..] {
             assert!(fans[0][..Q90] == fan[..Q90] && fans[0][Q95] < fan[Q95], "{fans:?}");
         }
+        // Of maxima alone a tail is known where none was seen.
+        let tail = |it: &Fan| (it[Q99] - it[Q90]) / (it[Q90] - it[Q50]);
+        assert!(tail(&fans[1]) < 0.5 && (tail(&fans[2]) - GUMBEL).abs() < 1e-4, "{fans:?}");
     }
 
     #[test]
