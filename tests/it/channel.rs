@@ -200,7 +200,9 @@ impl Running {
         };
         let (stop, status) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Status>>::default());
         let mut looking = Looking { stop: stop.clone(), status: status.clone() };
-        let thread = thread::spawn(move || driver::run(&options, &mut looking));
+        let thread = thread::spawn(move || {
+            driver::run(&options, &mut looking).inspect_err(|err| eprintln!("the channel: {err:#}"))
+        });
         Self { stop, status: Shown(status), thread }
     }
 
