@@ -225,18 +225,22 @@ mod tests {
     const LONG_ONE: &str = "GET /long HTTP/1.1\r\nHost: x\r\n\r\n";
     const SHORT_ONE: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
+    fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(std::time::Instant::now() < deadline, "{what} is waited for in vain");
+            std::thread::yield_now();
+        }
+    }
+
     /// Asks until there is room for another connection.
     fn await_room(address: SocketAddr) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        loop {
-            assert!(std::time::Instant::now() < deadline, "others are kept out for ever");
+        await_that("room for others", || {
             let mut told = String::new();
             // One that is refused may be reset.
             _ = ask(address, SHORT_ONE).read_to_string(&mut told);
-            if told.starts_with("HTTP/1.1 200") {
-                return;
-            }
-        }
+            told.starts_with("HTTP/1.1 200")
+        });
     }
 
     #[test]
@@ -259,11 +263,7 @@ mod tests {
         let [bad, too_long] = ["HTTP/1.1 400", "HTTP/1.1 431"];
         assert_eq!(answers, [bad, bad, too_long, "HTTP/1.1 200"]);
         // A connection is counted when it ends, which is behind its answer.
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while counts.all().get("not_http") < Some(&3) {
-            assert!(std::time::Instant::now() < deadline, "{:?}", counts.all());
-            std::thread::yield_now();
-        }
+        await_that("the count", || Some(&3) <= counts.all().get("not_http"));
         assert_eq!(counts.all().get("not_http"), Some(&3));
     }
 
@@ -273,12 +273,10 @@ mod tests {
         let idle_max = Duration::from_millis(200);
         let address = served(&runtime, idle_max);
         let mut dribbling = ask(address, "GET / HTTP/1.1\r\nHost: ");
-        let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        // Until it is let go.
-        while dribbling.write_all(b"x").is_ok() {
-            assert!(std::time::Instant::now() < deadline, "others are kept out for ever");
+        await_that("its end", || {
             std::thread::park_timeout(idle_max / 20);
-        }
+            dribbling.write_all(b"x").is_err()
+        });
         await_room(address);
     }
 
