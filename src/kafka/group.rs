@@ -63,6 +63,8 @@ pub struct Group {
     topic: &'static str,
     /// What a poll before has said to be revoked.
     leaving: Vec<TopicPartition>,
+    /// It was told that it has joined.
+    knows: bool,
     served: Instant,
 }
 
@@ -70,8 +72,7 @@ pub struct Group {
 #[derive(Debug)]
 pub enum Event {
     Record(Record),
-    /// These are ours now, too, and are read from there. Who has just joined is told so even if there
-    /// are none.
+    /// These are ours now, too, and are read from there. None: we have joined, and are given nothing yet.
     Assigned(Vec<Claimed>),
     /// These are ours until the next poll; or not any more, if they are lost.
     Revoked {
@@ -124,7 +125,7 @@ impl Group {
         let consumer = joined(connection, topic, &group, member.as_deref())?;
         let queues = Queues::new(consumer, connection);
         let (leaving, served) = (Vec::new(), Instant::now());
-        Ok(Self { group, member, queues, asker, topic, leaving, served })
+        Ok(Self { group, member, queues, asker, topic, leaving, knows: false, served })
     }
 
     /// Returns a handle by which another thread ends a [`Group::poll`] that waits.
@@ -267,6 +268,7 @@ impl Group {
         let member = self.member.as_deref();
         let consumer = joined(&self.asker.connection, self.topic, &self.group, member)?;
         self.queues = self.queues.anew(consumer);
+        self.knows = false;
         Ok(Some(Event::Revoked { partitions, lost: true }))
     }
 
@@ -294,7 +296,9 @@ impl Group {
                 };
                 let from = claimed.iter().map(|it| (it.at, it.from)).collect();
                 self.queues.add(&from)?;
-                Some(Event::Assigned(claimed))
+                let is_news = !claimed.is_empty() || !self.knows;
+                self.knows = true;
+                is_news.then_some(Event::Assigned(claimed))
             }
             Change::Taken { partitions, .. } if partitions.is_empty() => {
                 self.queues.remove(&[])?;

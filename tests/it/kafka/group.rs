@@ -52,9 +52,14 @@ fn who_is_to_let_go_commits_first_and_the_other_goes_on_from_there() {
     assert_eq!(assigned(&mut first).len(), 4);
     assert_eq!(records(&mut first, 40), 40);
     let mut second = join(&real.connection, None);
+    let mut joined = 0;
     let revoked = loop {
-        assert!(second.poll(Duration::ZERO).unwrap().is_none(), "nobody has let go yet");
-        match next(&mut first, Duration::from_millis(10)) {
+        match poll(&mut second, Duration::ZERO) {
+            Some(Event::Assigned(claimed)) if claimed.is_empty() => joined += 1,
+            None => (),
+            Some(event) => panic!("{event:?}, and nobody has let go yet"),
+        }
+        match poll(&mut first, Duration::from_millis(10)) {
             Some(Event::Revoked { partitions, lost: false }) => break partitions,
             None => (),
             Some(event) => panic!("{event:?}"),
@@ -67,9 +72,10 @@ fn who_is_to_let_go_commits_first_and_the_other_goes_on_from_there() {
     let deadline = Instant::now() + TIMEOUT;
     let claimed = loop {
         assert!(Instant::now() < deadline, "the second is given nothing");
-        let event = next(&mut first, Duration::from_millis(10));
+        let event = poll(&mut first, Duration::from_millis(10));
         assert!(event.is_none(), "{event:?}");
-        match next(&mut second, Duration::from_millis(10)) {
+        match poll(&mut second, Duration::from_millis(10)) {
+            Some(Event::Assigned(claimed)) if claimed.is_empty() => joined += 1,
             Some(Event::Assigned(claimed)) => break claimed,
             None => (),
             Some(event) => panic!("{event:?}"),
@@ -77,6 +83,7 @@ fn who_is_to_let_go_commits_first_and_the_other_goes_on_from_there() {
     };
     let expected: Vec<_> = revoked.iter().map(|it| claim(it.partition, 10, Some("done"))).collect();
     assert_eq!(claimed, expected);
+    assert_eq!(joined, 1, "it is told once that it has joined");
     // Who has let go stores nothing of it any more.
     let told = first.commit(&[commit(revoked[0].partition, 3, "late")]).unwrap();
     assert!(told[0].1.is_err(), "{told:?}");
@@ -92,7 +99,7 @@ fn member_that_ends_while_it_is_asked_to_let_go_holds_nobody_up() {
     // It is told, and does not let go.
     loop {
         assert!(Instant::now() < deadline, "the first is not asked to let go");
-        assert!(second.poll(Duration::ZERO).unwrap().is_none());
+        assert!(next(&mut second, Duration::ZERO).is_none());
         if let Some(Event::Revoked { .. }) = next(&mut first, Duration::from_millis(10)) {
             break;
         }
@@ -104,7 +111,7 @@ fn member_that_ends_while_it_is_asked_to_let_go_holds_nobody_up() {
     }
     // And one that does not even look whether it is asked.
     let mut third = join(&real.connection, None);
-    assert!(third.poll(Duration::from_secs(1)).unwrap().is_none());
+    assert!(next(&mut third, Duration::from_secs(1)).is_none());
     drop(second);
     given = 0;
     while given < 4 {
@@ -252,7 +259,15 @@ fn records(group: &mut Group, n: usize) -> usize {
     read
 }
 
+/// Returns what comes next, but that it has joined.
 fn next(group: &mut Group, timeout: Duration) -> Option<Event> {
+    match poll(group, timeout) {
+        Some(Event::Assigned(claimed)) if claimed.is_empty() => poll(group, timeout),
+        event => event,
+    }
+}
+
+fn poll(group: &mut Group, timeout: Duration) -> Option<Event> {
     group.poll(timeout).unwrap()
 }
 
