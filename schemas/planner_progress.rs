@@ -6,7 +6,7 @@ use crate::heatmap::Forecast;
 use crate::wire::record;
 
 /// One record of a planner; exactly one of the two is set. The key is the planner's id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     #[serde(default)]
     pub tick: Option<TickDone>,
@@ -17,7 +17,7 @@ pub struct Progress {
 record!(Progress, "planner_progress");
 
 /// A tick: what it read and by which rules, and what is not derived from that.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TickDone {
     pub tick: u64,
     pub tick_ms: u64,
@@ -37,6 +37,9 @@ pub struct TickDone {
     /// The forecast of the total load, which stands on no other topic.
     #[serde(default)]
     pub total: Option<TotalForecast>,
+    /// A fit of the linear model that takes effect in this tick, or would.
+    #[serde(default)]
+    pub refit: Option<Refit>,
     /// Which rung and which model answered.
     pub rung: String,
     /// How good forecasts were lately, in thousandths: skill against persistence, and what lay in the 80 %
@@ -53,6 +56,25 @@ pub struct TickDone {
     pub dead: u64,
     /// Load of each node over its capacity is derived; this is its integral over the tick.
     pub overload_ms: u64,
+}
+
+/// What came of a fit of the linear model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Refit {
+    /// The tick with whose rows it was begun.
+    pub begun: u64,
+    /// `None`: it is missed, as its rows have no least squares, and the model before it goes on.
+    #[serde(default)]
+    pub weights: Option<LinearWeights>,
+}
+
+/// Weights of a linear model, feature by feature, in it target by target, as in [`Forecast`]. What is
+/// expected is `(base + Σ weight · feature)² − 3/8` operations a tick, base being the row's mean over
+/// 20 ticks in root space.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinearWeights {
+    pub reads: Vec<f32>,
+    pub writes: Vec<f32>,
 }
 
 /// Quantised quantiles of the total, reads and writes apart.

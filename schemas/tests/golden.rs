@@ -20,7 +20,9 @@ use schemas::plan::{
     CommandAnswered, HeatCited, JoinChosen, MoveChosen, NodePressed, Planned, RebuildChosen,
     Rejected, SplitChosen,
 };
-use schemas::planner_progress::{Progress, RecordAt, SnapshotChunk, Span, TickDone, TotalForecast};
+use schemas::planner_progress::{
+    LinearWeights, Progress, RecordAt, Refit, SnapshotChunk, Span, TickDone, TotalForecast,
+};
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
 use schemas::range_segment::{Entry, Floor, Kind, RangeSegment};
 use schemas::segment_ack::SegmentAck;
@@ -520,6 +522,10 @@ fn planner_progress() {
         policy_digest: "bb".to_owned(),
         policy: Some("mode = \"auto\"".to_owned()),
         total: Some(TotalForecast { reads: forecast(100), writes: forecast(0) }),
+        refit: Some(Refit {
+            begun: 353_445_115,
+            weights: Some(LinearWeights { reads: vec![0.5, -1.25], writes: vec![] }),
+        }),
         rung: "ewma".to_owned(),
         skill_permille: Some(250),
         coverage80_permille: None,

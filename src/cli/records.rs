@@ -264,8 +264,12 @@ impl Line for Progress {
             let records = it.spans.iter().map(|it| it.to.saturating_sub(it.from));
             let records = records.fold(0, u64::saturating_add);
             let stale = if it.stale { ", stale" } else { "" };
+            let refit = it.refit.as_ref().map_or(String::new(), |it| match it.weights {
+                Some(_) => format!(", linear model fitted anew as of tick {}", it.begun),
+                None => format!(", the fit of tick {} missed", it.begun),
+            });
             return format!(
-                "tick {} of {} ms: {} partitions, {records} offsets, {} queries, {} late, {} dead, {}, overload {} of a node{stale}",
+                "tick {} of {} ms: {} partitions, {records} offsets, {} queries, {} late, {} dead, {}, overload {} of a node{refit}{stale}",
                 it.tick,
                 it.tick_ms,
                 it.spans.len(),

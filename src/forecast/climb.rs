@@ -21,6 +21,7 @@ use super::features::load;
 use super::gru::{Network, Weights};
 use super::ladder::{Ladder, Model as Answering};
 use super::model::Model;
+use super::refit::Refitted;
 use super::{OPS, Part};
 
 /// At most so many strips a tick, in turn, tell what came of their answers.
@@ -103,6 +104,11 @@ impl Climb {
             std::array::from_fn(|op| std::array::from_fn(|target| of(op, target)))
         };
         parts.iter().map(|(id, parts)| (*id, range(parts))).collect()
+    }
+
+    /// The fit of the linear model that took effect in the last tick.
+    pub fn refitted(&self) -> Option<&Refitted> {
+        self.ladder.as_ref()?.refitted()
     }
 
     /// Who answers for the mean of the next thirty ticks of reads, on which decisions rest.

@@ -19,11 +19,12 @@ use super::climb::{Climb, Loads};
 use super::ewma::{Ewma, Series};
 use super::gru::Weights;
 use super::known::{Known, Load, QUIET};
+use super::refit::Refitted;
 use super::score::{self, Question, Score, Scores};
 use super::{Born, Config, Features, OPS, Passing, Quantiles, Rung};
 
 /// The forecast at the end of a tick.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answers {
     /// Upserts in order of the range: those that differ from what was last answered for the range.
     pub ranges: Vec<(RangeId, Option<RangeForecast>)>,
@@ -32,6 +33,8 @@ pub struct Answers {
     /// Ranges born in this tick, ascending: theirs is their share of their parents' forecast. From
     /// the next tick on it is their own.
     pub inherited: Vec<RangeId>,
+    /// The fit of the linear model that took effect in this tick.
+    pub refitted: Option<Refitted>,
 }
 
 /// Answers with a forecast, tick by tick. Its serialised form is its part of a snapshot.
@@ -181,7 +184,8 @@ impl Forecaster {
         ranges.sort_unstable_by_key(|(id, _)| *id);
         let mut inherited: Vec<_> = features.born.iter().map(|it| it.id).collect();
         inherited.sort_unstable();
-        Answers { ranges, total: self.total.published.unwrap_or_default(), inherited }
+        let refitted = self.climb.as_ref().and_then(Climb::refitted).cloned();
+        Answers { ranges, total: self.total.published.unwrap_or_default(), inherited, refitted }
     }
 
     /// What was last answered for each range that has a forecast: what is fed again after a restart.

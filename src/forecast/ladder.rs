@@ -31,7 +31,7 @@ use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::{FitError, Gram, Linear};
-use super::refit::Refit;
+use super::refit::{Refit, Refitted};
 use super::selector::Selector;
 use super::{AHEAD, OPS, came};
 pub use answers::Answers;
@@ -73,6 +73,9 @@ pub struct Ladder {
     ops: Vec<usize>,
     linear: Option<[Linear; OPS]>,
     refit: Option<Refit>,
+    /// What took effect with the last answer.
+    #[serde(skip)]
+    refitted: Option<Refitted>,
     #[serde(skip)]
     network: Loaded,
     depth: Depth,
@@ -124,6 +127,7 @@ impl Ladder {
             ops: ops.to_vec(),
             linear: None,
             refit: None,
+            refitted: None,
             network: Loaded::default(),
             depth: Depth::Full,
             lives: vec![Life::default(); ranges * OPS],
@@ -202,7 +206,9 @@ impl Ladder {
         self.book.look_again(&mut look);
         if let Some(refit) = &mut self.refit {
             let rows = sampled.clone().flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
-            self.linear = refit.observe(&self.book, &look, rows).or(self.linear.take());
+            self.refitted = refit.observe(&self.book, &look, rows);
+            let linear = self.refitted.as_ref().and_then(|it| it.linear.clone());
+            self.linear = linear.or(self.linear.take());
         }
         let has = CANDIDATES.map(|it| {
             self.depth.has(it)
@@ -246,6 +252,11 @@ impl Ladder {
         self.answers = Answers::new(rows, tables, &self.selector);
         self.remember();
         &self.answers
+    }
+
+    /// The fit of the linear model that took effect with the last answer.
+    pub fn refitted(&self) -> Option<&Refitted> {
+        self.refitted.as_ref()
     }
 
     pub fn answers(&self) -> &Answers {

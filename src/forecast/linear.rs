@@ -141,6 +141,11 @@ impl Gram {
 }
 
 impl Linear {
+    /// Weights of a feature at each target.
+    pub fn weights(&self) -> &[[f32; TARGETS]] {
+        &self.0
+    }
+
     /// What is expected of a row less its base, as roots.
     pub fn predict(&self, row: &[f32; FEATURES]) -> [f32; TARGETS] {
         // As many sums as a processor makes at once.

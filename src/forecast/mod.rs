@@ -50,6 +50,7 @@ use schemas::{RangeId, heatmap};
 use serde::{Deserialize, Serialize};
 
 pub use forecaster::{Answers, Forecaster};
+pub use refit::Refitted;
 pub use score::Score;
 
 /// Loads at each target and level, in microseconds a tick.

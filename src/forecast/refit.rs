@@ -8,6 +8,8 @@
 //!
 //! * **At its tick.** A fit that was begun at a tick takes effect so many ticks later, however long it took:
 //!   who is restarted in between fits again from the same sums, and has the same model at the same tick.
+//! * **Told.** What came of each is told, the weights or that there are none: a fit without least squares
+//!   is missed, and the model before it goes on.
 //! * **Fading.** What came for long outweighs what came lately, so that a load which drifts does not turn
 //!   the model around; whether it is used is the selector's matter.
 
@@ -62,6 +64,15 @@ struct Fitting {
     fitted: Fitted,
 }
 
+/// A fit that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refitted {
+    /// It was begun so many ticks ago.
+    pub lag: u64,
+    /// `None`: it is missed, as its rows have no least squares.
+    pub linear: Option<[Linear; OPS]>,
+}
+
 /// What came of a fit: `None` where the rows have no least squares.
 type Fitted = Arc<OnceLock<Option<[Linear; OPS]>>>;
 
@@ -87,13 +98,13 @@ impl Refit {
         Self { grams: learned.to_vec(), ..Self::new(lag) }
     }
 
-    /// Takes in a tick, with the rows of it that are learned from. Returns the model that takes effect now.
+    /// Takes in a tick, with the rows of it that are learned from. Returns what takes effect now.
     pub fn observe(
         &mut self,
         book: &Book,
         look: &Look,
         rows: impl Iterator<Item = usize>,
-    ) -> Option<[Linear; OPS]> {
+    ) -> Option<Refitted> {
         if self.rows.len() == HORIZON as usize {
             let rows = self.rows.pop_back().expect("it has as many");
             let ticks = TICKS.max(ROWS * OPS as f64 / rows.len().max(1) as f64);
@@ -124,10 +135,11 @@ impl Refit {
         self.grams[row.op].add(features, &told);
     }
 
-    fn step(&mut self, tick: u64) -> Option<[Linear; OPS]> {
+    fn step(&mut self, tick: u64) -> Option<Refitted> {
         if let Some(fitting) = self.underway.take_if(|it| it.due <= tick) {
             // The thread has long ended, or there is none after a restart.
-            return fitting.fitted.get_or_init(|| fit(&fitting.grams)).clone();
+            let linear = fitting.fitted.get_or_init(|| fit(&fitting.grams)).clone();
+            return Some(Refitted { lag: self.lag, linear });
         }
         if self.underway.is_none()
             && self.next <= tick
@@ -157,7 +169,7 @@ mod tests {
     use crate::forecast::features::CONSTANT;
 
     /// Feeds ticks of a load that grows and falls; returns the ticks at which a model came, with it.
-    fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, [Linear; OPS])> {
+    fn run(refit: &mut Refit, book: &mut Book, ticks: u64) -> Vec<(u64, Refitted)> {
         let mut came = Vec::new();
         for _ in 0..ticks {
             let tick = book.ticks();
@@ -165,8 +177,8 @@ mod tests {
             let loads: Vec<_> = (0..50).map(|range| [load(range), load(range + 7)]).collect();
             book.observe(&loads);
             let look = book.look();
-            if let Some(linear) = refit.observe(book, &look, 0..100) {
-                came.push((book.ticks(), linear));
+            if let Some(refitted) = refit.observe(book, &look, 0..100) {
+                came.push((book.ticks(), refitted));
             }
         }
         came
@@ -186,7 +198,18 @@ mod tests {
         assert_eq!(came, run(&mut restarted, &mut later, 60));
         let ticks: Vec<_> = came.iter().map(|it| it.0).collect();
         assert_eq!(ticks, [begun + 5, begun + 5 + EVERY]);
+        assert!(came.iter().all(|it| it.1.lag == 5 && it.1.linear.is_some()));
         assert!(came[0].1 != came[1].1, "nothing was learned in between");
+    }
+
+    #[test]
+    fn fit_without_least_squares_is_told_as_missed() {
+        let (mut refit, mut book) = (Refit::new(5), Book::new(50, 1_000));
+        run(&mut refit, &mut book, 71);
+        refit.underway.as_mut().expect("it has begun").grams[1] = Gram::default();
+        refit.underway.as_mut().expect("it has begun").fitted = Fitted::default();
+        let came = run(&mut refit, &mut book, 30);
+        assert_eq!(came, [(75, Refitted { lag: 5, linear: None })]);
     }
 
     #[test]

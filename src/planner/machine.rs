@@ -54,7 +54,7 @@ use super::strips::Strips;
 use crate::assignment::birth;
 use crate::assignment::map::Map;
 use crate::forecast::edges::Edges;
-use crate::forecast::{self, Born, Forecaster};
+use crate::forecast::{self, Born, Forecaster, Refitted};
 use crate::foreign::form::Form;
 use crate::foreign::translator::Translator;
 use crate::kafka::Output;
@@ -217,6 +217,7 @@ struct Turn {
     rests_on: Vec<HeatCited>,
     /// Ranges whose published heat may have changed.
     heated: BTreeSet<RangeId>,
+    refitted: Option<Refitted>,
     /// Cells that change behind this tick.
     reshapes: Vec<Reshape>,
     /// Cells of ranges that a split has made, with the place of each among the born.

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 use schemas::index_update::{EntryUpdate, Watermark};
 use schemas::node_capacity::{NodeState, RangeHeld};
-use schemas::planner_progress::{SnapshotChunk, Span, TickDone};
+use schemas::planner_progress::{LinearWeights, Refit, SnapshotChunk, Span, TickDone};
 use schemas::query_log::{Op, QueryLogged};
 use schemas::range_segment::{Floor, Kind};
 use schemas::{
@@ -104,9 +104,24 @@ fn heat_and_progress() {
         ..Default::default()
     };
     check(
-        &Progress { tick: Some(done), chunk: None },
+        &Progress { tick: Some(done.clone()), chunk: None },
         expect![
             "tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, stale"
+        ],
+    );
+    let refit = |weights| Some(Refit { begun: 36, weights });
+    let fitted = TickDone { refit: refit(Some(LinearWeights::default())), ..done.clone() };
+    check(
+        &Progress { tick: Some(fitted), chunk: None },
+        expect![
+            "tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, linear model fitted anew as of tick 36, stale"
+        ],
+    );
+    let missed = TickDone { refit: refit(None), ..done };
+    check(
+        &Progress { tick: Some(missed), chunk: None },
+        expect![
+            "tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, the fit of tick 36 missed, stale"
         ],
     );
     let chunk = SnapshotChunk {

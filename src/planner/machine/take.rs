@@ -178,6 +178,7 @@ impl Planner {
             }
         }
         self.state.total = answers.total;
+        self.turn.refitted = answers.refitted;
         let upserts = match is_fresh {
             true => self.state.forecasts.iter().map(|(id, it)| (*id, Some(*it))).collect(),
             false => answers.ranges,

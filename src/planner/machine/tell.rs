@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 
 use schemas::NodeId;
 use schemas::plan::{HeatCited, Planned};
-use schemas::planner_progress::{Progress, TickDone, TotalForecast};
+use schemas::planner_progress::{LinearWeights, Progress, Refit, TickDone, TotalForecast};
 use schemas::wire::{Record, encode};
 use sha2::{Digest, Sha256};
 
 use super::super::publish::{Facts, heated, is_news};
 use super::super::settings::Mode;
 use super::super::snapshot::{Slot, chunks, hex};
-use super::{Planner, TickOutputs};
+use super::{Planner, Tick, TickOutputs};
+use crate::forecast::Refitted;
+use crate::forecast::linear::Linear;
 use crate::kafka::Output;
 
 impl Planner {
@@ -196,6 +198,7 @@ impl Planner {
                 reads: (&self.state.total.reads).into(),
                 writes: (&self.state.total.writes).into(),
             }),
+            refit: self.turn.refitted.take().map(|it| refit(self.turn.tick, it)),
             rung: self.state.forecaster.rung().to_owned(),
             skill_permille: score.skill_permille,
             coverage80_permille: score.coverage80_permille,
@@ -231,4 +234,41 @@ pub(super) fn output<R: Record>(key: Vec<u8>, record: &R) -> Output {
 
 fn digest_of<T: serde::Serialize>(it: &T) -> String {
     hex(&Sha256::digest(serde_json::to_vec(it).expect("plain values can be written")))
+}
+
+fn refit(tick: Tick, Refitted { lag, linear }: Refitted) -> Refit {
+    let weights = |it: &Linear| it.weights().as_flattened().to_vec();
+    let weights = linear.map(|it| {
+        let [reads, writes] = it.each_ref().map(weights);
+        LinearWeights { reads, writes }
+    });
+    Refit { begun: tick.saturating_sub(lag), weights }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forecast::features::{CONSTANT, FEATURES};
+    use crate::forecast::linear::Gram;
+
+    #[test]
+    fn weights_are_told_by_operation_feature_and_target() {
+        let linear = |targets: [f32; 5]| {
+            let mut gram = Gram::default();
+            for n in 0..2_000 {
+                let mut row = [0.0; FEATURES];
+                (row[CONSTANT], row[7]) = (1.0, (n % 13) as f32);
+                gram.add(&row, &targets.map(|it| it * row[7]));
+            }
+            gram.fit().expect("there are rows")
+        };
+        let linear = Some([linear([0.0, 1.0, 2.0, 3.0, 4.0]), linear([5.0; 5])]);
+        let told = refit(70, Refitted { lag: 5, linear });
+        let weights = told.weights.expect("it is fitted");
+        let of = |it: &[f32]| it[7 * 5..][..5].iter().map(|it| it.round()).collect::<Vec<_>>();
+        assert_eq!(of(&weights.reads), [0.0, 1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(of(&weights.writes), [5.0; 5]);
+        assert_eq!(told.begun, 65);
+        assert_eq!(refit(70, Refitted { lag: 5, linear: None }).weights, None);
+    }
 }

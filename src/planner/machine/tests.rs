@@ -4,6 +4,7 @@ mod operator;
 mod by_hand;
 mod rebuild;
 mod swap;
+mod refit;
 mod audit;
 mod observing;
 
