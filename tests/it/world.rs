@@ -126,6 +126,8 @@ impl World {
     pub fn configuration(&self) -> String {
         let Connection { bootstrap_servers, prefix, .. } = &self.connection;
         let Self { mode, birth_nodes, more, policy, .. } = self;
+        // Who only carries out what people ask has no use for more, and others for the processor.
+        let forecast = if *mode == "observe" { "ewma" } else { "ladder" };
         format!(
             r#"
             [kafka]
@@ -133,6 +135,7 @@ impl World {
             prefix = "{prefix}"
             [planner]
             mode = "{mode}"
+            forecast = "{forecast}"
             tick = "{TICK_MS}ms"
             grace = "100ms"
             stale_max_ticks = 50
