@@ -1,5 +1,3 @@
-use std::process::ExitCode;
-
 use clap::Parser;
 use tikv_jemallocator::Jemalloc;
 
@@ -13,6 +11,6 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 pub static malloc_conf: &[u8] =
     b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4\0";
 
-fn main() -> ExitCode {
-    isotherm::cli::main(isotherm::cli::Cli::parse())
+fn main() {
+    isotherm::cli::main(isotherm::cli::Cli::parse()).leave()
 }

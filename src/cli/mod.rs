@@ -44,7 +44,6 @@ pub mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -140,16 +139,16 @@ pub enum Form {
 }
 
 /// Runs a command, and tells a failure on standard error.
-pub fn main(cli: Cli) -> ExitCode {
+pub fn main(cli: Cli) -> Exit {
     telemetry::init(cli.verbosity());
     let ended = run(cli);
     telemetry::end();
     match ended {
-        Ok(exit) => exit.into(),
+        Ok(exit) => exit,
         Err(fault) => {
             let exit = fault.exit;
             eprintln!("{:?}", miette::Report::new(*fault));
-            exit.into()
+            exit
         }
     }
 }

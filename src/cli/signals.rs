@@ -60,7 +60,7 @@ impl Signals {
     fn ask(&self) {
         if self.0.swap(true, Ordering::AcqRel) {
             info!("stops at once");
-            std::process::exit(Exit::Failed as i32);
+            Exit::Failed.leave();
         }
         info!("stops in order");
     }
@@ -73,5 +73,5 @@ fn give_up(stop_within: Duration) {
          start; is Kafka away?"
     );
     telemetry::end();
-    std::process::exit(Exit::TimedOut as i32);
+    Exit::TimedOut.leave();
 }

@@ -93,10 +93,10 @@ impl Stopping {
                 stop.stop();
             }
             // Nothing has begun that is to be ended.
-            (None, false) => std::process::exit(Exit::Done as i32),
+            (None, false) => Exit::Done.leave(),
             (_, true) => {
                 info!("stops at once");
-                std::process::exit(Exit::Failed as i32);
+                Exit::Failed.leave();
             }
         }
         state.asked = true;
