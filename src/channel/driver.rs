@@ -104,6 +104,7 @@ pub fn run(options: &Options, watch: &mut impl Watch) -> anyhow::Result<()> {
             Some(group::Event::Record(record)) => run.row(record)?,
             Some(group::Event::Assigned(claimed)) => run.assigned(claimed),
             Some(group::Event::Revoked { partitions, lost }) => {
+                run.status.joined &= !lost;
                 for at in partitions {
                     run.revoked(at.partition, lost);
                 }

@@ -74,7 +74,8 @@ pub enum Event {
     Record(Record),
     /// These are ours now, too, and are read from there. None: we have joined, and are given nothing yet.
     Assigned(Vec<Claimed>),
-    /// These are ours until the next poll; or not any more, if they are lost.
+    /// These are ours until the next poll; or not any more, if they are lost: then the group had not heard
+    /// of us, and we are to join again.
     Revoked {
         partitions: Vec<TopicPartition>,
         lost: bool,
@@ -300,11 +301,12 @@ impl Group {
                 self.knows = true;
                 is_news.then_some(Event::Assigned(claimed))
             }
-            Change::Taken { partitions, .. } if partitions.is_empty() => {
+            Change::Taken { partitions, lost: false } if partitions.is_empty() => {
                 self.queues.remove(&[])?;
                 None
             }
             Change::Taken { partitions, lost } => {
+                self.knows &= !lost;
                 let partitions: Vec<_> = partitions.iter().map(at).collect();
                 match lost {
                     true => self.queues.remove(&partitions)?,

@@ -183,8 +183,8 @@ fn pass_over(world: &World, since: u64) {
     let mut group = Group::join(&world.connection, "table", "channel", None).unwrap();
     let claimed = await_that("the partitions of the group", || {
         match group.poll(Duration::from_millis(100)).unwrap() {
-            Some(Event::Assigned(claimed)) => Some(claimed),
-            Some(Event::Record(_) | Event::Revoked { .. }) | None => None,
+            Some(Event::Assigned(claimed)) if !claimed.is_empty() => Some(claimed),
+            Some(Event::Assigned(_) | Event::Record(_) | Event::Revoked { .. }) | None => None,
         }
     });
     let claimed = claimed.into_iter().find(|it| it.at.partition == PARTITION);

@@ -5,7 +5,7 @@ pub mod killed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -164,7 +164,9 @@ struct Shown(Arc<Mutex<Status>>);
 impl Drop for Shown {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("the channel: {:?}", self.0.lock());
+            // Who panics may have it in hand.
+            let status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("the channel: {status:?}");
         }
     }
 }

@@ -128,7 +128,7 @@ impl Channel {
             false => LOOK_MS_MAX.min(lag_ms / LOOKS_PER_LAG).max(round_ms),
         };
         self.look = Look { at: Millis(now.0 + after_ms), is_on: false };
-        // Whoever takes a partition over at once is to know.
+        // Whoever takes a partition over at once is to know, where nothing was left to read.
         if self.unseen().count() < unseen {
             self.begin_round(now);
         }
