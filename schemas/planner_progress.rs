@@ -39,7 +39,7 @@ pub struct TickDone {
     pub total: Option<TotalForecast>,
     /// A fit of the linear model that takes effect in this tick, or would.
     #[serde(default)]
-    pub refit: Option<Refit>,
+    pub refit: Option<Refitted>,
     /// Which rung and which model answered.
     pub rung: String,
     /// How good forecasts were lately, in thousandths: skill against persistence, and what lay in the 80 %
@@ -60,15 +60,16 @@ pub struct TickDone {
 
 /// What came of a fit of the linear model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Refit {
-    /// The tick with whose rows it was begun.
+pub struct Refitted {
+    /// The tick in which it was begun; it knows of those of which thirty more had come.
     pub begun: u64,
     /// `None`: it is missed, as its rows have no least squares, and the model before it goes on.
     #[serde(default)]
     pub weights: Option<LinearWeights>,
 }
 
-/// Weights of a linear model, feature by feature, in it target by target, as in [`Forecast`]. What is
+/// Weights of a linear model, feature by feature as in `src/forecast/features.rs`, and of each target by
+/// target as in [`Forecast`]. What is
 /// expected is `(base + Σ weight · feature)² − 3/8` operations a tick, base being the row's mean over
 /// 20 ticks in root space.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

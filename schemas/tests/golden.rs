@@ -21,7 +21,7 @@ use schemas::plan::{
     Rejected, SplitChosen,
 };
 use schemas::planner_progress::{
-    LinearWeights, Progress, RecordAt, Refit, SnapshotChunk, Span, TickDone, TotalForecast,
+    LinearWeights, Progress, RecordAt, Refitted, SnapshotChunk, Span, TickDone, TotalForecast,
 };
 use schemas::query_log::{Op, QueriesLogged, QueryLogged};
 use schemas::range_segment::{Entry, Floor, Kind, RangeSegment};
@@ -522,7 +522,7 @@ fn planner_progress() {
         policy_digest: "bb".to_owned(),
         policy: Some("mode = \"auto\"".to_owned()),
         total: Some(TotalForecast { reads: forecast(100), writes: forecast(0) }),
-        refit: Some(Refit {
+        refit: Some(Refitted {
             begun: 353_445_115,
             weights: Some(LinearWeights { reads: vec![0.5, -1.25], writes: vec![] }),
         }),

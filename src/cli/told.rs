@@ -329,12 +329,15 @@ fn forecast(plan: &Planned) -> Option<String> {
     let Some((skill, coverage)) = plan.skill_permille.zip(plan.coverage80_permille) else {
         return Some(format!("forecast {}, of which too little has come to score it", plan.rung));
     };
-    Some(format!(
-        "forecast {}, skill {} against persistence, {} % of what came lay in the 80 % interval",
-        plan.rung,
+    let score = format!(
+        "skill {} against persistence, {} % of what came lay in the 80 % interval",
         hundredths(f64::from(skill) / 1_000.0),
         (coverage + 5) / 10
-    ))
+    );
+    Some(match plan.rung.as_str() {
+        "persistence" => format!("forecast persistence; of what it stands in for {score}"),
+        rung => format!("forecast {rung}, {score}"),
+    })
 }
 
 /// Node-milliseconds as `2.9 node-s`.

@@ -108,7 +108,7 @@ impl Climb {
 
     /// The fit of the linear model that took effect in the last tick.
     pub fn refitted(&self) -> Option<&Refitted> {
-        self.ladder.as_ref()?.refitted()
+        self.ladder.as_ref()?.answers().refitted()
     }
 
     /// Who answers for the mean of the next thirty ticks of reads, on which decisions rest.

@@ -4,13 +4,13 @@
 //!  births, deaths, heat ──> known ──> EWMA ──────────────┐
 //!                             │         places that move ┤
 //!  strips ──> climb ──────────│──────────────────────────┴──> quantise ──> published, if it differs
-//!                             └──> scores: what came of that; worse than persistence ──> persistence
+//!                             └──> scores: what came of that; worse than persistence ──> persistence stands in
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
-use dataflows::forecast::{MAX30, MEAN30, RangeForecast};
+use dataflows::forecast::{MAX30, MEAN30, Q50, RangeForecast};
 use schemas::RangeId;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,9 @@ impl Forecaster {
     /// Goes on as it is configured now; a snapshot brings what was said in its time.
     pub fn configure(&mut self, config: Config) {
         assert!(0 < config.tick_ms, "a tick has a length");
+        if config.rung != self.config.rung {
+            self.scores.judge_anew();
+        }
         self.config = config;
         match config.rung {
             Rung::Ladder => _ = self.climb.get_or_insert_with(Climb::new),
@@ -104,7 +107,8 @@ impl Forecaster {
 
     /// Which rung answers, as reports name it.
     pub fn rung(&self) -> &'static str {
-        match self.used() {
+        match self.config.rung {
+            _ if self.is_stood_in_for() => "persistence",
             Rung::Persistence => "persistence",
             Rung::Ewma => "ewma",
             Rung::Ladder => {
@@ -113,12 +117,12 @@ impl Forecaster {
         }
     }
 
-    /// Persistence, where others were worse lately.
-    fn used(&self) -> Rung {
-        if self.scores.harms() { Rung::Persistence } else { self.config.rung }
+    /// Tells whether persistence is published instead, as what is configured was worse lately.
+    fn is_stood_in_for(&self) -> bool {
+        self.config.rung != Rung::Persistence && self.scores.harms()
     }
 
-    /// How good answers were lately, or would have been if persistence had not answered instead.
+    /// How good answers were lately, or would have been if persistence had not stood in.
     pub fn score(&self) -> Score {
         self.scores.score()
     }
@@ -137,7 +141,7 @@ impl Forecaster {
         if self.config.rung != Rung::Persistence {
             self.ewma.observe(&mut self.ranges, &mut self.total, self.config.tick_ms);
         }
-        let (rung, used) = (self.config.rung, self.used());
+        let (rung, is_stood_in_for) = (self.config.rung, self.is_stood_in_for());
         let (tick_ms, ewma) = (self.config.tick_ms, &self.ewma);
         let mut climbed = BTreeMap::new();
         if let Some(climb) = &mut self.climb {
@@ -173,11 +177,18 @@ impl Forecaster {
             if asks(at) {
                 questions.extend(Question::of(*id, known, &told, tick_ms));
             }
-            let told = if used == rung { told } else { known.forecast(used, tick_ms, quantiles) };
+            let told = match is_stood_in_for {
+                true => self.scores.persistence(known, tick_ms),
+                false => told,
+            };
             ranges.extend(known.publish(told).map(|it| (*id, it)));
         }
         self.scores.ask(questions);
-        let total = self.total.forecast(used, tick_ms, |op, it| ewma.total(op, it));
+        let last = self.total.load.map(|it| it.tick_us as f64);
+        let total = self.total.forecast(rung, tick_ms, |op, it| match is_stood_in_for {
+            true => about(last[op], ewma.total(op, it)),
+            false => ewma.total(op, it),
+        });
         self.total.publish(total);
         let cold = |known: &Known| known.load == QUIET && known.published.is_none();
         self.ranges.retain(|_, known| !cold(known));
@@ -241,6 +252,13 @@ impl Forecaster {
             }
         }
     }
+}
+
+/// The last load of all ranges, as wide as what is forecast of it.
+fn about(last: f64, quantiles: Quantiles) -> Quantiles {
+    let medians = quantiles.map(|it| it[Q50]);
+    let middle = |target: usize| medians[if target == MAX30 { MEAN30 } else { target }];
+    std::array::from_fn(|target| quantiles[target].map(|it| (it - middle(target) + last).max(0.0)))
 }
 
 /// What the ladder says, and elsewhere what is said without it. A maximum is not below a mean.

@@ -30,7 +30,17 @@ pub(super) struct Load {
 /// No operation in the widest window.
 pub(super) const QUIET: [Load; OPS] = [Load { tick_us: 0, wide_us: 0, wide_count: 0 }; OPS];
 
+/// So much of a tick, a second.
+pub(super) fn per_second(tick_us: u64, tick_ms: u64) -> f32 {
+    tick_us as f32 * 1_000.0 / tick_ms as f32
+}
+
 impl Load {
+    /// Tells whether nothing was asked in the widest window.
+    pub fn is_quiet(&self) -> bool {
+        *self == Self::default()
+    }
+
     pub fn of(rolling: &Rolling) -> [Self; OPS] {
         let (one, wide) = (rolling.one(), rolling.0[WIDE]);
         let load = |tick: i64, us: i64, count: i64| {

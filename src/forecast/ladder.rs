@@ -31,7 +31,7 @@ use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::{FitError, Gram, Linear};
-use super::refit::{Refit, Refitted};
+use super::refit::Refit;
 use super::selector::Selector;
 use super::{AHEAD, OPS, came};
 pub use answers::Answers;
@@ -73,9 +73,6 @@ pub struct Ladder {
     ops: Vec<usize>,
     linear: Option<[Linear; OPS]>,
     refit: Option<Refit>,
-    /// What took effect with the last answer.
-    #[serde(skip)]
-    refitted: Option<Refitted>,
     #[serde(skip)]
     network: Loaded,
     depth: Depth,
@@ -127,7 +124,6 @@ impl Ladder {
             ops: ops.to_vec(),
             linear: None,
             refit: None,
-            refitted: None,
             network: Loaded::default(),
             depth: Depth::Full,
             lives: vec![Life::default(); ranges * OPS],
@@ -204,10 +200,11 @@ impl Ladder {
         let drift = self.drift.observe(&self.book, sampled.clone());
         let mut look = mem::take(&mut self.look.0);
         self.book.look_again(&mut look);
+        let mut refitted = None;
         if let Some(refit) = &mut self.refit {
             let rows = sampled.clone().flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
-            self.refitted = refit.observe(&self.book, &look, rows);
-            let linear = self.refitted.as_ref().and_then(|it| it.linear.clone());
+            refitted = refit.observe(&self.book, &look, rows);
+            let linear = refitted.as_ref().and_then(|it| it.linear.clone());
             self.linear = linear.or(self.linear.take());
         }
         let has = CANDIDATES.map(|it| {
@@ -249,14 +246,9 @@ impl Ladder {
             tables[candidate as usize] = Some(Table::new(&rows, &self.ops, candidate, lately));
         }
         self.look = Scratch(look);
-        self.answers = Answers::new(rows, tables, &self.selector);
+        self.answers = Answers::new(rows, tables, &self.selector, refitted);
         self.remember();
         &self.answers
-    }
-
-    /// The fit of the linear model that took effect with the last answer.
-    pub fn refitted(&self) -> Option<&Refitted> {
-        self.refitted.as_ref()
     }
 
     pub fn answers(&self) -> &Answers {

@@ -3,29 +3,33 @@
 //! ```text
 //!  answered fan, load of the tick ──> question ── thirty loads ──> what came ──┬─> loss of the fan ───┐
 //!                                       └─> load + what it missed lately ──────┴─> loss of that ──────┴─> skill
-//!                                                                               below 0: persistence answers
+//!                                                        └── below 0: this is published instead <───────────┘
 //! ```
 //!
 //! * **Against persistence at its best.** The last load is given the spread that it had lately (`fading`), as far
-//!   as that was known when it was asked: of what came later nobody could know.
+//!   as that was known when it was asked: of what came later nobody could know. Where that is better, it is
+//!   what stands in.
 //! * **As it is published.** A fan is what people and plans see of a range, quantised, or would see if persistence
-//!   did not answer instead; of a range that was split or joined meanwhile nothing is said. Ranges that had no load, and were to have none, do not count.
-//! * **Lately.** Scores fade by a sixtieth a tick.
+//!   did not stand in; of a range that was split or joined meanwhile nothing is said. Ranges that had no load,
+//!   and were to have none, do not count.
+//! * **Lately.** Scores fade by a sixtieth a tick. A verdict of which too little is left to tell is none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dataflows::Tick;
-use dataflows::forecast::{HORIZON, MEAN30, Q10, Q90, RangeForecast};
+use dataflows::forecast::{
+    Forecast, H1, H6, H30, HORIZON, MAX30, MEAN30, Q10, Q90, RangeForecast, TARGETS,
+};
 use dataflows::quanta::quantise;
 use schemas::RangeId;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use super::OPS;
 use super::conformal::FRACTIONS;
 use super::fading::{ENOUGH, Fading, STAYS};
 use super::features::{load, root};
-use super::known::Known;
+use super::known::{Known, per_second};
+use super::{AHEAD, OPS};
 
 /// At most so many ranges, in turn, are asked for in a tick.
 const ASKED_MAX: usize = 32;
@@ -48,18 +52,23 @@ pub struct Score {
 pub struct Scores {
     /// Those of the last ticks, the oldest first.
     asked: VecDeque<Asked>,
-    /// Roots by which the last load missed, by operation.
-    missed: [Fading; OPS],
+    /// Roots by which the last load was off, by operation and target.
+    off: [[Fading; TARGETS]; OPS],
+    /// Their quantiles.
+    spread: [[Spread; TARGETS]; OPS],
     sums: Sums,
     /// More was lost than by persistence, and since then not clearly less.
     harms: bool,
 }
 
+/// Roots at each level by which the last load is likely to be off; `None` where too little is known.
+type Spread = Option<[f64; LEVELS.len()]>;
+
 /// What was asked in a tick.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Asked {
-    /// Roots at each level by which the last load was likely to miss, by operation.
-    spread: [Option<[f64; LEVELS.len()]>; OPS],
+    /// That of the mean of thirty ticks, by operation.
+    spread: [Spread; OPS],
     questions: Vec<Question>,
 }
 
@@ -70,8 +79,8 @@ pub(super) struct Question {
     op: usize,
     told: [u64; LEVELS.len()],
     last: f32,
-    /// In microseconds, since it was asked.
-    came_us: u64,
+    /// In microseconds, at each target: of a tick, and of the mean the sum.
+    came_us: [u64; TARGETS],
 }
 
 /// Fading sums over questions.
@@ -91,10 +100,10 @@ impl Scores {
         gone: &BTreeSet<RangeId>,
         tick_ms: u64,
     ) {
-        for asked in &mut self.asked {
+        for (asked, ago) in self.asked.iter_mut().rev().zip(1..) {
             asked.questions.retain(|it| !gone.contains(&it.range));
             for it in &mut asked.questions {
-                it.came_us += ranges.get(&it.range).map_or(0, |known| known.load[it.op].tick_us);
+                it.take(ago, ranges.get(&it.range).map_or(0, |known| known.load[it.op].tick_us));
             }
         }
         if self.asked.len() < HORIZON as usize {
@@ -103,46 +112,65 @@ impl Scores {
         let mut over = self.asked.pop_front().unwrap_or_default();
         over.questions.retain(Question::is_of_load);
         self.settle(&over, tick_ms);
-        self.missed.iter_mut().for_each(Fading::fade);
+        self.off.as_flattened_mut().iter_mut().for_each(Fading::fade);
+        for (spreads, off) in self.spread.iter_mut().zip(&self.off) {
+            for ((spread, off), ahead) in spreads.iter_mut().zip(off).zip(AHEAD) {
+                *spread = off.quantiles(FRACTIONS, ahead, 1.0);
+            }
+        }
         let Sums { loss, persistence, within, count } = &mut self.sums;
         for it in [loss, persistence, within, count] {
             *it *= f64::from(STAYS[0]);
         }
-        if let Some(skill) = self.score().skill_permille {
-            self.harms = skill < if self.harms { GOOD_AGAIN_PERMILLE } else { 0 };
-        }
+        let least = if self.harms { GOOD_AGAIN_PERMILLE } else { 0 };
+        self.harms = self.score().skill_permille.is_some_and(|it| it < least);
     }
 
-    /// Tells whether persistence was better lately: then it is to answer.
+    /// Tells whether persistence was better lately: then it is to stand in.
     pub fn harms(&self) -> bool {
         self.harms
     }
 
-    fn settle(&mut self, over: &Asked, tick_ms: u64) {
-        let came = |it: &Question| {
-            let us = u128::from(it.came_us) * 1_000 / u128::from(HORIZON * tick_ms);
-            u64::try_from(us).unwrap_or(u64::MAX)
+    /// Another forecast is to be judged from now on.
+    pub fn judge_anew(&mut self) {
+        (self.asked, self.sums, self.harms) = Default::default();
+    }
+
+    /// What persistence says of a range, with the spread that the last load had lately. An operation without any
+    /// load for long has none.
+    pub(super) fn persistence(&self, known: &Known, tick_ms: u64) -> RangeForecast {
+        let of = |op: usize| {
+            let load = &known.load[op];
+            if load.is_quiet() {
+                return Forecast::default();
+            }
+            let last = per_second(load.tick_us, tick_ms);
+            Forecast(self.spread[op].map(|it| around(last, &it.unwrap_or_default())))
         };
+        RangeForecast { reads: of(0), writes: of(1) }
+    }
+
+    fn settle(&mut self, over: &Asked, tick_ms: u64) {
         for it in &over.questions {
             let Some(spread) = &over.spread[it.op] else { continue };
-            let (came, last) = (came(it), root(it.last));
-            let persistence = spread.iter().map(|off| f64::from(load(last + *off as f32)));
-            let told = it.told.iter().map(|it| *it as f64);
-            self.sums.loss += loss(told, came as f64);
-            self.sums.persistence += loss(persistence, came as f64);
+            let came = it.came(MEAN30, tick_ms);
+            self.sums.loss += loss(&it.told, came);
+            self.sums.persistence += loss(&around(it.last, spread), came);
             let within = (it.told[Q10]..=it.told[Q90]).contains(&quantise(came));
             self.sums.within += f64::from(u8::from(within));
             self.sums.count += 1.0;
         }
         for it in &over.questions {
-            self.missed[it.op].add(root(came(it) as f32) - root(it.last));
+            for (target, off) in self.off[it.op].iter_mut().enumerate() {
+                off.add(root(it.came(target, tick_ms) as f32) - root(it.last));
+            }
         }
     }
 
     /// Asks about what is answered in this tick.
     pub(super) fn ask(&mut self, questions: Vec<Question>) {
-        let spread = |op: usize| self.missed[op].quantiles(FRACTIONS, HORIZON as usize, 1.0);
-        self.asked.push_back(Asked { spread: std::array::from_fn(spread), questions });
+        let spread = self.spread.map(|it| it[MEAN30]);
+        self.asked.push_back(Asked { spread, questions });
     }
 
     pub fn score(&self) -> Score {
@@ -171,21 +199,45 @@ impl Question {
     pub fn of(range: RangeId, known: &Known, told: &RangeForecast, tick_ms: u64) -> [Self; OPS] {
         let told = [told.reads, told.writes].map(|it| it.0[MEAN30]);
         std::array::from_fn(|op| {
-            let last = known.load[op].tick_us as f32 * 1_000.0 / tick_ms as f32;
-            Self { range, op, told: told[op], last, came_us: 0 }
+            let last = per_second(known.load[op].tick_us, tick_ms);
+            Self { range, op, told: told[op], last, came_us: [0; TARGETS] }
         })
     }
 
+    /// Takes in the load of a tick, so many after the one in which it was asked.
+    fn take(&mut self, ago: usize, us: u64) {
+        for target in [H1, H6, H30].into_iter().filter(|it| AHEAD[*it] == ago) {
+            self.came_us[target] = us;
+        }
+        self.came_us[MEAN30] += us;
+        self.came_us[MAX30] = self.came_us[MAX30].max(us);
+    }
+
+    /// What came at a target, a second.
+    fn came(&self, target: usize, tick_ms: u64) -> u64 {
+        let ticks = if target == MEAN30 { HORIZON } else { 1 };
+        let us = u128::from(self.came_us[target]) * 1_000 / u128::from(ticks * tick_ms);
+        u64::try_from(us).unwrap_or(u64::MAX)
+    }
+
     fn is_of_load(&self) -> bool {
-        0 < self.came_us || self.told.iter().any(|it| 0 < *it)
+        0 < self.came_us[MEAN30] || self.told.iter().any(|it| 0 < *it)
     }
 }
 
+/// The last load with its spread, as it is published.
+fn around(last: f32, spread: &[f64; LEVELS.len()]) -> [u64; LEVELS.len()] {
+    spread.map(|off| quantise((load(root(last) + off as f32) + 0.5) as u64))
+}
+
 /// Pinball loss over all levels.
-fn loss(fan: impl Iterator<Item = f64>, came: f64) -> f64 {
-    let at =
-        |(told, level): (f64, &f64)| (came - told) * (level - f64::from(u8::from(came < told)));
-    fan.zip(&FRACTIONS).map(at).sum()
+fn loss(fan: &[u64; LEVELS.len()], came: u64) -> f64 {
+    let came = came as f64;
+    let at = |(told, level): (&u64, &f64)| {
+        let told = *told as f64;
+        (came - told) * (level - f64::from(u8::from(came < told)))
+    };
+    fan.iter().zip(&FRACTIONS).map(at).sum()
 }
 
 #[cfg(test)]
@@ -199,14 +251,24 @@ mod tests {
 
     /// One range whose reads jump about 1,000 a second, tick by tick; `told` is what is answered.
     fn scored(ticks: Range<u64>, scores: &mut Scores, told: impl Fn(u64) -> [u64; LEVELS.len()]) {
+        run(ticks, scores, |tick, _, _| RangeForecast {
+            reads: Forecast([told(tick); TARGETS]),
+            ..RangeForecast::default()
+        });
+    }
+
+    fn run(
+        ticks: Range<u64>,
+        scores: &mut Scores,
+        told: impl Fn(u64, &Scores, &Known) -> RangeForecast,
+    ) {
         for tick in ticks {
             let mut known = Known::default();
             let tick_us = [200, 1_800, 900, 1_100][tick as usize % 4];
             known.load[0] = Load { tick_us, ..Load::default() };
-            let reads = Forecast([told(tick); TARGETS]);
-            let told = RangeForecast { reads, ..RangeForecast::default() };
             let ranges = (0..4).map(|id| (RangeId(id), Box::new(known.clone()))).collect();
             scores.observe(&ranges, &BTreeSet::new(), 1_000);
+            let told = told(tick, scores, &known);
             let questions = ranges.iter().flat_map(|(id, it)| Question::of(*id, it, &told, 1_000));
             scores.ask(questions.collect());
         }
@@ -238,6 +300,37 @@ mod tests {
         let last = score(200, |tick| [[200, 1_800, 900, 1_100][tick as usize % 4]; LEVELS.len()]);
         assert!(last.skill_permille.unwrap() < 0, "without its spread it is worse: {last:?}");
         assert!(last.coverage80_permille.unwrap() < 500, "{last:?}");
+    }
+
+    #[test]
+    fn what_stands_in_is_what_it_is_judged_against() {
+        let mut scores = Scores::default();
+        run(0..200, &mut scores, |_, scores, known| scores.persistence(known, 1_000));
+        assert_eq!(scores.score().skill_permille, Some(0));
+        let mut known = Known::default();
+        known.load[0] = Load { tick_us: 900, ..Load::default() };
+        let told = scores.persistence(&known, 1_000);
+        assert_eq!(told.writes, Forecast::default(), "nothing was written");
+        // The greatest of thirty loads is always 1,800, and the least that it can follow is 200.
+        let reads = told.reads.0;
+        let most = load(root(900.0) + root(1_800.0) - root(200.0));
+        assert!((reads[MAX30][Q90] as f32 / most - 1.0).abs() < 0.03, "{most}: {reads:?}");
+        assert!(reads.iter().all(|it| it.is_sorted() && it[Q10] < it[Q90]), "{reads:?}");
+        assert!(reads[MEAN30][Q90] < reads[H1][Q90], "{reads:?}");
+    }
+
+    #[test]
+    fn verdict_of_which_too_little_is_left_is_none() {
+        let mut scores = Scores::default();
+        scored(0..200, &mut scores, |_| AROUND.map(|it| quantise(it) * 3));
+        assert!(scores.harms());
+        let none = BTreeMap::new();
+        for _ in 0..300 {
+            scores.observe(&none, &BTreeSet::new(), 1_000);
+            scores.ask(Vec::new());
+        }
+        assert_eq!(scores.score(), Score::default());
+        assert!(!scores.harms(), "nobody has asked anything for long");
     }
 
     #[test]
@@ -287,9 +380,9 @@ mod tests {
             let was = scores.harms();
             scored(tick..tick + 1, &mut scores, |_| AROUND.map(quantise));
             let skill = scores.score().skill_permille;
-            let (low, high) = (skill < Some(0), Some(GOOD_AGAIN_PERMILLE) <= skill);
-            assert_eq!(scores.harms(), low || (was && !high), "tick {tick}: {skill:?}");
-            between += u32::from(was && !low && !high);
+            let is_between = (Some(0)..Some(GOOD_AGAIN_PERMILLE)).contains(&skill);
+            between += u32::from(is_between && was && scores.harms());
+            assert!(!is_between || was == scores.harms(), "tick {tick}: {skill:?}");
         }
         assert!(0 < between && !scores.harms(), "{:?}", scores.score());
     }

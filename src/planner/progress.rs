@@ -130,7 +130,7 @@ pub fn each(
     })?;
     ensure!(
         broken.is_none(),
-        "progress of {planner_id} cannot be read ({}): was it written by a newer version? Run that, or \
+        "progress of {planner_id} cannot be read ({}): was it written by another version? Run that, or \
          choose another planner id, which adopts the assignment",
         broken.unwrap_or_default()
     );

@@ -114,7 +114,7 @@ pub const FORECAST_SKILL: Metric = metric(
     "isotherm.forecast.skill",
     (G, "{skill}"),
     &[],
-    "1 - loss / loss of calibrated persistence, lately, of the mean of the next thirty ticks; below 0 that answers",
+    "1 - loss / loss of calibrated persistence, lately, of the mean of the next thirty ticks; below 0, and until it is .05, that stands in",
 );
 pub const FORECAST_COVERAGE: Metric = metric(
     "isotherm.forecast.coverage80",

@@ -1,7 +1,7 @@
 use expect_test::{Expect, expect};
 use schemas::index_update::{EntryUpdate, Watermark};
 use schemas::node_capacity::{NodeState, RangeHeld};
-use schemas::planner_progress::{LinearWeights, Refit, SnapshotChunk, Span, TickDone};
+use schemas::planner_progress::{LinearWeights, Refitted, SnapshotChunk, Span, TickDone};
 use schemas::query_log::{Op, QueryLogged};
 use schemas::range_segment::{Floor, Kind};
 use schemas::{
@@ -109,7 +109,7 @@ fn heat_and_progress() {
             "tick 41 of 5000 ms: 2 partitions, 12 offsets, 700 queries, 2 late, 0 dead, ewma, overload .25 of a node, stale"
         ],
     );
-    let refit = |weights| Some(Refit { begun: 36, weights });
+    let refit = |weights| Some(Refitted { begun: 36, weights });
     let fitted = TickDone { refit: refit(Some(LinearWeights::default())), ..done.clone() };
     check(
         &Progress { tick: Some(fitted), chunk: None },

@@ -142,16 +142,41 @@ fn what_was_worse_than_persistence_lately_is_not_used() {
         let rung = feed.forecaster.rung();
         assert!(!is_bad || rung == "persistence", "tick {tick}");
         if rung == "persistence" {
-            for (id, heat) in &heats {
-                let expected = [[quantise(load(heat.reads as u64)); 8]; 5];
-                assert_eq!(feed.answers[id].reads.0, expected, "tick {tick}");
+            // The last load, as far as it was off lately.
+            let off = |id: &RangeId, level: usize| {
+                let told = feed.answers[id].reads.0[MEAN30][level];
+                (told as f64).sqrt() - (load(heats[id].reads as u64) as f64).sqrt()
+            };
+            let first = RangeId(0);
+            assert!(off(&first, 1) + 5.0 < off(&first, 5), "tick {tick}");
+            for id in heats.keys() {
+                assert!((off(id, 5) - off(&first, 5)).abs() < 4.0, "tick {tick}");
             }
+            let total = feed.forecaster.total().reads.0;
+            let all: u64 = heats.values().map(|it| load(it.reads as u64)).sum();
+            assert!(total[MEAN30][3].abs_diff(all) <= all / 50, "tick {tick}: {total:?}");
+            assert!(total[MEAN30][3] < total[MEAN30][5], "tick {tick}: {total:?}");
         }
         if rungs.last() != Some(&rung) {
             rungs.push(rung);
         }
     }
     assert_eq!(rungs, ["ewma", "persistence", "ewma"]);
+}
+
+#[test]
+fn another_rung_is_judged_anew() {
+    let mut feed = Feed::new(Rung::Persistence);
+    for tick in 0..100 {
+        let heats = (0..40).map(|id| (RangeId(id), heat(100 + 50 * (tick % 3), 0))).collect();
+        feed.tick(&heats);
+    }
+    let bad = feed.forecaster.score().skill_permille;
+    assert!(bad < Some(0), "without a spread: {bad:?}");
+    let config = Config { rung: Rung::Ewma, tick_ms: TICK_MS };
+    feed.forecaster.configure(config);
+    assert_eq!(feed.forecaster.rung(), "ewma");
+    assert_eq!(feed.forecaster.score().skill_permille, None);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::super::conformal::{self, BUCKETS, Edges, Fan, Kind, told};
 use super::super::features::root;
 use super::super::gru::Parts;
 use super::super::prior::{self, Prior};
+use super::super::refit::Refitted;
 use super::super::selector::{Field, Selector};
 use super::Model;
 use super::origins::{POINTS, Told};
@@ -40,6 +41,7 @@ pub struct Answers {
     pub(super) ensembles: Vec<Vec<(Candidate, f32)>>,
     /// By (op, target): what drifts has been judged.
     judged: Vec<bool>,
+    refitted: Option<Refitted>,
 }
 
 /// What is known of a row.
@@ -130,6 +132,7 @@ impl Answers {
         rows: Vec<Row>,
         tables: [Option<Table>; CANDIDATES.len()],
         selector: &Selector,
+        refitted: Option<Refitted>,
     ) -> Self {
         let leader = |at: usize| RUNGS.map(|it| selector.leader(at / TARGETS, at % TARGETS, it));
         let ensemble = |at: usize| selector.ensemble(at / TARGETS, at % TARGETS);
@@ -141,7 +144,13 @@ impl Answers {
             leaders: (0..OPS * TARGETS).map(leader).collect(),
             ensembles: (0..OPS * TARGETS).map(ensemble).collect(),
             judged: (0..OPS * TARGETS).map(judged).collect(),
+            refitted,
         }
+    }
+
+    /// The fit of the linear model that took effect with these.
+    pub fn refitted(&self) -> Option<&Refitted> {
+        self.refitted.as_ref()
     }
 
     /// The roots at each level that a model says of a row.

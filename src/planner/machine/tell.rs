@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use schemas::NodeId;
 use schemas::plan::{HeatCited, Planned};
-use schemas::planner_progress::{LinearWeights, Progress, Refit, TickDone, TotalForecast};
+use schemas::planner_progress::{self, LinearWeights, Progress, TickDone, TotalForecast};
 use schemas::wire::{Record, encode};
 use sha2::{Digest, Sha256};
 
@@ -236,13 +236,13 @@ fn digest_of<T: serde::Serialize>(it: &T) -> String {
     hex(&Sha256::digest(serde_json::to_vec(it).expect("plain values can be written")))
 }
 
-fn refit(tick: Tick, Refitted { lag, linear }: Refitted) -> Refit {
+fn refit(tick: Tick, Refitted { lag, linear }: Refitted) -> planner_progress::Refitted {
     let weights = |it: &Linear| it.weights().as_flattened().to_vec();
     let weights = linear.map(|it| {
         let [reads, writes] = it.each_ref().map(weights);
         LinearWeights { reads, writes }
     });
-    Refit { begun: tick.saturating_sub(lag), weights }
+    planner_progress::Refitted { begun: tick.saturating_sub(lag), weights }
 }
 
 #[cfg(test)]
