@@ -204,15 +204,23 @@ impl Disk {
         None
     }
 
-    /// Leaves so much room.
+    /// Leaves so much room, and never less: a store that merges meanwhile would not find what it needs.
     fn fill(&self, left_mb: u64) {
-        let zeros = vec![0; 1 << 20];
         let mut file = std::fs::File::create(self.filler()).unwrap();
-        while file.write_all(&zeros).is_ok() {}
-        // And what is less than that.
-        while file.write(&[0; 512]).is_ok_and(|it| it > 0) {}
-        let size = file.metadata().unwrap().len();
-        file.set_len(size - (left_mb << 20)).unwrap();
+        while let Some(more) = self.free().checked_sub(left_mb << 20).filter(|it| *it > 0) {
+            // Others write, too; then it is less.
+            if file.write_all(&vec![0; more.min(1 << 20) as usize]).is_err() {
+                break;
+            }
+        }
+        // And what a file system keeps for itself.
+        while left_mb == 0 && file.write(&[0; 512]).is_ok_and(|it| it > 0) {}
+    }
+
+    fn free(&self) -> u64 {
+        let output = Command::new("df").args(["--output=avail", "-B1"]).arg(&self.0).output();
+        let told = String::from_utf8(output.unwrap().stdout).unwrap();
+        told.lines().last().unwrap().trim().parse().unwrap()
     }
 
     fn empty(&self) {
