@@ -239,8 +239,7 @@ fn topic_is_backtested_as_the_same_trace_is() {
 
 #[test]
 fn network_is_swapped_in_a_running_planner_and_stays_behind_a_kill() {
-    let Some(mut world) = World::create("swap", &[]) else { return };
-    world.more = "forecast = 'ladder'";
+    let Some(world) = World::create("swap", &[]) else { return };
     let nodes = Nodes::start(&world.connection);
     let mut planner = world.planner("swap", None);
     let first = await_that("a tick", || world.last_tick());

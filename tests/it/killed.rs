@@ -36,9 +36,7 @@ const POINTS: [&str; 5] = [
 
 #[test]
 fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice() {
-    let Some(mut world) = World::create("killed", &[]) else { return };
-    // The rung that remembers most.
-    world.more = "forecast = 'ladder'";
+    let Some(world) = World::create("killed", &[]) else { return };
     let seed = now_ms();
     say(&format!("killed: seed {seed}"));
     let mut random = seed;

@@ -126,7 +126,8 @@ impl World {
     pub fn configuration(&self) -> String {
         let Connection { bootstrap_servers, prefix, .. } = &self.connection;
         let Self { mode, birth_nodes, more, policy, .. } = self;
-        // Who only carries out what people ask has no use for more, and others for the processor.
+        // The rungs of the ladder remember most. Who only carries out what people ask has no use for them, and
+        // others for the processor.
         let forecast = if *mode == "observe" { "ewma" } else { "ladder" };
         format!(
             r#"
