@@ -18,6 +18,9 @@ use crate::scale::or_smoke;
 /// Set in the processes that measure, to the name of what they do.
 pub const CHILD: &str = "ISOTHERM_BENCH_REQUESTS";
 
+/// Where telemetry is not even begun.
+const NONE: &str = "none";
+
 const ROUNDS: usize = 3;
 
 fn requests() -> u32 {
@@ -29,7 +32,8 @@ pub fn compare() {
     println!("{:>24} {:>24}", "telemetry", "a request (µs CPU)");
     let program = std::env::current_exe().expect("it runs");
     for _ in 0..or_smoke(ROUNDS, 1) {
-        for (name, endpoint) in [("nothing set", None), ("exported", Some("http://127.0.0.1:9"))] {
+        let exported = Some("http://127.0.0.1:9");
+        for (name, endpoint) in [(NONE, None), ("nothing set", None), ("exported", exported)] {
             let mut child = Command::new(&program);
             child.args(std::env::args().skip(1)).env(CHILD, name);
             child.envs(endpoint.map(|it| ("OTEL_EXPORTER_OTLP_ENDPOINT", it)));
@@ -40,7 +44,9 @@ pub fn compare() {
 
 /// Measures as this process is set up.
 pub fn measure(name: &str) {
-    telemetry::begin("router").expect("telemetry is set up");
+    if name != NONE {
+        telemetry::begin("router").expect("telemetry is set up");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use dataflows::tally;
+use dataflows::{Tick, tally};
 use schemas::Key;
 use tracing::info;
 
@@ -92,11 +92,9 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         live::Shown { course: &course, axis: &load.axis, title: title(&config, args, &load) };
     let mut live = live::Live::begin(shown, &config.kafka, &cluster, &signals, args.duration)?;
     let played = load.play(&config.kafka, router, args, &mut live);
-    // What comes behind the load says nothing of it.
-    let (loaded_until, forecast) = {
-        let history = &course.lock().recount.history;
-        (history.ticks.len(), history.forecast.clone())
-    };
+    // What comes behind the load says nothing of it. Its last ticks may not have been decided yet.
+    let last_loaded = wall_clock().0 / config.planner.tick.as_millis() as u64;
+    let forecast = course.lock().recount.history.forecast.clone();
     cluster.stop_planning();
     live.over();
     while cluster.is_planning() && !signals.is_asked() {
@@ -124,7 +122,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
             start_to_first_query_s,
             reaction: crowd.and_then(|it| reaction(&config, &course, &it)),
             verify: verified,
-            ..reported(&config, &course, &tally, loaded_until, forecast)
+            ..reported(&config, &course, &tally, last_loaded, forecast)
         };
         let picture = plot_file.is_some().then(|| picture(&config, &load, &course));
         (report, picture)
@@ -174,7 +172,7 @@ fn broker(
         create_missing(&config.kafka, cluster::topics())?;
         return Ok((None, config));
     }
-    load.check_embedded(args)?;
+    load.check_embedded(args, config.planner.tick)?;
     let (broker, connection) = cluster::embedded()?;
     config.kafka = connection;
     Ok((Some(broker), config))
@@ -280,12 +278,12 @@ fn verified(config: &Config, signals: &Signals) -> anyhow::Result<Verify> {
     })
 }
 
-/// All that follows from the course; of its ticks, so many belong to the load.
+/// All that follows from the course; of its ticks, those up to that one belong to the load.
 fn reported(
     config: &Config,
     course: &Course,
     tally: &Tally,
-    loaded: usize,
+    last_loaded: Tick,
     forecast: Forecast,
 ) -> Report {
     let history = &course.recount.history;
@@ -313,7 +311,8 @@ fn reported(
     let (complete, failed, bytes) = course.migrations();
     let latency = tally.answered();
     let ms = |part| latency.quantile(part).unwrap_or_default() as f64 / 1e3;
-    let loads: Vec<_> = history.ticks.iter().take(loaded).map(|it| it.loads.clone()).collect();
+    let loaded = history.ticks.iter().take_while(|it| it.tick <= last_loaded);
+    let loads: Vec<_> = loaded.map(|it| it.loads.clone()).collect();
     let nodes = Report::of_nodes(&course.nodes, &course.bytes, &loads, tick_ms);
     Report {
         mode: config.planner.mode.as_str().to_owned(),
@@ -325,7 +324,7 @@ fn reported(
             failed: tally.reads_failed(),
             repeated: tally.repeated.count(),
         },
-        updates: Updates { sent: tally.updates.count() },
+        updates: Updates { sent: tally.updates.count(), failed: tally.updates_failed },
         plans: history.plans,
         migrations: Migrations { complete, failed, bytes },
         splits: history.splits,

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{Write, stdout};
 
 use miette::Diagnostic;
 
@@ -30,9 +29,9 @@ pub enum Exit {
 
 impl Exit {
     /// Ends the process at once. What libraries would do at its end is left out: threads of theirs may still be
-    /// at work, and crash where OpenSSL has put away what they work with.
+    /// at work, and crash where OpenSSL has put away what they work with. Who prints has to flush: another thread
+    /// may be held up by whoever reads standard output, and is not waited for here.
     pub fn leave(self) -> ! {
-        _ = stdout().flush();
         // SAFETY: it ends the process, whose memory and files nobody needs any more.
         unsafe { libc::_exit(self as i32) }
     }

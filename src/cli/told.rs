@@ -335,7 +335,8 @@ fn forecast(plan: &Planned) -> Option<String> {
         (coverage + 5) / 10
     );
     Some(match plan.rung.as_str() {
-        "persistence" => format!("forecast persistence; of what it stands in for {score}"),
+        // By choice, or as what is configured was worse lately.
+        "persistence" => format!("forecast persistence; what is configured: {score}"),
         rung => format!("forecast {rung}, {score}"),
     })
 }

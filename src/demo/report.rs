@@ -60,6 +60,8 @@ pub struct Queries {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Updates {
     pub sent: u64,
+    /// Rows that Kafka did not take.
+    pub failed: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,7 +205,8 @@ impl Report {
     /// planned may fail queries.
     pub fn is_good(&self) -> bool {
         let is_served = self.queries.failed == 0 || self.mode == "observe";
-        is_served && self.migrations.failed == 0 && self.verify.is_clean()
+        let is_written = self.updates.failed == 0;
+        is_served && is_written && self.migrations.failed == 0 && self.verify.is_clean()
     }
 
     /// The end of a run as a person reads it; `again` is the command that shows it without moves.
@@ -235,11 +238,15 @@ impl Report {
         let Queries { answered, failed, repeated, .. } = self.queries;
         let (answered, repeated) = (grouped(answered), grouped(repeated));
         let updates = grouped(self.updates.sent);
+        let lost = match self.updates.failed {
+            0 => String::new(),
+            it => format!(", {} failed", grouped(it)),
+        };
         let failed = grouped(failed);
         line(
             "queries",
             format!(
-                "{answered} answered, {repeated} of them asked again, {failed} failed; {updates} updates"
+                "{answered} answered, {repeated} of them asked again, {failed} failed; {updates} updates{lost}"
             ),
         );
         let Migrations { complete, failed, bytes } = self.migrations;

@@ -11,7 +11,8 @@
 //!   by the next nearer target.
 //! * **One speed** for reads and writes: who reads what was just written follows the writes.
 //! * **Any distance.** What it takes thirty ticks to get here is seen coming, however many rows away it is.
-//! * **Soon.** Two numbers of each target are learned from all rows, so that ten ticks tell.
+//! * **Soon.** Two numbers of each target are learned from all rows, so that ten ticks tell; from one tick they are not, as
+//!   load may just have begun.
 
 use std::collections::VecDeque;
 
@@ -33,6 +34,8 @@ const STILL: f64 = 2.0 / 21.0;
 /// How much of what is known stays in a tick: of the speed, and of the parts.
 const SPEED_STAYS: f64 = 0.95;
 const PARTS_STAY: f64 = 0.97;
+/// Parts of a target are its own once they were learned from so many ticks.
+const LEARNED_LEAST: u64 = 6;
 /// Weight of the appended rows, as a part of all: columns that say the same share the weight.
 const RIDGE: f64 = 1e-6;
 
@@ -127,7 +130,8 @@ impl Drift {
         let now: Profile = std::array::from_fn(|op| {
             (0..rows).map(|at| f64::from(book.load(at, op, 0).unwrap_or(0.0))).collect()
         });
-        let weight = STILL.max(1.0 / self.ticks as f64);
+        // Until that many have come, a tick counts the more the later it is: load may just have begun.
+        let weight = STILL.max(2.0 / (self.ticks + 1) as f64);
         for (still, now) in self.still.iter_mut().zip(&now) {
             still.iter_mut().zip(now).for_each(|(still, now)| *still += (now - *still) * weight);
         }
@@ -256,7 +260,10 @@ impl Drift {
             H30 => &[H30, H6, H1],
             _ => &[MEAN30, H6, H1],
         };
-        let fitted = nearer.iter().find_map(|it| self.parts[op][*it].fit());
+        // The first forecast is of the tick after those that are compared.
+        let learned = |target: usize| self.ticks.saturating_sub((LAG + AHEAD[target]) as u64);
+        let mut known = nearer.iter().filter(|it| LEARNED_LEAST <= learned(**it));
+        let fitted = known.find_map(|it| self.parts[op][*it].fit());
         fitted.map_or([1.0, 0.0], |it| it.0)
     }
 }
@@ -367,6 +374,24 @@ mod tests {
             for target in [H1, H6, H30, MEAN30] {
                 let off = (told[target] - f64::from(level(row))).abs();
                 assert!(off < 0.2 * f64::from(level(row)) + 2.0, "{row} at {target}: {told:?}");
+            }
+        }
+    }
+
+    /// What comes thirty ticks later was forecast for the first time when there was hardly any load to go by.
+    #[test]
+    fn load_that_has_just_begun_is_not_expected_to_grow_for_ever() {
+        let mut random = Pcg64::seed_from_u64(9);
+        for ticks in 12..90 {
+            let load = |tick: u64, _| match tick {
+                0..2 => 0.1,
+                2 => 12.0,
+                _ => 20.0 + random.random_range(-4.0..4.0_f32),
+            };
+            let told = run(ticks, load).unwrap();
+            for target in [H1, H6, H30, MEAN30] {
+                let mean = told.iter().map(|it| it[target]).sum::<f64>() / ROWS as f64;
+                assert!((14.0..24.0).contains(&mean), "{mean} at {target} after {ticks} ticks");
             }
         }
     }

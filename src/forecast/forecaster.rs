@@ -92,6 +92,7 @@ impl Forecaster {
     pub fn swap_network(&mut self, weights: Weights) {
         if let Some(climb) = &mut self.climb {
             climb.swap_network(weights);
+            self.scores.judge_anew();
         }
     }
 
@@ -178,7 +179,7 @@ impl Forecaster {
                 questions.extend(Question::of(*id, known, &told, tick_ms));
             }
             let told = match is_stood_in_for {
-                true => self.scores.persistence(known, tick_ms),
+                true => self.scores.persistence(known, told, tick_ms),
                 false => told,
             };
             ranges.extend(known.publish(told).map(|it| (*id, it)));

@@ -139,7 +139,7 @@ impl Refit {
         if let Some(fitting) = self.underway.take_if(|it| it.due <= tick) {
             // The thread has long ended, or there is none after a restart.
             let linear = fitting.fitted.get_or_init(|| fit(&fitting.grams)).clone();
-            return Some(Refitted { lag: self.lag, linear });
+            return Some(Refitted { lag: tick - fitting.due + self.lag, linear });
         }
         if self.underway.is_none()
             && self.next <= tick

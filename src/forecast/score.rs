@@ -14,6 +14,7 @@
 //!   and were to have none, do not count.
 //! * **Lately.** Scores fade by a sixtieth a tick. A verdict of which too little is left to tell is none.
 
+use std::array;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use dataflows::Tick;
@@ -136,18 +137,26 @@ impl Scores {
         (self.asked, self.sums, self.harms) = Default::default();
     }
 
-    /// What persistence says of a range, with the spread that the last load had lately. An operation without any
-    /// load for long has none.
-    pub(super) fn persistence(&self, known: &Known, tick_ms: u64) -> RangeForecast {
-        let of = |op: usize| {
+    /// What persistence says of a range, with the spread that the last load had lately; what is told otherwise where
+    /// no spread is known yet. An operation without any load for long has none.
+    pub(super) fn persistence(
+        &self,
+        known: &Known,
+        told: RangeForecast,
+        tick_ms: u64,
+    ) -> RangeForecast {
+        let of = |op: usize, told: Forecast| {
             let load = &known.load[op];
             if load.is_quiet() {
                 return Forecast::default();
             }
             let last = per_second(load.tick_us, tick_ms);
-            Forecast(self.spread[op].map(|it| around(last, &it.unwrap_or_default())))
+            Forecast(array::from_fn(|target| match &self.spread[op][target] {
+                Some(it) => around(last, it),
+                None => told.0[target],
+            }))
         };
-        RangeForecast { reads: of(0), writes: of(1) }
+        RangeForecast { reads: of(0, told.reads), writes: of(1, told.writes) }
     }
 
     fn settle(&mut self, over: &Asked, tick_ms: u64) {
@@ -305,12 +314,18 @@ mod tests {
     #[test]
     fn what_stands_in_is_what_it_is_judged_against() {
         let mut scores = Scores::default();
-        run(0..200, &mut scores, |_, scores, known| scores.persistence(known, 1_000));
+        let none = RangeForecast::default();
+        run(0..200, &mut scores, |_, scores, known| scores.persistence(known, none, 1_000));
         assert_eq!(scores.score().skill_permille, Some(0));
         let mut known = Known::default();
         known.load[0] = Load { tick_us: 900, ..Load::default() };
-        let told = scores.persistence(&known, 1_000);
+        let of_writes = RangeForecast { writes: Forecast([AROUND; TARGETS]), ..none };
+        let told = scores.persistence(&known, of_writes, 1_000);
         assert_eq!(told.writes, Forecast::default(), "nothing was written");
+        known.load[1] = known.load[0];
+        let late = scores.persistence(&known, of_writes, 1_000);
+        assert_eq!(late.writes, of_writes.writes, "nobody knows yet how writes spread");
+        assert_eq!(late.reads, told.reads);
         // The greatest of thirty loads is always 1,800, and the least that it can follow is 200.
         let reads = told.reads.0;
         let most = load(root(900.0) + root(1_800.0) - root(200.0));

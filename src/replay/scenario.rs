@@ -9,6 +9,7 @@
 //!                  behind it by a fiftieth of the key space in the mean
 //!  flash-crowd     a hundredth of the key space, with a tenth of the load, is asked five times as
 //!                  much from 40 % of the run on
+//!  cold-crowd      the same, of a place that had no more than its share before
 //!  diurnal         every key alike, ten times as much at the peak as in the valley; a run is a day,
 //!                  which begins in the valley
 //! ```
@@ -41,16 +42,18 @@ pub enum Shape {
     MovingHotspot,
     Append,
     FlashCrowd,
+    ColdCrowd,
     Diurnal,
 }
 
 impl Shape {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Uniform,
         Self::Zipf,
         Self::MovingHotspot,
         Self::Append,
         Self::FlashCrowd,
+        Self::ColdCrowd,
         Self::Diurnal,
     ];
 
@@ -61,8 +64,13 @@ impl Shape {
             Self::MovingHotspot => "moving-hotspot",
             Self::Append => "append",
             Self::FlashCrowd => "flash-crowd",
+            Self::ColdCrowd => "cold-crowd",
             Self::Diurnal => "diurnal",
         }
+    }
+
+    fn has_crowd(self) -> bool {
+        matches!(self, Self::FlashCrowd | Self::ColdCrowd)
     }
 }
 
@@ -125,8 +133,8 @@ impl Scenario {
     pub fn mean_load(&self) -> u64 {
         let base = self.reads_per_s * self.read_us + self.writes_per_s * self.write_us;
         match self.shape {
-            // From 40 % of the run on, a tenth of the load comes five times: 1 + 0.6 × 0.4.
-            Shape::FlashCrowd => base * 124 / 100,
+            // From 40 % of the run on, there are two fifths more: 1 + 0.6 × 0.4.
+            Shape::FlashCrowd | Shape::ColdCrowd => base * 124 / 100,
             Shape::Uniform
             | Shape::Zipf
             | Shape::MovingHotspot
@@ -140,13 +148,13 @@ impl Scenario {
         let key = |place: f64| (place * self.keys as f64) as u64;
         let (start, end) = (key(CROWD_START), key(CROWD_START + CROWD_WIDTH));
         let since_ms = (self.duration_ms as f64 * FLASH_AT) as u64;
-        (self.shape == Shape::FlashCrowd).then_some((start..end, since_ms))
+        self.shape.has_crowd().then_some((start..end, since_ms))
     }
 
     /// About how many queries there will be, for a progress bar.
     pub fn queries(&self) -> u64 {
         let base = (self.reads_per_s + self.writes_per_s) * self.duration_ms / 1000;
-        if self.shape == Shape::FlashCrowd { base * 124 / 100 } else { base }
+        if self.shape.has_crowd() { base * 124 / 100 } else { base }
     }
 
     /// The queries, in order of time. They are made as they are asked for.
@@ -219,7 +227,8 @@ impl Queries {
     /// Where in the key space a query goes, from 0 to 1, at a part of the run.
     fn place(&mut self, part: f64, write: bool) -> f64 {
         let random = &mut self.random;
-        match self.scenario.shape {
+        let shape = self.scenario.shape;
+        match shape {
             Shape::Uniform | Shape::Diurnal => random.random(),
             Shape::Zipf => self.blocks.place(random),
             Shape::MovingHotspot if random.random() => {
@@ -231,8 +240,9 @@ impl Queries {
                 let behind = if write { 0.0 } else { exponential(random) / 50.0 };
                 (edge - behind).max(0.0)
             }
-            Shape::FlashCrowd => {
-                let crowd = if part < FLASH_AT { 0.1 } else { 0.5 / 1.4 };
+            Shape::FlashCrowd | Shape::ColdCrowd => {
+                let before = if shape == Shape::FlashCrowd { 0.1 } else { 0.0 };
+                let crowd = if part < FLASH_AT { before } else { 0.5 / 1.4 };
                 let place: f64 = random.random();
                 if random.random::<f64>() < crowd {
                     CROWD_START + CROWD_WIDTH * place
@@ -253,7 +263,7 @@ const CROWD_WIDTH: f64 = 0.01;
 fn rate(shape: Shape, part: f64) -> f64 {
     match shape {
         Shape::Uniform | Shape::Zipf | Shape::MovingHotspot | Shape::Append => 1.0,
-        Shape::FlashCrowd => {
+        Shape::FlashCrowd | Shape::ColdCrowd => {
             if part < FLASH_AT {
                 1.0
             } else {
@@ -268,7 +278,7 @@ fn rate(shape: Shape, part: f64) -> f64 {
 fn peak(shape: Shape) -> f64 {
     match shape {
         Shape::Uniform | Shape::Zipf | Shape::MovingHotspot | Shape::Append => 1.0,
-        Shape::FlashCrowd => 1.4,
+        Shape::FlashCrowd | Shape::ColdCrowd => 1.4,
         Shape::Diurnal => 20.0 / 11.0,
     }
 }

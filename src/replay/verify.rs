@@ -12,8 +12,8 @@
 //! * **Byte for byte**, key by key in the order of the topic. What compaction has removed is counted,
 //!   and is no difference; what stands twice is one.
 //!
-//! Heat is forecast again as well. On another kind of processor it may differ in a quantum, which
-//! then is a difference.
+//! Heat is forecast and the linear model fitted again as well. On another kind of processor the one may differ in
+//! a quantum, and the other in a last digit, which then is a difference.
 
 mod compare;
 

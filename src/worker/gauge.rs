@@ -67,6 +67,8 @@ fn part(it: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -77,5 +79,22 @@ mod tests {
         assert!(gauged.memory_bytes_used <= gauged.memory_bytes_total, "{gauged:?}");
         assert!(gauged.memory_bytes_total.is_some_and(|it| it > 1 << 20), "{gauged:?}");
         assert!(gauged.capacity_us_per_s.is_some_and(|it| it >= 1e6), "{gauged:?}");
+    }
+    #[test]
+    fn io_is_a_part_of_what_the_disk_is_said_to_do() {
+        // On the disk of the tree: one of memory has no reads and writes.
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let of = |limit| {
+            let mut gauge = Gauge::new(dir.path().to_owned(), limit);
+            let mut file = std::fs::File::create(dir.path().join("written")).unwrap();
+            file.write_all(&[7; 4 << 20]).unwrap();
+            file.sync_all().unwrap();
+            gauge.gauge(1_000).io_load
+        };
+        // Other tests of this process may write as well.
+        assert_eq!(of(None), None);
+        let load = of(Some(1 << 30)).unwrap();
+        assert!((0.0039..1.0).contains(&load), "{load}");
+        assert_eq!(of(Some(1 << 20)), Some(1.0));
     }
 }

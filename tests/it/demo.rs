@@ -79,6 +79,25 @@ fn run_that_observes_moves_nothing() {
     assert_eq!(report.ranges, 32);
 }
 
+/// As old as a recorded log is, its first request is made at once.
+#[test]
+fn run_plays_a_trace_from_its_first_request_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a trace.csv.zst");
+    // In five seconds, at twice the speed, the first ten: 500 requests.
+    let line = |n: u64| {
+        format!("{},{},{}\n", 7_000_000 + n * 20, n * 7 % 1_000, ["R", "W"][(n % 5 / 4) as usize])
+    };
+    let table = format!("time_ms,key,op\n{}", (0..1_000).map(line).collect::<String>());
+    fs::write(&path, zstd::encode_all(table.as_bytes(), 3).unwrap()).unwrap();
+    let path = path.to_str().unwrap();
+    let (output, report) = run(&["--trace", path, "--speed", "2", "--duration", "5s"]);
+    let said = (text(&output.stdout), text(&output.stderr));
+    assert_eq!((report.queries.sent, report.updates.sent), (400, 100), "{said:?}");
+    assert_eq!((report.updates.failed, output.status.code()), (0, Some(0)), "{said:?}");
+    assert!(said.0.contains(&format!("--trace '{path}' --speed 2 ")), "{said:?}");
+}
+
 #[test]
 fn what_the_embedded_broker_cannot_keep_is_refused_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
@@ -89,6 +108,8 @@ fn what_the_embedded_broker_cannot_keep_is_refused_with_the_remedy() {
         assert!(said.contains(code) && said.contains("--kafka HOST:PORT"), "{said}");
     };
     refused(&["--payload-bytes", "50000"], "isotherm::demo::embedded_bytes");
+    refused(&["--duration", "2h"], "isotherm::demo::embedded_ticks");
+    refused(&["--duration", "2h", "--writes-per-s", "1000"], "isotherm::demo::embedded_bytes");
     let many = &["demo", "--reads-per-s", "900000"];
     let output = Command::new(env!("CARGO_BIN_EXE_isotherm")).args(many).output().unwrap();
     let said = text(&output.stderr);

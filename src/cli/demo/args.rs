@@ -110,7 +110,7 @@ impl DemoArgs {
         };
         match &self.trace {
             Some(path) => {
-                flag("trace", path.display().to_string(), "");
+                flag("trace", quoted(&path.display().to_string()), "");
                 flag("speed", self.speed.to_string(), "1");
             }
             None => flag("scenario", self.scenario.as_str().to_owned(), ""),
@@ -130,6 +130,16 @@ impl DemoArgs {
         flag("mode", mode.to_owned(), "");
         flag("kafka", self.kafka.clone().unwrap_or_default(), "");
         res
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    let is_plain = |it: char| it.is_alphanumeric() || "/._-+:@%,".contains(it);
+    if text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

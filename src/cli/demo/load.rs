@@ -46,7 +46,12 @@ pub struct Load {
 
 enum Source {
     Scenario(Scenario),
-    Trace { path: PathBuf, assumed: Assumed },
+    /// `first_ms` is the stamp of its first request, which is made at once.
+    Trace {
+        path: PathBuf,
+        assumed: Assumed,
+        first_ms: u64,
+    },
 }
 
 /// The embedded broker keeps 5 MiB of a partition; keys are not spread quite evenly.
@@ -54,6 +59,10 @@ const EMBEDDED_TABLE_BYTES: f64 = TABLE_PARTITIONS as f64 * 4e6;
 
 /// What a record of the table takes besides key and payload.
 const ROW_BYTES: u64 = 60;
+
+/// `assignment` has one partition and is read from its beginning. In each tick of the moving hot spot some six records of
+/// some 200 bytes were added to it.
+const EMBEDDED_TICKS_MAX: f64 = 3_600.0;
 
 /// In one process with everything else, the embedded broker has been seen to keep up with so many.
 const EMBEDDED_PER_S_MAX: f64 = 8_000.0;
@@ -99,7 +108,8 @@ fn trace(args: &DemoArgs, path: &Path) -> Result<Load, Box<Fault>> {
         let what = format!("{} holds no requests", path.display());
         return Err(Box::new(Fault::new(Exit::Failed, "isotherm::demo::empty", what)));
     }
-    let span_s = (extent.duration_ms as f64 / 1e3).max(1e-3) / args.speed;
+    let first_ms = extent.first_ms;
+    let span_s = ((extent.duration_ms - first_ms) as f64 / 1e3).max(1e-3) / args.speed;
     let (reads_per_s, updates_per_s) =
         (extent.reads as f64 / span_s, extent.writes as f64 / span_s);
     let (low, high) = (extent.key_min, extent.key_max.saturating_add(1));
@@ -116,7 +126,7 @@ fn trace(args: &DemoArgs, path: &Path) -> Result<Load, Box<Fault>> {
             + updates_per_s * assumed.write_us as f64) as u64,
         reads_per_s,
         updates_per_s,
-        source: Source::Trace { path: path.to_owned(), assumed },
+        source: Source::Trace { path: path.to_owned(), assumed, first_ms },
     })
 }
 
@@ -146,9 +156,9 @@ impl Load {
         };
         let schedule = match &self.source {
             Source::Scenario(scenario) => Schedule::scenario(scenario),
-            Source::Trace { path, assumed } => {
+            Source::Trace { path, assumed, first_ms } => {
                 let queries: Queries = open_trace(path, Millis(0), *assumed)?;
-                let end_ms = (args.duration.as_millis() as f64 * args.speed) as u64;
+                let end_ms = first_ms + (args.duration.as_millis() as f64 * args.speed) as u64;
                 let in_time = move |it: &Result<_, TraceError>| {
                     it.as_ref()
                         .map_or(true, |it: &schemas::query_log::QueryLogged| it.time.0 < end_ms)
@@ -168,7 +178,7 @@ impl Load {
     }
 
     /// Refuses what the embedded broker cannot keep, or not keep up with.
-    pub fn check_embedded(&self, args: &DemoArgs) -> Result<(), Box<Fault>> {
+    pub fn check_embedded(&self, args: &DemoArgs, tick: Duration) -> Result<(), Box<Fault>> {
         let row = (self.payload_bytes as u64 + ROW_BYTES) as f64;
         let updates = self.updates_per_s * args.duration.as_secs_f64();
         let rows = (self.filling.keys.end - self.filling.keys.start) / self.filling.every;
@@ -190,6 +200,14 @@ impl Load {
                 EMBEDDED_TABLE_BYTES / 1e6
             );
             return refused("isotherm::demo::embedded_bytes", what);
+        }
+        let ticks = args.duration.div_duration_f64(tick);
+        if EMBEDDED_TICKS_MAX < ticks {
+            let what = format!(
+                "{ticks:.0} ticks are more than the {EMBEDDED_TICKS_MAX:.0} of which the embedded broker keeps who has \
+                 owned what"
+            );
+            return refused("isotherm::demo::embedded_ticks", what);
         }
         let per_s = self.reads_per_s + self.updates_per_s;
         if EMBEDDED_PER_S_MAX < per_s {

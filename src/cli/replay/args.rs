@@ -93,6 +93,8 @@ pub enum Scenario {
     Append,
     /// A sudden crowd at one place
     FlashCrowd,
+    /// The same, of a place that was cold
+    ColdCrowd,
     /// Days and nights
     Diurnal,
 }
@@ -105,6 +107,7 @@ impl Scenario {
             Self::MovingHotspot => "moving-hotspot",
             Self::Append => "append",
             Self::FlashCrowd => "flash-crowd",
+            Self::ColdCrowd => "cold-crowd",
             Self::Diurnal => "diurnal",
         }
     }

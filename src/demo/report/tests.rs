@@ -12,7 +12,7 @@ fn report() -> Report {
         mode: "auto".into(),
         seed: Some(7),
         queries: Queries { sent: 181_202, answered: 181_202, failed: 0, repeated: 3 },
-        updates: Updates { sent: 18_020 },
+        updates: Updates { sent: 18_020, failed: 0 },
         migrations: Migrations { complete: 41, failed: 0, bytes: 412_000_000 },
         splits: 19,
         joins: 6,
@@ -59,6 +59,8 @@ fn end_of_a_run_is_told() {
                              moves were decided: 11 by drift, 30 by ewma
         verify               100,000 entries: 0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps, 0 overlaps
     "#]].assert_eq(&report().told("isotherm demo --mode observe"));
+    let lost = Report { updates: Updates { sent: 8, failed: 1_002 }, ..report() }.told("");
+    assert!(lost.contains("0 failed; 8 updates, 1,002 failed\n"), "{lost}");
 }
 
 #[test]
@@ -72,6 +74,7 @@ fn run_is_good_if_nothing_failed_and_nothing_differs() {
     check(|it| it.queries.failed = 1, false);
     check(|it| (it.queries.failed, it.mode) = (1, "observe".into()), true);
     check(|it| it.migrations.failed = 1, false);
+    check(|it| (it.updates.failed, it.mode) = (1, "observe".into()), false);
     let faults: [fn(&mut Verify) -> &mut u64; 6] = [
         |it| &mut it.missing,
         |it| &mut it.extra,

@@ -33,6 +33,8 @@ fn shapes_are_what_they_are_called() {
     check(Shape::Append, 0.0..0.5, 0.56..1.0, 0.0);
     check(Shape::FlashCrowd, 0.0..0.4, 0.62..0.63, 0.1 + 0.009);
     check(Shape::FlashCrowd, 0.4..1.0, 0.62..0.63, 0.5 / 1.4 + 0.0064);
+    check(Shape::ColdCrowd, 0.0..0.4, 0.62..0.63, 0.01);
+    check(Shape::ColdCrowd, 0.4..1.0, 0.62..0.63, 0.5 / 1.4 + 0.0064);
     check(Shape::Diurnal, 0.0..1.0, 0.3..0.4, 0.1);
 }
 

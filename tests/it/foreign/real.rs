@@ -152,8 +152,15 @@ fn example_is_understood_in_both_of_its_forms() {
     assert!(planner.ended().success());
     check_replay(&world, None);
 
-    // A person sees the same, with the registry or with the schema as a file.
+    // A person sees the same, with the registry or with the schema as a file, and plans by it.
     let file = examples.join("query_log.avsc");
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_isotherm"));
+    replay.arg("--config").arg(world.folder.path().join("example.toml"));
+    replay.args(["replay", "--topic", "query_log", "--schema"]).arg(&file);
+    let output = replay.output().unwrap();
+    let replayed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(replayed.contains(" 2,000 queries;"), "{replayed}");
     let more = [&[][..], &["--schema", file.to_str().unwrap()]];
     let seen = more.map(|more| {
         let arguments = ["tail", "query_log", "--no-follow", "-o", "jsonl", "--config"];

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::HeaderMap;
 use axum::routing::post;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -16,11 +17,17 @@ use opentelemetry_proto::tonic::trace::v1 as otlp;
 use prost::Message as _;
 use tokio::sync::oneshot;
 
+/// A header that a collector may ask for.
+pub const API_KEY: &str = "x-api-key";
+
 /// A span that was exported.
 #[derive(Clone, Debug)]
 pub struct Span {
     pub service: String,
     pub span: otlp::Span,
+    resource: Vec<KeyValue>,
+    /// With which it came, if any.
+    pub api_key: Option<String>,
 }
 
 #[derive(Default)]
@@ -44,7 +51,10 @@ impl Collector {
         let routes = Router::new()
             .route(
                 "/v1/traces",
-                post(async move |body: Bytes| of_traces.lock().unwrap().spans(body)),
+                post(async move |headers: HeaderMap, body: Bytes| {
+                    let api_key = headers.get(API_KEY).map(|it| it.to_str().unwrap().to_owned());
+                    of_traces.lock().unwrap().spans(body, api_key.as_ref());
+                }),
             )
             .route(
                 "/v1/metrics",
@@ -96,12 +106,18 @@ impl Drop for Collector {
 }
 
 impl Kept {
-    fn spans(&mut self, body: Bytes) {
+    fn spans(&mut self, body: Bytes, api_key: Option<&String>) {
         let request = ExportTraceServiceRequest::decode(body).unwrap();
         for it in request.resource_spans {
-            let service = service(&it.resource.unwrap().attributes);
+            let resource = it.resource.unwrap().attributes;
+            let service = service(&resource);
             let spans = it.scope_spans.into_iter().flat_map(|it| it.spans);
-            self.spans.extend(spans.map(|span| Span { service: service.clone(), span }));
+            self.spans.extend(spans.map(|span| Span {
+                service: service.clone(),
+                span,
+                resource: resource.clone(),
+                api_key: api_key.cloned(),
+            }));
         }
     }
 
@@ -131,6 +147,11 @@ fn text(attributes: &[KeyValue], name: &str) -> Option<String> {
 impl Span {
     pub fn attribute(&self, name: &str) -> Option<String> {
         text(&self.span.attributes, name)
+    }
+
+    /// Returns what is said of the process itself.
+    pub fn of_resource(&self, name: &str) -> Option<String> {
+        text(&self.resource, name)
     }
 
     pub fn trace_id(&self) -> String {
