@@ -11,8 +11,8 @@
 //!   by the next nearer target.
 //! * **One speed** for reads and writes: who reads what was just written follows the writes.
 //! * **Any distance.** What it takes thirty ticks to get here is seen coming, however many rows away it is.
-//! * **Soon.** Two numbers of each target are learned from all rows, so that ten ticks tell; from one tick they are not, as
-//!   load may just have begun.
+//! * **Soon.** Two numbers of each target are learned from all rows, so that ten ticks tell; but not from one that
+//!   load grows, which may just have begun.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,7 @@ const STILL: f64 = 2.0 / 21.0;
 /// How much of what is known stays in a tick: of the speed, and of the parts.
 const SPEED_STAYS: f64 = 0.95;
 const PARTS_STAY: f64 = 0.97;
-/// Parts of a target are its own once they were learned from so many ticks.
+/// Load is expected to grow, all in all, once it was seen in so many ticks of forecasts.
 const LEARNED_LEAST: u64 = 6;
 /// Weight of the appended rows, as a part of all: columns that say the same share the weight.
 const RIDGE: f64 = 1e-6;
@@ -261,10 +261,11 @@ impl Drift {
             _ => &[MEAN30, H6, H1],
         };
         // The first forecast is of the tick after those that are compared.
-        let learned = |target: usize| self.ticks.saturating_sub((LAG + AHEAD[target]) as u64);
-        let mut known = nearer.iter().filter(|it| LEARNED_LEAST <= learned(**it));
-        let fitted = known.find_map(|it| self.parts[op][*it].fit());
-        fitted.map_or([1.0, 0.0], |it| it.0)
+        let learned = self.ticks.saturating_sub((LAG + AHEAD[target]) as u64);
+        let fitted = nearer.iter().find_map(|it| self.parts[op][*it].fit());
+        let [a, b] = fitted.map_or([1.0, 0.0], |it| it.0);
+        let grows = if learned < LEARNED_LEAST { (a + b).max(1.0) } else { 1.0 };
+        [a / grows, b / grows]
     }
 }
 

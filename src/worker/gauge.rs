@@ -86,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let of = |limit| {
             let mut gauge = Gauge::new(dir.path().to_owned(), limit);
-            let mut file = std::fs::File::create(dir.path().join("written")).unwrap();
+            let mut file = tempfile::tempfile_in(dir.path()).unwrap();
             file.write_all(&[7; 4 << 20]).unwrap();
             file.sync_all().unwrap();
             gauge.gauge(1_000).io_load

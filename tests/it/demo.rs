@@ -109,7 +109,8 @@ fn what_the_embedded_broker_cannot_keep_is_refused_with_the_remedy() {
     };
     refused(&["--payload-bytes", "50000"], "isotherm::demo::embedded_bytes");
     refused(&["--duration", "2h"], "isotherm::demo::embedded_ticks");
-    refused(&["--duration", "2h", "--writes-per-s", "1000"], "isotherm::demo::embedded_bytes");
+    let long = ["--duration", "50m", "--payload-bytes", "2000"];
+    refused(&long, "isotherm::demo::embedded_bytes");
     let many = &["demo", "--reads-per-s", "900000"];
     let output = Command::new(env!("CARGO_BIN_EXE_isotherm")).args(many).output().unwrap();
     let said = text(&output.stderr);
