@@ -80,6 +80,7 @@ mod tests {
         assert!(gauged.memory_bytes_total.is_some_and(|it| it > 1 << 20), "{gauged:?}");
         assert!(gauged.capacity_us_per_s.is_some_and(|it| it >= 1e6), "{gauged:?}");
     }
+
     #[test]
     fn io_is_a_part_of_what_the_disk_is_said_to_do() {
         // On the disk of the tree: one of memory has no reads and writes.
