@@ -33,7 +33,7 @@ pub use self::reading::Raw;
 pub const TICK_MS: u64 = 200;
 
 /// How long anything may take that should happen soon: the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Topics of one test, while nobody stops the broker.
 pub struct World {
@@ -129,6 +129,7 @@ impl World {
         // The rungs of the ladder remember most. Who only carries out what people ask has no use for them, and
         // others for the processor.
         let forecast = if *mode == "observe" { "ewma" } else { "ladder" };
+        // Ticks that are two minutes late still plan: a busy machine needs longer for one than it is long.
         format!(
             r#"
             [kafka]
@@ -139,7 +140,7 @@ impl World {
             forecast = "{forecast}"
             tick = "{TICK_MS}ms"
             grace = "100ms"
-            stale_max_ticks = 50
+            stale_max_ticks = 600
             snapshot_ticks = 25
             silent_ticks = 100
             birth_nodes = {birth_nodes}
