@@ -74,7 +74,7 @@ impl Default for Policy {
             bandwidth_bytes_per_s: 50_000_000,
             copy_us_per_mib: 2_000,
             disruption_ms: 50,
-            net_benefit_ms_min: 100,
+            net_benefit_ms_min: 400,
             cool_down_ticks: 12,
             deadline_ms: 600_000,
             candidates_max: 32,

@@ -96,9 +96,13 @@ impl Forecaster {
         }
     }
 
-    /// Strips are others than they were: what was learned of them is forgotten.
+    /// Strips are others than they were: what was learned of them is forgotten, and what rested on it is no longer
+    /// judged.
     pub fn forget_strips(&mut self) {
-        self.climb.iter_mut().for_each(Climb::forget);
+        if let Some(climb) = &mut self.climb {
+            climb.forget();
+            self.scores.judge_anew();
+        }
     }
 
     /// Tells whether it wants to know of strips.

@@ -395,6 +395,9 @@ fn hot_spot_is_expected_where_it_goes_before_it_is_there() {
     let expected = |range: u64| feed.answers[&RangeId(range)].reads.0[MAX30][Q50];
     let [behind, ahead] = [13, 16].map(expected);
     assert!(2 * behind < ahead, "{ahead} is expected of what is next, {behind} of what was hot");
+    assert!(feed.forecaster.score().skill_permille.is_some());
+    feed.forecaster.forget_strips();
+    assert_eq!((feed.forecaster.rung(), feed.forecaster.score()), ("ewma", Score::default()));
 }
 
 #[test]

@@ -197,14 +197,12 @@ impl Answers {
         Some(told(&row.named(target, candidate), offsets, candidate.scale(row.scale)))
     }
 
-    /// What the ensemble says.
+    /// What those of the ensemble say who can, the others beside the first of them.
     fn together(&self, at: usize, target: usize) -> Option<Fan> {
-        let ensemble = self.ensembles.get(at % OPS * TARGETS + target)?;
-        let ((leader, leading), others) = ensemble.split_first()?;
-        let others = others.iter();
-        let others =
-            others.filter_map(|(it, weight)| Some((self.told(at, target, *it)?, weight / leading)));
-        Some(mean(self.told(at, target, *leader)?, others))
+        let ensemble = self.ensembles.get(at % OPS * TARGETS + target)?.iter();
+        let mut told = ensemble.filter_map(|(it, say)| Some((self.told(at, target, *it)?, *say)));
+        let (first, leading) = told.next()?;
+        Some(mean(first, told.map(|(fan, say)| (fan, say / leading))))
     }
 
     /// Tells whether who leads at a nearer target is not yet known at this one.

@@ -165,3 +165,21 @@ fn those_that_lost_hardly_more_than_the_leader_answer_along() {
     let mean = medians.iter().map(|(median, weight)| median * *weight).sum::<f32>() / all;
     assert!((said - mean).abs() < 1e-5 && said != medians[0].0, "{said} of {medians:?}");
 }
+
+#[test]
+fn others_answer_where_the_leader_cannot() {
+    let mut ladder = Ladder::new(RANGES, 10_000, &[0]);
+    let random = &mut Pcg64::seed_from_u64(11);
+    for _ in 0..80 {
+        let loads: Vec<_> = (0..RANGES).map(|_| [random.random_range(0..50) as f32, 0.0]).collect();
+        ladder.answer(&loads);
+    }
+    let mut answers = ladder.answers().clone();
+    answers.ensembles[H1] = vec![(Candidate::Drift, 1.0), (Candidate::Mean60, 0.5)];
+    let says = |it: &Answers| it.calibrated(0, H1, Model::Shipped);
+    assert!(answers.told(0, H1, Candidate::Drift).is_some());
+    let both = says(&answers);
+    answers.tables[Candidate::Drift as usize] = None;
+    assert_eq!(says(&answers), answers.told(0, H1, Candidate::Mean60));
+    assert!(both.is_some() && says(&answers).is_some() && says(&answers) != both);
+}
