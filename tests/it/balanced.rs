@@ -48,8 +48,9 @@ const TRACE_SPEED: &str = "2";
 const TRACE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/traces/mooncake_conversation.csv.zst");
 
-/// Of the trace: with costs that are equal, 0.4 as well.
-const TRACE_UNIT: u64 = 40_000;
+/// Of the trace: with costs that are equal, 0.3 of what they can do. A node that starts again must take in what came
+/// meanwhile before the reads that wait for it are given up.
+const TRACE_UNIT: u64 = 54_000;
 
 const TRACE_COSTS: [u64; 2] = [1_000; 2];
 
