@@ -39,7 +39,7 @@ pub type Loads = [Option<Row>; TARGETS];
 /// The ladder over strips.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Climb {
-    /// As many rows as there were strips in the first tick.
+    /// As many rows as there were strips in the first tick that had load.
     ladder: Option<Ladder>,
     /// Mean cost of an operation, in microseconds.
     unit_us: [f64; OPS],
@@ -76,9 +76,13 @@ impl Climb {
         self.load_network(weights);
     }
 
-    /// Takes in a tick: the load of each strip in microseconds.
+    /// Takes in a tick: the load of each strip in microseconds. Those before the first load count as none: what came
+    /// of them says nothing of load.
     pub fn observe(&mut self, strips: &[[u64; OPS]], tick_ms: u64, unit_us: [f64; OPS]) {
         self.unit_us = unit_us;
+        if self.ladder.is_none() && strips.as_flattened().iter().all(|it| *it == 0) {
+            return;
+        }
         let ladder = self.ladder.get_or_insert_with(|| begin(strips.len(), tick_ms, &self.weights));
         let operations = |it: &[u64; OPS]| -> [f32; OPS] {
             std::array::from_fn(|op| (it[op] as f64 / unit_us[op]) as f32)
@@ -189,6 +193,23 @@ mod tests {
         }
         let said = [stays, swaps].map(|it| network(&it, H1));
         assert!(said[1].iter().all(Option::is_some) && said[0] != said[1], "{said:?}");
+    }
+
+    #[test]
+    fn ticks_before_the_first_load_count_as_none() {
+        let [mut waits, mut begins] = [Climb::new(), Climb::new()];
+        let parts = [(RangeId(1), vec![Part { strip: 3, share: [1.0; OPS] }])];
+        (0..40).for_each(|_| waits.observe(&[[0; OPS]; 12], 1_000, [100.0; OPS]));
+        assert_eq!(waits.answers(&parts), []);
+        for tick in 0..40_u64 {
+            let strips: Vec<_> =
+                (0..12).map(|it| [2_000 + (tick * 7_919 + it * 31) % 500, 0]).collect();
+            for it in [&mut waits, &mut begins] {
+                it.observe(&strips, 1_000, [100.0; OPS]);
+            }
+        }
+        assert!(begins.answers(&parts)[0].1[0][MEAN30].is_some());
+        assert_eq!(waits.answers(&parts), begins.answers(&parts));
     }
 
     #[test]
