@@ -10,8 +10,8 @@
 //! The unit is the mean cost of an operation, so a load counts like Poisson arrivals do, and the
 //! square root makes its spread alike at all levels. Residuals are pooled by operation, target and
 //! bucket of the level: fifths of the ranges with load, and the hottest twentieth. A residual is
-//! known when its target is over: that of thirty ticks ahead after thirty ticks. Without enough of
-//! them the [`prior`] stands in.
+//! known when its target is over: that of thirty ticks ahead after thirty ticks. The first ticks that have
+//! load give none. Without enough of them the [`prior`] stands in.
 //!
 //! Of three levels, each (operation, target) uses the one with the narrowest residuals: the quick
 //! one where load moves, the slow one where it stays. Load that leaves the band of the forecast for
@@ -30,7 +30,7 @@ use schemas::RangeId;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use super::known::Known;
+use super::known::{Known, Load};
 use super::prior::{self, Prior};
 use super::residuals::{self, ENOUGH, Pool};
 use super::{OPS, Quantiles};
@@ -52,6 +52,11 @@ const RING: usize = HORIZON as usize + 1;
 
 /// Fifths, and the hottest twentieth.
 const BUCKETS: usize = 6;
+
+/// Of levels in so many ticks from the first load on nobody asks what they missed: load is only beginning
+/// then. All ranges together are one series, and of its residuals of thirty ticks ahead the first 32 make its
+/// quantiles: a few that tell of the beginning would be its .9.
+const YOUNG: u64 = 10;
 
 /// At most so many ranges, in turn, give a residual in a tick.
 const SAMPLED_MAX: usize = 2_048;
@@ -77,7 +82,7 @@ pub struct Series {
 /// What all series have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ewma {
-    /// How many ticks were observed.
+    /// How many ticks were observed, from the first load on.
     ticks: u64,
     /// Mean cost of an operation, in microseconds.
     unit_us: [f64; OPS],
@@ -167,6 +172,9 @@ impl Ewma {
         total: &mut Known,
         tick_ms: u64,
     ) {
+        if self.ticks == 0 && total.load.iter().all(Load::is_quiet) {
+            return;
+        }
         self.ticks += 1;
         for (unit, load) in self.unit_us.iter_mut().zip(total.load) {
             if 0 < load.wide_us && 0 < load.wide_count {
@@ -298,7 +306,7 @@ impl Calibration {
             ];
             for (target, lag, actual) in ended {
                 let then = series.levels(ticks, lag);
-                if ticks <= lag || then[SLOWEST] <= 0.0 {
+                if ticks <= lag + YOUNG || then[SLOWEST] <= 0.0 {
                     continue;
                 }
                 let slot = (ticks - lag) as usize % RING;

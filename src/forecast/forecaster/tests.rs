@@ -155,7 +155,9 @@ fn what_was_worse_than_persistence_lately_is_not_used() {
             let total = feed.forecaster.total().reads.0;
             let all: u64 = heats.values().map(|it| load(it.reads as u64)).sum();
             assert!(total[MEAN30][3].abs_diff(all) <= all / 50, "tick {tick}: {total:?}");
-            assert!(total[MEAN30][3] < total[MEAN30][5], "tick {tick}: {total:?}");
+            // All ranges together are one series: what it misses is known later.
+            let is_known = 72 <= tick;
+            assert!(!is_known || total[MEAN30][3] < total[MEAN30][5], "tick {tick}: {total:?}");
         }
         if rungs.last() != Some(&rung) {
             rungs.push(rung);
@@ -204,7 +206,7 @@ fn prior_stands_in_until_there_is_experience() {
     assert!(row[Q50].abs_diff(load(129)) <= load(3), "{row:?}");
     assert_eq!(forecast.reads.0[H1], forecast.reads.0[H6]);
     // What never changes is known exactly as soon as residuals are.
-    (0..70).for_each(|_| {
+    (0..80).for_each(|_| {
         feed.reads(100);
     });
     for target in 0..TARGETS {
@@ -214,14 +216,31 @@ fn prior_stands_in_until_there_is_experience() {
 }
 
 #[test]
-fn mean_and_maximum_keep_their_prior_for_thirty_one_ticks() {
+fn mean_and_maximum_keep_their_prior_for_forty_one_ticks() {
     let mut feed = Feed::new(Rung::Ewma);
     let heats = (0..64).map(|id| (RangeId(id), heat(100, 0))).collect();
-    for tick in 1..=33 {
+    for tick in 1..=43 {
         feed.tick(&heats);
         let reads = feed.answers[&RangeId(5)].reads;
         let wide = [H1, H6, MEAN30, MAX30].map(|it| reads.0[it][0] < reads.0[it][Q95]);
-        assert_eq!(wide, [tick < 2, tick < 7, tick < 31, tick < 31], "after {tick} ticks");
+        // The first ten ticks are not asked what they missed.
+        let expected = [tick < 12, tick < 17, tick < 41, tick < 41];
+        assert_eq!(wide, expected, "after {tick} ticks");
+    }
+}
+
+#[test]
+fn total_does_not_expect_that_load_begins_again() {
+    let mut feed = Feed::new(Rung::Ewma);
+    // Nothing, a trickle, a part of a tick, and then all.
+    let begins = [0, 0, 0, 0, 0, 1, 1, 1, 40];
+    for tick in 0..150 {
+        let reads = begins.get(tick).copied().unwrap_or(100);
+        let heats = (0..64).map(|id| (RangeId(id), heat(reads, 0))).collect();
+        let total = feed.tick(&heats).total;
+        let row = total.reads.0[MEAN30];
+        let most = load(64 * reads) * 5 / 4;
+        assert!(tick < begins.len() + 2 || row[Q90] <= most, "tick {tick}: {row:?}");
     }
 }
 
