@@ -5,7 +5,7 @@
 //!  aside     composite key ──> version, payload       │ one database: a batch over all of them is
 //!  rows      scan, primary key ──> index keys         │ stored whole or not at all
 //!  states    name ──> state                           ┘
-//!  identity  node, store id, inbox                    written once, before anything else
+//!  identity  node, store id, inbox, how `table` parts  written once, before anything else
 //! ```
 //!
 //! * **One node's.** A folder that another node has written is refused.
@@ -74,6 +74,8 @@ pub struct Identity {
     pub store_id: String,
     /// The partition of its inboxes, fixed from then on.
     pub inbox: Inbox,
+    /// Of `table`, fixed from then on: an entry's version is a partition and an offset (R24).
+    pub table_partitions: u32,
 }
 
 /// A store in a folder; one thread has it, and gives readers to others.
@@ -112,9 +114,9 @@ pub struct FjallSnapshot {
 
 impl Identity {
     /// Returns one with a store id of its own.
-    pub fn new(node: NodeId, inbox: Inbox) -> Self {
+    pub fn new(node: NodeId, inbox: Inbox, table_partitions: u32) -> Self {
         let store_id = OsRng.unwrap_err().random::<u128>();
-        Self { node, store_id: format!("{store_id:032x}"), inbox }
+        Self { node, store_id: format!("{store_id:032x}"), inbox, table_partitions }
     }
 }
 

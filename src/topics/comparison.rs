@@ -95,6 +95,11 @@ impl Change {
         let topic = self.topic;
         match &self.difference {
             Difference::Create { .. } => "isotherm topics apply".to_owned(),
+            Difference::PartitionsDiffer { declared, .. } if topic == "table" => format!(
+                "leave it as it is, and declare so many: versions of a row are told apart by partition and \
+                 offset, and workers refuse another number than their stores began with; for {declared}, \
+                 write the rows into a new table under another kafka.prefix"
+            ),
             Difference::PartitionsDiffer { declared, actual } if actual < declared => format!(
                 "kafka-topics.sh --bootstrap-server {bootstrap_servers} --alter --topic \
                  {prefix}{topic} --partitions {declared} (records of a key that are there already \

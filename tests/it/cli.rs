@@ -192,18 +192,22 @@ fn drift_is_told_with_its_remedy_and_left_alone() {
     let Some(real) = real("drift", &[]) else { return };
     let prefix = &real.connection.prefix;
     let mut strange = declared();
-    strange.retain(|name, _| ["query_log", "assignment"].contains(&name.as_str()));
+    strange.retain(|name, _| ["query_log", "assignment", "table"].contains(&name.as_str()));
     strange.get_mut("query_log").unwrap().partitions = 3;
     strange.get_mut("assignment").unwrap().partitions = 2;
+    strange.get_mut("table").unwrap().partitions = 5;
     Admin::open(&real.connection).unwrap().create(&strange).unwrap();
     let more = format!("--alter --topic {prefix}query_log --partitions 8");
     let anew = format!("{prefix}assignment, read it to its end, delete it");
     let broken = "(in the way of planner, worker, channel, router, replay, operator)";
-    let left = ["partitions 3, declared 8", "partitions 2, declared 1", &more, &anew, broken];
+    // More partitions of this one would be other versions of its rows.
+    let never = "leave it as it is, and declare so many";
+    let left =
+        ["partitions 3, declared 8", "partitions 2, declared 1", &more, &anew, broken, never];
     check(&real, "topics apply --replication 1", Exit::Done, &left);
     let plan = check(&real, "topics plan --exit-code --replication 1", Exit::Pending, &left);
     // All others are there.
-    assert_eq!((in_state(&plan, "drift"), in_state(&plan, "create")), (2, 0), "{plan}");
+    assert_eq!((in_state(&plan, "drift"), in_state(&plan, "create")), (3, 0), "{plan}");
 
     let mut plan = declared().remove("plan").unwrap().settings;
     plan.insert("retention.ms".into(), "3600000".into());

@@ -47,6 +47,7 @@ impl<'a> Run<'a> {
         let mut map = Follower::open(connection, &name)?;
         map.add(map.partitions("assignment")?.into_iter().map(|at| (at, From::Beginning)))?;
         let inboxes = map.partitions("index_update")?.len() as u32;
+        let partitions = map.partitions("table")?.len() as u32;
         let identity = match opened.identity() {
             Some(identity) => identity.clone(),
             None => {
@@ -57,12 +58,13 @@ impl<'a> Run<'a> {
                      leave it out",
                     inbox.0
                 );
-                let identity = Identity::new(node.clone(), inbox);
+                let identity = Identity::new(node.clone(), inbox, partitions);
                 opened.begin(identity.clone(), Vec::new())?;
                 identity
             }
         };
         check_inbox(&identity, shared.options.inbox, inboxes)?;
+        check_table(&identity, partitions)?;
         let who = Who {
             node: node.clone(),
             store_id: identity.store_id.clone(),
@@ -73,7 +75,6 @@ impl<'a> Run<'a> {
         if let Some(twin) = find_twin(shared, &who, shared.clock.now())? {
             return Err(twin.into());
         }
-        let partitions = map.partitions("table")?.len() as u32;
         let settings = events::Settings {
             node: node.clone(),
             inbox: who.inbox,
@@ -181,6 +182,19 @@ fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyh
         "the store of node {node} reads partition {}, which stays as it was when it was made: leave \
          worker.inbox out",
         inbox.0
+    );
+    Ok(())
+}
+
+/// The same row in another partition has another version: of two nobody could tell which is the later (R24).
+fn check_table(identity: &Identity, partitions: u32) -> anyhow::Result<()> {
+    let Identity { node, table_partitions, .. } = identity;
+    ensure!(
+        *table_partitions == partitions,
+        "the store of node {node} was made when table had {table_partitions} partitions, and it has {partitions}: \
+         keys are in other partitions now, and of two versions of a row nobody can tell the later; write the \
+         rows into a new table with as many partitions as it is to have, under another kafka.prefix, and begin \
+         there with empty stores",
     );
     Ok(())
 }
