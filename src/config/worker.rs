@@ -30,8 +30,8 @@ pub struct Worker {
     pub disk_reserve_bytes: u64,
     #[serde(with = "super::humane")]
     pub report_every: Duration,
-    /// The worker serves no faster than so many microseconds of service a second, as one queue. Without
-    /// it, it is as fast as it goes, and says what its processors could do.
+    /// The worker works no faster than so many microseconds of service a second: reads as one queue, and beside
+    /// it what is written and copied. Without it, it is as fast as it goes, and says what its processors could do.
     pub capacity_us_per_s: Option<u64>,
     /// What copying a megabyte counts, if a capacity is stated.
     pub copy_mb_us: u64,

@@ -229,11 +229,11 @@ impl Run<'_> {
     }
 
     /// Reads of each partition as long as the machine wants more of it, and of what takes time by the
-    /// stated capacity only when that is free.
+    /// stated capacity only when that is free; an acknowledgement is what a source sends more on.
     fn pause(&mut self) {
         let is_busy = self.is_busy();
         for source in self.sources.clone() {
-            let waits = is_busy && matches!(source, Source::Update | Source::Segment);
+            let waits = is_busy && matches!(source, Source::Update | Source::Segment | Source::Ack);
             let at = records::partition(source, self.who.inbox);
             if waits || !self.runner.worker().wants(source) {
                 self.inbox.pause(at);
