@@ -38,6 +38,9 @@ use standin::{COST_US, Mood, Standin};
 const TOPICS: [(&str, u32); 4] =
     [("assignment", 1), ("node_capacity", 1), ("query_log", 2), ("dead_letter", 1)];
 
+/// Generations that there are before a router starts.
+const MAPS: u64 = 200;
+
 #[test]
 fn key_is_read_from_who_owns_it() {
     let broker = broker(&TOPICS);
@@ -169,6 +172,29 @@ fn r18_read_by_a_stale_map_waits_for_the_newer_one() {
     pair.planner.assign(&[range("", "m", "b", 2)]);
     assert_eq!(told(&asked.join().unwrap()), "200 fig of b");
     pair.router.end();
+}
+
+#[test]
+fn r18_nothing_is_answered_by_a_map_that_is_not_the_last_there_was_at_the_start() {
+    let broker = broker(&TOPICS);
+    let connection = broker.connection();
+    let planner = Planner::new(&connection);
+    let [a, b] = ["a", "b"].map(Standin::start);
+    // Who had it first has not heard that it has not, long since.
+    a.serve(1, &[("", "", "a", 1, Serves::Reads)], &["fig"]);
+    b.serve(MAPS, &[("", "", "b", MAPS, Serves::Reads)], &["fig"]);
+    planner.reports(&[&a, &b]);
+    for generation in 1..=MAPS {
+        let owner = if generation < MAPS { "a" } else { "b" };
+        planner.assign(&[range("", "", owner, generation)]);
+    }
+    let router = Running::start(&connection, |_| ());
+    let asked: Vec<_> = (0..4).map(|_| router.asks_later("GET /v1/keys/fig", "")).collect();
+    for it in asked {
+        assert_eq!(told(&it.join().unwrap()), "200 fig of b");
+    }
+    assert_eq!(a.requests().len(), 0);
+    router.end();
 }
 
 #[test]
