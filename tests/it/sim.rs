@@ -45,7 +45,7 @@ const HAPPENED: [&str; 49] = [
     "channels were away",
     "complete",
     "connection_lost",
-    "credit renewed",
+    "credit renewed before the end of a stream",
     "failed, cancelled",
     "handovers",
     "hint_followed",

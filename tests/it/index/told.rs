@@ -41,6 +41,8 @@ pub struct Course {
     pub is_committed: bool,
     /// Each time that its end was said.
     pub ends: Vec<Status>,
+    /// Why it failed.
+    pub reason: Option<String>,
     pub streams: BTreeMap<u32, Stream>,
 }
 
@@ -139,6 +141,7 @@ impl Told {
                 course.phase = course.phase.max(it.phase);
                 if matches!(it.status, Status::Complete | Status::Failed) {
                     course.ends.push(it.status);
+                    course.reason = it.reason;
                 }
             }
             RangeSegment::TOPIC => {

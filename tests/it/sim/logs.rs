@@ -56,6 +56,8 @@ pub struct Logs {
     pub reports: Vec<NodeCapacity>,
     pub asked: Vec<(Millis, OperatorCommand)>,
     pub progress: Vec<Progress>,
+    /// Streams whose END was sent.
+    pub whole: BTreeSet<(MigrationId, u32)>,
     /// The keys that queries made hot in a tick, and what they cost, in the place of `query_log`.
     pub heat: BTreeMap<Tick, Vec<(Key, i64)>>,
     inboxes: BTreeMap<(NodeId, Source), Vec<Record>>,
@@ -190,10 +192,13 @@ impl Logs {
                 Kind::Open => self.count("streams"),
                 Kind::Handover => self.count("handovers"),
                 Kind::Refuse => self.count("streams refused"),
-                Kind::Data | Kind::End | Kind::Unknown => (),
+                Kind::End => _ = self.whole.insert((segment.migration, segment.stream)),
+                Kind::Data | Kind::Unknown => (),
             },
-            Output::Ack { ack, .. } if ack.next_seq > 0 && !ack.done => {
-                self.count("credit renewed")
+            Output::Ack { ack, .. }
+                if ack.next_seq > 0 && !self.whole.contains(&(ack.migration, ack.stream)) =>
+            {
+                self.count("credit renewed before the end of a stream")
             }
             Output::Ack { .. } | Output::Status(_) | Output::Dead { .. } => (),
         }
