@@ -191,7 +191,7 @@ fn check_table(identity: &Identity, partitions: u32) -> anyhow::Result<()> {
     let Identity { node, table_partitions, .. } = identity;
     ensure!(
         *table_partitions == partitions,
-        "the store of node {node} was made when table had {table_partitions} partitions, and it has {partitions}: \
+        "table has {partitions} partitions, and had {table_partitions} when the store of node {node} was made: \
          keys are in other partitions now, and of two versions of a row nobody can tell the later; write the \
          rows into a new table with as many partitions as it is to have, under another kafka.prefix, and begin \
          there with empty stores",
