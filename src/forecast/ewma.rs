@@ -10,8 +10,8 @@
 //! The unit is the mean cost of an operation, so a load counts like Poisson arrivals do, and the
 //! square root makes its spread alike at all levels. Residuals are pooled by operation, target and
 //! bucket of the level: fifths of the ranges with load, and the hottest twentieth. A residual is
-//! known when its target is over: that of thirty ticks ahead after thirty ticks. The first ticks that have
-//! load give none. Without enough of them the [`prior`] stands in.
+//! known when its target is over: that of thirty ticks ahead after thirty ticks. Without enough of
+//! them the [`prior`] stands in. Of all ranges together, the first ticks that have load give none.
 //!
 //! Of three levels, each (operation, target) uses the one with the narrowest residuals: the quick
 //! one where load moves, the slow one where it stays. Load that leaves the band of the forecast for
@@ -53,9 +53,9 @@ const RING: usize = HORIZON as usize + 1;
 /// Fifths, and the hottest twentieth.
 const BUCKETS: usize = 6;
 
-/// Of levels in so many ticks from the first load on nobody asks what they missed: load is only beginning
-/// then. All ranges together are one series, and of its residuals of thirty ticks ahead the first 32 make its
-/// quantiles: a few that tell of the beginning would be its .9.
+/// What all ranges together were in so many ticks from the first load on is not asked what it missed: load
+/// is only beginning then. They are one series, and of its residuals of thirty ticks ahead the first 32 make
+/// its quantiles: a few that tell of the beginning would be its .9.
 const YOUNG: u64 = 10;
 
 /// At most so many ranges, in turn, give a residual in a tick.
@@ -191,9 +191,9 @@ impl Ewma {
         let stride = ranges.len().div_ceil(SAMPLED_MAX).max(1);
         let first = self.ticks as usize % stride;
         for known in ranges.values().skip(first).step_by(stride) {
-            self.ranges.add(known, self.ticks, self.unit_us, &self.edges);
+            self.ranges.add(known, 0, self.ticks, self.unit_us, &self.edges);
         }
-        self.total.add(total, self.ticks, self.unit_us, &[]);
+        self.total.add(total, YOUNG, self.ticks, self.unit_us, &[]);
         self.outlook = [&mut self.ranges, &mut self.total].map(|calibration| {
             calibration.pools.iter_mut().for_each(Pool::close);
             calibration.outlook()
@@ -285,7 +285,14 @@ impl Calibration {
     }
 
     /// Adds what the levels of a series missed by, for each target that ended with this tick.
-    fn add(&mut self, known: &Known, ticks: u64, unit_us: [f64; OPS], edges: &[[Edges; OPS]]) {
+    fn add(
+        &mut self,
+        known: &Known,
+        young: u64,
+        ticks: u64,
+        unit_us: [f64; OPS],
+        edges: &[[Edges; OPS]],
+    ) {
         for (op, series) in known.series.iter().enumerate() {
             if series.levels(ticks, HORIZON) == Levels::default()
                 && series.levels(ticks, H6_LAG) == Levels::default()
@@ -306,7 +313,7 @@ impl Calibration {
             ];
             for (target, lag, actual) in ended {
                 let then = series.levels(ticks, lag);
-                if ticks <= lag + YOUNG || then[SLOWEST] <= 0.0 {
+                if ticks <= lag + young || then[SLOWEST] <= 0.0 {
                     continue;
                 }
                 let slot = (ticks - lag) as usize % RING;
