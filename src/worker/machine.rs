@@ -30,8 +30,24 @@
 //! * **Nothing is invented.** What the map says of this node and what it has no part in is counted, has no
 //!   role, and updates of it wait.
 //!
-//! Each transition of an interval is in the part that is named for it: as a destination `import` and
-//! `drain`, with what it says in `words`; as a source `outgoing`; from the table `rebuild`; by the map `roles`.
+//! ```text
+//!  what happens                     from         to                        in
+//!  START                            (none)       Erasing(i)                import::start
+//!  erased                           Erasing      what is then, or (none)   drain::erased
+//!  a higher stream                  Import       Erasing(i)                import::begin_stream
+//!  CANCEL                           Import       Erasing                   import::cancel
+//!  FAILED: sums differ, REFUSE      Import       Erasing                   import::received
+//!  FAILED: as old                   Import       Erasing                   roles::lose, import::give_up
+//!  HANDOVER, own commit             Import       Applying                  import::apply
+//!  TABLE assignment                 any          Erasing(r)                roles::gain
+//!  a scan that takes too long       Rebuild      Erasing(r)                rebuild::end_slow_scans
+//!  scanned, watermarks              Rebuild      Applying                  rebuild::apply_scan
+//!  aside applied                    Applying     Active                    drain::activate
+//!  split, join                      Active       Active                    roles::relabelled
+//!  commit to another                Active       Leaving                   roles::lose
+//!  newer epoch                      any other    Erasing                   roles::lose
+//!  COMPLETE, and its grace          Leaving      Erasing                   outgoing::end_graces
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
