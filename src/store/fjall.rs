@@ -74,8 +74,10 @@ pub struct Identity {
     pub store_id: String,
     /// The partition of its inboxes, fixed from then on.
     pub inbox: Inbox,
-    /// Of `table`, fixed from then on: an entry's version is a partition and an offset (R24).
-    pub table_partitions: u32,
+    /// Of `table`, fixed from then on: an entry's version is a partition and an offset (R24). Older stores do not
+    /// say.
+    #[serde(default)]
+    pub table_partitions: Option<u32>,
 }
 
 /// A store in a folder; one thread has it, and gives readers to others.
@@ -116,7 +118,12 @@ impl Identity {
     /// Returns one with a store id of its own.
     pub fn new(node: NodeId, inbox: Inbox, table_partitions: u32) -> Self {
         let store_id = OsRng.unwrap_err().random::<u128>();
-        Self { node, store_id: format!("{store_id:032x}"), inbox, table_partitions }
+        Self {
+            node,
+            store_id: format!("{store_id:032x}"),
+            inbox,
+            table_partitions: Some(table_partitions),
+        }
     }
 }
 

@@ -298,8 +298,12 @@ fn store_is_of_one_node_and_of_one_process() {
     let twins = Twins::new();
     let Twins { mut disk, options, .. } = twins;
     assert_eq!(disk.identity(), None);
-    let identity =
-        Identity { node: node("n1"), store_id: "s-1".into(), inbox: Inbox(3), table_partitions: 8 };
+    let identity = Identity {
+        node: node("n1"),
+        store_id: "s-1".into(),
+        inbox: Inbox(3),
+        table_partitions: Some(8),
+    };
     disk.begin(identity.clone(), vec![(b"position".to_vec(), Some(vec![9]))]).unwrap();
     let told = |node: &str| match FjallStore::open(&options, &NodeId(node.into())) {
         Ok(store) => format!("{:?}", store.identity()),

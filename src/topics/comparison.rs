@@ -96,9 +96,9 @@ impl Change {
         match &self.difference {
             Difference::Create { .. } => "isotherm topics apply".to_owned(),
             Difference::PartitionsDiffer { declared, .. } if topic == "table" => format!(
-                "leave it as it is, and declare so many: versions of a row are told apart by partition and \
-                 offset, and workers refuse another number than their stores began with; for {declared}, \
-                 write the rows into a new table under another kafka.prefix"
+                "leave it as it is: it works with any number, but not with another than it began with, as \
+                 versions of a row are told apart by partition and offset; for {declared}, write the rows into \
+                 a new table under another kafka.prefix"
             ),
             Difference::PartitionsDiffer { declared, actual } if actual < declared => format!(
                 "kafka-topics.sh --bootstrap-server {bootstrap_servers} --alter --topic \

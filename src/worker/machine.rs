@@ -31,22 +31,22 @@
 //!   role, and updates of it wait.
 //!
 //! ```text
-//!  what happens                     from         to                        in
-//!  START                            (none)       Erasing(i)                import::start
-//!  erased                           Erasing      what is then, or (none)   drain::erased
-//!  a higher stream                  Import       Erasing(i)                import::begin_stream
-//!  CANCEL                           Import       Erasing                   import::cancel
-//!  FAILED: sums differ, REFUSE      Import       Erasing                   import::received
-//!  FAILED: as old                   Import       Erasing                   roles::lose, import::give_up
-//!  HANDOVER, own commit             Import       Applying                  import::apply
-//!  TABLE assignment                 any          Erasing(r)                roles::gain
-//!  a scan that takes too long       Rebuild      Erasing(r)                rebuild::end_slow_scans
-//!  scanned, watermarks              Rebuild      Applying                  rebuild::apply_scan
-//!  aside applied                    Applying     Active                    drain::activate
-//!  split, join                      Active       Active                    roles::relabelled
-//!  commit to another                Active       Leaving                   roles::lose
-//!  newer epoch                      any other    Erasing                   roles::lose
-//!  COMPLETE, and its grace          Leaving      Erasing                   outgoing::end_graces
+//!  what happens                     from                to                        in
+//!  START                            what is there       Erasing(i)                import::start
+//!  erased                           Erasing             what is then, or (none)   drain::erased
+//!  a higher stream, or a gap        Import              Erasing(i)                import::begin_stream
+//!  CANCEL                           Import, Erasing(i)  Erasing                   import::cancel
+//!  FAILED: sums differ, REFUSE      Import              Erasing                   import::received
+//!  the source has another epoch     Import, Erasing(i)  Erasing                   roles::lose, import::give_up
+//!  HANDOVER, own commit             Import              Applying                  import::apply
+//!  TABLE assignment                 what is there       Erasing(r)                roles::gain
+//!  a scan that takes too long       Rebuild             Erasing(r)                rebuild::end_slow_scans
+//!  scanned, watermarks              Rebuild             Applying                  rebuild::apply_scan
+//!  aside applied                    Applying            Active                    drain::activate
+//!  split, join                      Active              Active                    roles::relabelled
+//!  commit to another, from here     Active              Leaving                   roles::lose
+//!  newer epoch of another else      all but Import      Erasing                   roles::lose
+//!  COMPLETE, and its grace          Leaving             Erasing                   outgoing::end_graces
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

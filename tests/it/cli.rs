@@ -201,7 +201,7 @@ fn drift_is_told_with_its_remedy_and_left_alone() {
     let anew = format!("{prefix}assignment, read it to its end, delete it");
     let broken = "(in the way of planner, worker, channel, router, replay, operator)";
     // More partitions of this one would be other versions of its rows.
-    let never = "leave it as it is, and declare so many";
+    let never = "leave it as it is: it works with any number";
     let left =
         ["partitions 3, declared 8", "partitions 2, declared 1", &more, &anew, broken, never];
     check(&real, "topics apply --replication 1", Exit::Done, &left);

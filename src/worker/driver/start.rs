@@ -189,9 +189,10 @@ fn check_inbox(identity: &Identity, wanted: Option<Inbox>, inboxes: u32) -> anyh
 /// The same row in another partition has another version: of two nobody could tell which is the later (R24).
 fn check_table(identity: &Identity, partitions: u32) -> anyhow::Result<()> {
     let Identity { node, table_partitions, .. } = identity;
+    let before = table_partitions.unwrap_or(partitions);
     ensure!(
-        *table_partitions == partitions,
-        "table has {partitions} partitions, and had {table_partitions} when the store of node {node} was made: \
+        before == partitions,
+        "table has {partitions} partitions, and had {before} when the store of node {node} was made: \
          keys are in other partitions now, and of two versions of a row nobody can tell the later; write the \
          rows into a new table with as many partitions as it is to have, under another kafka.prefix, and begin \
          there with empty stores",

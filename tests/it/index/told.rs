@@ -41,8 +41,8 @@ pub struct Course {
     pub is_committed: bool,
     /// Each time that its end was said.
     pub ends: Vec<Status>,
-    /// Why it failed.
-    pub reason: Option<String>,
+    /// Why it failed, each time that it was said.
+    pub reasons: Vec<String>,
     pub streams: BTreeMap<u32, Stream>,
 }
 
@@ -141,7 +141,7 @@ impl Told {
                 course.phase = course.phase.max(it.phase);
                 if matches!(it.status, Status::Complete | Status::Failed) {
                     course.ends.push(it.status);
-                    course.reason = it.reason;
+                    course.reasons.extend(it.reason);
                 }
             }
             RangeSegment::TOPIC => {

@@ -56,7 +56,7 @@ pub struct Logs {
     pub reports: Vec<NodeCapacity>,
     pub asked: Vec<(Millis, OperatorCommand)>,
     pub progress: Vec<Progress>,
-    /// Streams whose END was sent.
+    /// Streams whose END or HANDOVER was sent.
     pub whole: BTreeSet<(MigrationId, u32)>,
     /// The keys that queries made hot in a tick, and what they cost, in the place of `query_log`.
     pub heat: BTreeMap<Tick, Vec<(Key, i64)>>,
@@ -187,16 +187,22 @@ impl Logs {
                 Some(_) => self.count("updates passed on"),
                 None => self.count("watermarks passed on"),
             },
-            Output::Segment { segment, .. } => match segment.kind {
-                Kind::Open if segment.stream > 1 => self.count("streams begun again"),
-                Kind::Open => self.count("streams"),
-                Kind::Handover => self.count("handovers"),
-                Kind::Refuse => self.count("streams refused"),
-                Kind::End => _ = self.whole.insert((segment.migration, segment.stream)),
-                Kind::Data | Kind::Unknown => (),
-            },
+            Output::Segment { segment, .. } => {
+                if matches!(segment.kind, Kind::End | Kind::Handover) {
+                    self.whole.insert((segment.migration, segment.stream));
+                }
+                match segment.kind {
+                    Kind::Open if segment.stream > 1 => self.count("streams begun again"),
+                    Kind::Open => self.count("streams"),
+                    Kind::Handover => self.count("handovers"),
+                    Kind::Refuse => self.count("streams refused"),
+                    Kind::Data | Kind::End | Kind::Unknown => (),
+                }
+            }
             Output::Ack { ack, .. }
-                if ack.next_seq > 0 && !self.whole.contains(&(ack.migration, ack.stream)) =>
+                if ack.next_seq > 0
+                    && !ack.done
+                    && !self.whole.contains(&(ack.migration, ack.stream)) =>
             {
                 self.count("credit renewed before the end of a stream")
             }

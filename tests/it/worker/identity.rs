@@ -60,7 +60,8 @@ fn of_two_that_begin_at_once_under_one_name_one_ends_and_names_the_other() {
 
 #[test]
 fn r24_store_is_refused_where_table_is_parted_otherwise_than_when_it_began() {
-    let Some(play) = Play::create("worker-parted") else { return };
+    let Some(mut play) = Play::create("worker-parted") else { return };
+    play.world.leave();
     let reports = || play.world.values::<NodeCapacity>().len();
     let a = play.worker("a");
     await_that("a report", || (0 < reports()).then_some(()));

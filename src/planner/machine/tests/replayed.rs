@@ -153,7 +153,7 @@ fn shape_of_a_snapshot_belongs_to_its_format() {
         let mut world = World::new(seed);
         let mut planner = Planner::new(world.settings.clone());
         let mut engine = driver::start(&world.settings.clone(), 1).unwrap();
-        world.run(&mut planner, &mut engine, 32, |planner, _, _| {
+        world.run(&mut planner, &mut engine, 22, |planner, _, _| {
             names.extend(shape(&format!("{:#?}", planner.state())));
         });
     }

@@ -26,7 +26,7 @@ fn moves_end_and_lose_nothing_whatever_goes_wrong() {
         Some(seed) => seed..=seed,
         None => 1..=number("ISOTHERM_WALK_SEEDS").unwrap_or(100),
     };
-    let is_one = seeds.start() == seeds.end();
+    let are_few = seeds.clone().count() < 100;
     let mut happened = BTreeMap::<&str, usize>::new();
     for seed in seeds {
         println!("seed {seed}");
@@ -56,7 +56,7 @@ fn moves_end_and_lose_nothing_whatever_goes_wrong() {
         "failed",
     ];
     let missed: Vec<_> = wanted.iter().filter(|it| !happened.contains_key(*it)).collect();
-    assert!(is_one || missed.is_empty(), "never: {missed:?}");
+    assert!(are_few || missed.is_empty(), "never: {missed:?}");
 }
 
 struct Walk {
