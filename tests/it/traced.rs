@@ -132,10 +132,16 @@ fn plan_is_one_trace_through_planner_source_and_destination() {
     check(&index.world, &["move", &range, "--to", node(to), "--wait"], Exit::Done, "is complete");
     let plan = index.plan();
     let trace = &plan.digest[..32];
-    // COPYING, READY, ACTIVE and COMPLETE, at least, and what is ended last.
+    // COPYING, READY, ACTIVE and COMPLETE, at least, each heard of, and what is ended last.
     let spans = index.await_trace(trace, |it| {
         let processed = count(it, "process ") - count(it, "process migrate_range");
-        count(it, "plan") == 1 && processed >= 6 && count(it, "drain") == 1
+        let is_status = |it: &&Span| {
+            it.span.name.starts_with("send ") && it.span.name.ends_with("migration_status")
+        };
+        let is_heard =
+            |sent: &Span| it.iter().any(|by| by.span.parent_span_id == sent.span.span_id);
+        let all_heard = it.iter().filter(is_status).all(is_heard);
+        count(it, "plan") == 1 && processed >= 6 && all_heard && count(it, "drain") == 1
     });
     let expected = "\
 planner plan
