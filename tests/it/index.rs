@@ -133,6 +133,10 @@ fn index_equals_its_table_though_ranges_move_and_processes_die() {
     let said = check(&world, &["verify", "--timeout", "100s"], Exit::Done, "0 missing, 0 extra");
     assert!(said.contains("0 stale, 0 foreign; 0 gaps, 0 overlaps"), "{said}");
     check_ends(&told, &missed);
+    // Before and behind READY; nothing was corrupted.
+    let counted = cluster.counted();
+    assert!(counted.iter().any(|it| it.contains(" segments_sent")), "{counted:?}");
+    assert!(!counted.iter().any(|it| it.contains(" sums_differ")), "{counted:?}");
     let complete = told.moves.values().filter(|it| it.ends[0] == Status::Complete).count() - born;
     assert!(complete > MOVES / 2, "{complete} moves were completed");
     check_deaths(&deaths, &told);

@@ -10,8 +10,8 @@ use crate::worker::ease::{Ease, NAPS};
 
 const NAP: Duration = Duration::from_millis(1);
 
-/// A nap that ends later than this is late: timers alone are late by a tenth of it.
-const LATE: Duration = Duration::from_micros(500);
+/// A nap that ends later than this is late: timers alone are late by a tenth of a millisecond.
+const LATE: Duration = Duration::from_micros(250);
 
 /// While nothing is copied it looks this often whether it is still wanted.
 const AWAY: Duration = Duration::from_secs(1);

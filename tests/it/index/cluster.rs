@@ -63,6 +63,16 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// What each worker has counted since it was last started.
+    pub fn counted(&self) -> Vec<String> {
+        let counts = |it: &Process| {
+            let (_, said) = it.ask("/readyz?verbose")?;
+            said.lines().find(|it| it.starts_with("[+] counts: ")).map(str::to_owned)
+        };
+        let of = |it: &Process| await_that("counts of a worker", || counts(it));
+        self.workers.values().map(of).collect()
+    }
+
     pub fn kill_channel(&mut self, n: usize) {
         self.channels[n].kill_now();
         self.channels[n] = channel(self.world, CHANNELS[n]);

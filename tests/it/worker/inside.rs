@@ -1,11 +1,12 @@
 //! A worker in this process, on a broker of its own; the test is planner, channel and clients.
 
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use isotherm::config::Config;
+use isotherm::config::{Config, worker::Worker as WorkerConfig};
 use isotherm::kafka::Connection;
 use isotherm::kafka::source::Start;
 use isotherm::kafka::tail::scan;
@@ -14,7 +15,8 @@ use isotherm::worker::driver::{Server, Status, Watch};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use schemas::index_update::{EntryUpdate, IndexUpdate, Watermark};
-use schemas::range_segment::Floor;
+use schemas::range_segment::{Floor, Kind, RangeSegment};
+use schemas::segment_ack::SegmentAck;
 
 use super::*;
 
@@ -59,15 +61,44 @@ fn what_comes_behind_a_dead_letter_is_not_stored_before_that_is_written() {
     assert_eq!(inside.read("k").as_deref(), Some("fig"));
     inside.cluster.broker_up(OTHER_BROKER).unwrap();
     assert_eq!(inside.await_read("k", |it| it != "fig"), "nut");
-    let mut letters = Vec::new();
-    scan(&inside.connection, dead_letter::TOPIC, Start::Beginning, |it| {
-        letters.push(it.value.unwrap());
-        std::ops::ControlFlow::Continue(())
-    })
-    .unwrap();
+    let letters = inside.records(dead_letter::TOPIC);
+    let letters: Vec<_> = letters.into_iter().map(|it| it.value.unwrap()).collect();
     assert_eq!(letters, [b"what?"]);
     inside.end();
 }
+
+#[test]
+fn source_reads_on_of_what_a_copy_waits_for_when_its_stated_capacity_is_free() {
+    // A byte takes half an hour; nothing.
+    let [slow, fast] = [2_000_000_000_000_000, 0].map(|copy_mb_us| {
+        Inside::start_with(|worker| {
+            worker.capacity_us_per_s = Some(1_000_000);
+            worker.copy_mb_us = copy_mb_us;
+        })
+    });
+    for inside in [&slow, &fast] {
+        inside.update(0, "fig");
+        assert_eq!(inside.await_read("k", |_| true), "fig");
+        inside.write("migrate_range", "ghost", encode(&MOVE.command(Verb::Start, 1)));
+        // So little credit that nothing follows what opens the stream.
+        await_that("the stream", || {
+            inside.acknowledge(0, 1);
+            (!inside.segments().is_empty()).then_some(())
+        });
+        inside.acknowledge(1, 1 << 20);
+    }
+    await_that("the end of the stream", || {
+        fast.segments().iter().any(|it| it.kind == Kind::End).then_some(())
+    });
+    let reports = slow.count("node_capacity");
+    await_that("two reports", || (reports + 2 <= slow.count("node_capacity")).then_some(()));
+    assert_eq!(slow.segments().len(), 1);
+    // And reads have their half.
+    assert_eq!(slow.read("k").as_deref(), Some("fig"));
+    [slow, fast].map(Inside::end);
+}
+
+const MOVE: Move = Move { id: 9, span: ("", ""), from: ("a", 1), to: "ghost" };
 
 struct Inside {
     cluster: MockCluster<'static, DefaultProducerContext>,
@@ -90,8 +121,12 @@ impl Watch for Looking {
 }
 
 impl Inside {
-    /// Starts node a, and lets it own all keys.
     fn start() -> Self {
+        Self::start_with(|_| ())
+    }
+
+    /// Starts node a as it is configured, and lets it own all keys.
+    fn start_with(configure: impl FnOnce(&mut WorkerConfig)) -> Self {
         let cluster = MockCluster::new(2).unwrap();
         let leaders =
             TOPICS.map(|it| (it, 1)).into_iter().chain([(dead_letter::TOPIC, OTHER_BROKER)]);
@@ -107,6 +142,7 @@ impl Inside {
         config.worker.dir = dir.path().to_owned();
         config.worker.disk_reserve_bytes = 0;
         config.worker.report_every = Duration::from_millis(100);
+        configure(&mut config.worker);
         let options = isotherm::cli::worker::options(&config).unwrap();
         let listen = (Ipv4Addr::LOCALHOST, 0).into();
         let server = Server::begin(listen, options, &Health::new(&[])).unwrap();
@@ -143,6 +179,44 @@ impl Inside {
         let entry = Some(EntryUpdate { entry, hops: 0 });
         let update = IndexUpdate { generation: Generation(1), entry, watermark: None };
         self.write("index_update", "a", encode(&update));
+    }
+
+    /// Grants credit for stream 1 of the move, as its destination does.
+    fn acknowledge(&self, next_seq: u64, credit_bytes: u64) {
+        let start = MOVE.command(Verb::Start, 1);
+        let ack = SegmentAck {
+            migration: start.migration,
+            generation: start.generation,
+            stream: 1,
+            next_seq,
+            credit_bytes,
+            range_start: start.range_start,
+            range_end: start.range_end,
+            source_epoch: start.source_epoch,
+            destination_inbox: start.destination_inbox,
+            bandwidth_bytes_per_s: start.bandwidth_bytes_per_s,
+            done: false,
+        };
+        self.write("segment_ack", "a", encode(&ack));
+    }
+
+    fn segments(&self) -> Vec<RangeSegment> {
+        let all = self.records("range_segment").into_iter();
+        all.map(|it| wire::decode(&it.value.unwrap()).unwrap()).collect()
+    }
+
+    fn count(&self, topic: &'static str) -> usize {
+        self.records(topic).len()
+    }
+
+    fn records(&self, topic: &'static str) -> Vec<Record> {
+        let mut all = Vec::new();
+        scan(&self.connection, topic, Start::Beginning, |it| {
+            all.push(it);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        all
     }
 
     fn ask(&self, request: &str, body: &str) -> String {

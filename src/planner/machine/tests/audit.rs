@@ -345,6 +345,11 @@ impl Audit {
         let plan = &self.plans[it.plan.as_ref().unwrap()];
         let chosen = plan.moves.iter().find(|chosen| chosen.migration == Some(it.migration));
         assert_eq!(chosen.expect("every START has its plan").range_start, it.range_start);
+        // What it rests on was told of this very range, not of what it was split from.
+        if let Some(rests) = plan.rests_on.iter().find(|it| it.range_start == span.start) {
+            assert_eq!(self.told[&(span.start.clone(), rests.tick)].range_end, span.end);
+            self.count("started by its own forecast");
+        }
         let pending = statuses.iter().find(|status| status.migration == it.migration);
         let pending = pending.expect("PENDING comes with START");
         assert_eq!((pending.status, pending.teller.0.as_str()), (Status::Pending, PLANNER));

@@ -14,13 +14,14 @@ use super::world::{Recorded, World, interleave};
 use super::*;
 
 /// What must have happened over all seeds, or else the test proves nothing.
-const EVENTS: [&str; 22] = [
+const EVENTS: [&str; 23] = [
     "children with a past",
     "rebuild asked for",
     "built again",
     "cells cut",
     "cells joined",
     "splits",
+    "started by its own forecast",
     "joins",
     "complete",
     "failed",
