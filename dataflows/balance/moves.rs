@@ -8,6 +8,8 @@
 //! * **Careful.** What the source is relieved of counts at the median, what the destination takes
 //!   on at .9; its sustained load at .9 and the pair's peak at .95 must not become worse.
 //! * **Never past even.** At most half the gap between the two nodes moves.
+//! * **Who has moved rests.** For each tick of rest that is left, moving again must win so much more: a forecast that
+//!   wavers moves nothing to and fro, and one that turned out wrong does not keep a load where it cannot stay.
 
 use std::cmp::Reverse;
 
@@ -152,14 +154,11 @@ fn destinations(board: &Board<'_>, source: usize) -> Vec<usize> {
 
 /// What stands against moving a range, wherever to.
 pub fn may_move(board: &Board<'_>, index: usize) -> Result<(), Refusal> {
-    let range = board.range(index);
-    let (tick, policy) = (board.situation.tick, &board.situation.policy);
+    let (range, policy) = (board.range(index), &board.situation.policy);
     if range.pinned {
         Err(Refusal::new(Reason::Pinned, 1, 0))
     } else if !range.settled {
         Err(Refusal::new(Reason::InFlight, 1, 0))
-    } else if tick < range.cool_until {
-        Err(Refusal::new(Reason::CoolingDown, range.cool_until - tick, 0))
     } else if !range.own_forecast {
         Err(Refusal::new(Reason::ForecastNotOwn, 0, 1))
     } else if range.bytes > policy.move_bytes_max {
@@ -279,6 +278,11 @@ fn worth_it(
     let least = cost_ms.saturating_add(policy.net_benefit_ms_min);
     if benefit_ms < least {
         return Err(Refusal::new(Reason::NotWorthIt, benefit_ms, least));
+    }
+    let rest = board.range(index).cool_until.saturating_sub(board.situation.tick);
+    let of_a_tick = policy.net_benefit_ms_min.saturating_add(policy.disruption_ms);
+    if benefit_ms - least < of_a_tick.saturating_mul(rest) {
+        return Err(Refusal::new(Reason::CoolingDown, rest, 0));
     }
     Ok(Offer { index, destination: places[1], benefit_ms, cost_ms })
 }

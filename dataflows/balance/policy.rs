@@ -40,8 +40,8 @@ pub struct Policy {
     pub disruption_ms: u64,
     /// Benefit must exceed cost by so much.
     pub net_benefit_ms_min: u64,
-    /// A range rests so many ticks: it does not move after a move, nor join after a move, split or
-    /// join.
+    /// A range rests so many ticks: it does not join after a move, split or join, and moves again only where that
+    /// wins more, by `net_benefit_ms_min` and `disruption_ms` for each tick that is left.
     pub cool_down_ticks: u64,
     /// A migration that is not ready after so long is cancelled.
     pub deadline_ms: u64,

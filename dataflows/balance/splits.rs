@@ -90,7 +90,7 @@ fn for_pressed(
     for index in moves::hottest(board, place) {
         let range = board.range(index);
         let load = board.loads[index].median(hottest);
-        if !may_split(board, range) || board.situation.tick + 1 < range.cool_until {
+        if !may_split(board, range) {
             continue;
         }
         if range.bytes <= bytes_max && load <= wanted {

@@ -281,7 +281,7 @@ fn what_may_not_move_stays() {
     };
     refuse(|it| it.ranges[1].pinned = true, "pinned");
     refuse(|it| it.ranges[1].settled = false, "in_flight");
-    refuse(|it| it.ranges[1].cool_until = it.tick + 1, "cooling_down");
+    refuse(|it| it.ranges[1].cool_until = it.tick + 1_000, "cooling_down");
     refuse(|it| it.ranges[1].own_forecast = false, "forecast_not_own");
     refuse(|it| it.policy.move_bytes_max = MIB, "too_large");
     refuse(|it| it.nodes.get_mut(&node("b")).unwrap().takes = false, "no_destination");
@@ -292,6 +292,19 @@ fn what_may_not_move_stays() {
     refuse(|it| it.budget.bytes_in_flight = (1 << 30) - MIB, "budget_bytes");
     refuse(|it| it.budget.churn_bytes = u64::MAX - MIB, "budget_churn");
     refuse(|it| it.policy.disruption_ms = 1_000_000, "not_worth_it");
+}
+
+#[test]
+fn range_that_rests_moves_only_where_that_wins_more_for_each_tick_that_is_left() {
+    let mut situation = pressed();
+    let moved = decide(&situation).moves.remove(0);
+    let wins = moved.benefit_ms - moved.cost_ms - situation.policy.net_benefit_ms_min;
+    let of_a_tick = situation.policy.net_benefit_ms_min + situation.policy.disruption_ms;
+    situation.ranges[1].cool_until = situation.tick + wins / of_a_tick;
+    assert_eq!(decide(&situation).moves, [moved]);
+    situation.ranges[1].cool_until += 1;
+    let decision = decide(&situation);
+    assert!(decision.moves.is_empty(), "{}", told(&decision));
 }
 
 #[test]
@@ -581,9 +594,11 @@ fn assert_tiling(situation: &Case, decision: &Decision) {
         assert_eq!(it.source, range.node);
         assert!(it.source != it.destination && node.takes);
         assert!(range.settled && range.own_forecast && !range.pinned);
-        assert!(
-            range.cool_until <= situation.tick && range.bytes <= situation.policy.move_bytes_max
-        );
+        assert!(range.bytes <= situation.policy.move_bytes_max);
+        let rest = range.cool_until.saturating_sub(situation.tick);
+        let (least, disruption) =
+            (situation.policy.net_benefit_ms_min, situation.policy.disruption_ms);
+        assert!(it.cost_ms + least + rest * (least + disruption) <= it.benefit_ms, "{it:?}");
         touched.push(&it.range_start);
     }
     for it in &decision.splits {

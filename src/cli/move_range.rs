@@ -177,7 +177,9 @@ fn detached(course: &Course, is_asked: bool) -> Exit {
         None if is_asked => {
             eprintln!("{why}: the planner answers with its next tick: `isotherm plan show latest`");
         }
-        None => eprintln!("{why}, and no planner has answered: does one run? It may still do so"),
+        None => eprintln!(
+            "{why}, and no planner has answered: it does so with its next tick, if one runs (/readyz?verbose of it tells)"
+        ),
     }
     // Whichever it was: the move is not over.
     Exit::TimedOut

@@ -92,6 +92,7 @@ pub fn run(config: &Config, _args: &PlannerArgs) -> Result<Exit, Box<Fault>> {
     let (id, kafka) = (&config.planner.id, &config.kafka);
     let member = format!("{}-{}", host(), server.address().port());
     health.waiting(TURN, format!("waits for its turn, as {member}; another planner {id} runs"));
+    info!(id, member, "waits for its turn");
     let standby = Standby::join(kafka, "planner_progress", id, &member)?;
     standby.wait_for_turn()?;
     health.ready(TURN, format!("its turn, as {member}"));

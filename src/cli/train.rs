@@ -12,9 +12,10 @@ use super::result_file::ResultFile;
 use super::{Flag, print};
 use crate::config::Config;
 use crate::forecast::backtest::{CALIBRATED_PERCENT, LEARNED_PERCENT, Line, Op, duel, table};
+use crate::forecast::linear::FitError;
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
-use crate::forecast::train::{Step, train};
+use crate::forecast::train::{Step, fit, train};
 
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -71,14 +72,18 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
         }
     };
     let weights = begin.as_ref().map(|it| it.weights.clone());
-    let weights = train(&learned, weights, args.seed, args.steps, told).map_err(|error| {
+    let trained = || -> Result<_, FitError> {
+        let linear = fit(&learned)?;
+        Ok((train(&learned, weights, args.seed, args.steps, told)?, linear))
+    };
+    let trained = trained().map_err(|error| {
         let what = format!("the panels cannot be learned from: {error}");
         let remedy = "give longer panels, or leave the one out that says nothing";
         Box::new(Fault::new(Exit::Usage, "isotherm::train::panels", what).remedy(remedy))
     })?;
     bar.finish_and_clear();
     let spans = lineage(panels.iter().map(|it| Span::of(it, end(it))), begin.as_ref());
-    let mut model = Model::new(weights, args.seed, args.steps, spans);
+    let mut model = Model::new(trained, args.seed, args.steps, spans);
     model.head.begun_with = begin.map(|it| it.digest().to_owned());
     let lines = panels.iter().map(|it| backtested(std::slice::from_ref(it), &model));
     let lines: Vec<_> = lines.map(|it| it.map(|it| it.lines)).collect::<Result<_, _>>()?;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::candidates::Candidate;
 use super::features::load;
-use super::gru::{Network, Weights};
+use super::gru::Network;
 use super::ladder::{Ladder, Model as Answering};
 use super::model::Model;
 use super::refit::Refitted;
@@ -43,37 +43,33 @@ pub struct Climb {
     ladder: Option<Ladder>,
     /// Mean cost of an operation, in microseconds.
     unit_us: [f64; OPS],
-    /// Of the network: in no snapshot, but with the settings.
-    #[serde(skip, default = "built_in")]
-    weights: Weights,
-}
-
-fn built_in() -> Weights {
-    Model::shipped().weights
+    /// In no snapshot, but with the settings.
+    #[serde(skip, default = "Model::shipped")]
+    model: Model,
 }
 
 impl Climb {
     pub fn new() -> Self {
-        Self { ladder: None, unit_us: [1.0; OPS], weights: built_in() }
+        Self { ladder: None, unit_us: [1.0; OPS], model: Model::shipped() }
     }
 
-    /// Forgets what was learned, but not the network.
+    /// Forgets what was learned here.
     pub fn forget(&mut self) {
         (self.ladder, self.unit_us) = (None, [1.0; OPS]);
     }
 
-    /// From the next tick on, and after a restart, this network answers.
-    pub fn load_network(&mut self, weights: Weights) {
-        self.weights = weights;
+    /// From the next tick on, and after a restart, this model answers.
+    pub fn load_model(&mut self, model: Model) {
+        self.model = model;
         if let Some(ladder) = &mut self.ladder {
-            ladder.set_network(Network::new(&self.weights));
+            load_model(ladder, &self.model);
         }
     }
 
-    /// The same with another network than the one that has answered so far.
-    pub fn swap_network(&mut self, weights: Weights) {
-        self.ladder.iter_mut().for_each(Ladder::forget_network);
-        self.load_network(weights);
+    /// The same with another model than the one that has answered so far.
+    pub fn swap_model(&mut self, model: Model) {
+        self.ladder.iter_mut().for_each(Ladder::forget_learned_before);
+        self.load_model(model);
     }
 
     /// Takes in a tick: the load of each strip in microseconds. Those before the first load count as none: what came
@@ -83,7 +79,7 @@ impl Climb {
         if self.ladder.is_none() && strips.as_flattened().iter().all(|it| *it == 0) {
             return;
         }
-        let ladder = self.ladder.get_or_insert_with(|| begin(strips.len(), tick_ms, &self.weights));
+        let ladder = self.ladder.get_or_insert_with(|| begin(strips.len(), tick_ms, &self.model));
         let operations = |it: &[u64; OPS]| -> [f32; OPS] {
             std::array::from_fn(|op| (it[op] as f64 / unit_us[op]) as f32)
         };
@@ -121,9 +117,14 @@ impl Climb {
     }
 }
 
-fn begin(strips: usize, tick_ms: u64, weights: &Weights) -> Ladder {
+fn load_model(ladder: &mut Ladder, model: &Model) {
+    ladder.set_network(Network::new(&model.weights));
+    ladder.set_linear_before(model.linear.clone());
+}
+
+fn begin(strips: usize, tick_ms: u64, model: &Model) -> Ladder {
     let mut ladder = Ladder::new(strips, tick_ms, &[0, 1]);
-    ladder.set_network(Network::new(weights));
+    load_model(&mut ladder, model);
     ladder.sample(SAMPLED_MAX);
     ladder.refit(REFIT_LAG);
     ladder
@@ -154,12 +155,15 @@ mod tests {
     use rand_pcg::Pcg64;
 
     use super::*;
+    use crate::forecast::AHEAD;
+    use crate::forecast::gru::Weights;
 
     #[test]
     fn another_network_answers_from_the_tick_behind_its_swap_on_and_has_yet_to_earn_its_lead() {
         let random = &mut Pcg64::seed_from_u64(5);
-        let mut other = Weights::untrained(random);
-        other.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.5..0.5));
+        let mut other = Model::shipped();
+        other.weights = Weights::untrained(random);
+        other.weights.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.5..0.5));
         let (mut stays, mut swaps) = (Climb::new(), Climb::new());
         let network = |it: &Climb, target: usize| {
             let answers = it.ladder.as_ref().unwrap().answers();
@@ -170,7 +174,7 @@ mod tests {
         for tick in 0..200_u64 {
             if tick == 190 {
                 assert!(network(&swaps, MEAN30).iter().all(Option::is_some), "it has not answered");
-                swaps.swap_network(other.clone());
+                swaps.swap_model(other.clone());
             }
             let load =
                 |strip: u64, op: u64| 200 * (5 + strip) + (tick * 7_919 + strip * 31 + op) % 500;
@@ -193,6 +197,21 @@ mod tests {
         }
         let said = [stays, swaps].map(|it| network(&it, H1));
         assert!(said[1].iter().all(Option::is_some) && said[0] != said[1], "{said:?}");
+    }
+
+    #[test]
+    fn network_answers_as_soon_as_anything_has_come_of_an_answer() {
+        let mut climb = Climb::new();
+        for tick in 1..=40_u64 {
+            let load = |strip: u64| 2_000 + (tick * 7_919 + strip * 31) % 500;
+            let strips: Vec<_> = (0..30).map(|it| [load(it), load(it + 7) / 4]).collect();
+            climb.observe(&strips, 1_000, [100.0; OPS]);
+            let answers = climb.ladder.as_ref().unwrap().answers();
+            for (target, ahead) in AHEAD.into_iter().enumerate() {
+                let says = answers.calibrated(0, target, Answering::Network);
+                assert_eq!(says.is_some(), ahead < tick as usize, "{target} at tick {tick}");
+            }
+        }
     }
 
     #[test]

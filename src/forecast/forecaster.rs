@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::candidates::Candidate;
 use super::climb::{Climb, Loads};
 use super::ewma::{Ewma, Series};
-use super::gru::Weights;
 use super::known::{Known, Load, QUIET};
+use super::model::Model;
 use super::refit::Refitted;
 use super::score::{self, Question, Score, Scores};
 use super::{Born, Config, Features, OPS, Passing, Quantiles, Rung};
@@ -80,18 +80,18 @@ impl Forecaster {
         }
     }
 
-    /// Has this network answer from the next tick on, where one does. A snapshot brings none: it is to be
+    /// Has this model answer from the next tick on, where one does. A snapshot brings none: it is to be
     /// loaded behind that, too.
-    pub fn load_network(&mut self, weights: Weights) {
+    pub fn load_model(&mut self, model: Model) {
         if let Some(climb) = &mut self.climb {
-            climb.load_network(weights);
+            climb.load_model(model);
         }
     }
 
-    /// Has another network answer from the next tick on: what was learned of the one before is not true of it.
-    pub fn swap_network(&mut self, weights: Weights) {
+    /// Has another model answer from the next tick on: what is known of the one before is not true of it.
+    pub fn swap_model(&mut self, model: Model) {
         if let Some(climb) = &mut self.climb {
-            climb.swap_network(weights);
+            climb.swap_model(model);
             self.scores.judge_anew();
         }
     }

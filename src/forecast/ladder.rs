@@ -31,7 +31,7 @@ use super::features::{BASE, Book, Look, MEAN2, MEAN6, load, root};
 use super::gru::{BLOCK, HIDDEN, Network, Parts, Seen, seen};
 use super::guard::Guard;
 use super::linear::{FitError, Gram, Linear};
-use super::refit::Refit;
+use super::refit::{FOLLOWS, Refit};
 use super::selector::Selector;
 use super::{AHEAD, OPS, came};
 pub use answers::Answers;
@@ -61,8 +61,8 @@ pub enum Depth {
     Full,
 }
 
-/// All models over the ranges of a key space, with what they remember. Its serialised form is all but the
-/// network, which is named again.
+/// All models over the ranges of a key space, with what they remember. Its serialised form is all but what was
+/// learned before, which is named again.
 ///
 /// A range takes about 1 kB, and one that is asked what came of its answers 20 kB beside that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,10 +71,11 @@ pub struct Ladder {
     drift: Drift,
     /// Operations that there are.
     ops: Vec<usize>,
+    /// Fitted here.
     linear: Option<[Linear; OPS]>,
     refit: Option<Refit>,
     #[serde(skip)]
-    network: Loaded,
+    before: Before,
     depth: Depth,
     lives: Vec<Life>,
     calibration: Vec<Conformal>,
@@ -106,13 +107,17 @@ impl PartialEq for Scratch {
     }
 }
 
-/// A network, which is not told by its numbers.
+/// What was learned before. A network is not told by its numbers.
 #[derive(Clone, Debug, Default)]
-struct Loaded(Option<Network>);
+struct Before {
+    network: Option<Network>,
+    /// Answers until there is one that was fitted here, which begins from it.
+    linear: Option<[Linear; OPS]>,
+}
 
-impl PartialEq for Loaded {
+impl PartialEq for Before {
     fn eq(&self, other: &Self) -> bool {
-        self.0.is_some() == other.0.is_some()
+        (self.network.is_some(), &self.linear) == (other.network.is_some(), &other.linear)
     }
 }
 
@@ -124,7 +129,7 @@ impl Ladder {
             ops: ops.to_vec(),
             linear: None,
             refit: None,
-            network: Loaded::default(),
+            before: Before::default(),
             depth: Depth::Full,
             lives: vec![Life::default(); ranges * OPS],
             calibration: CANDIDATES.map(|it| Conformal::new(it.kind())).to_vec(),
@@ -148,7 +153,11 @@ impl Ladder {
     /// From now on it is fitted anew from what came of late; a fit takes effect so many ticks after it was
     /// begun.
     pub fn refit(&mut self, lag: u64) {
-        self.refit = Some(Refit::new(lag));
+        let mut refit = Refit::new(lag);
+        if self.before.linear.is_some() {
+            refit.await_tick(FOLLOWS);
+        }
+        self.refit = Some(refit);
     }
 
     /// Likewise, from rows on which were learned before; its first fit answers from now on.
@@ -159,14 +168,26 @@ impl Ladder {
     }
 
     pub fn set_network(&mut self, network: Network) {
-        self.network = Loaded(Some(network));
+        self.before.network = Some(network);
     }
 
-    /// Forgets what was learned of the network, and of those that rest on it: states, what they missed, what
-    /// they lost. Another one has to earn its lead.
-    pub fn forget_network(&mut self) {
+    /// Until a linear model was fitted here this one answers.
+    pub fn set_linear_before(&mut self, linear: [Linear; OPS]) {
+        self.before.linear = Some(linear);
+    }
+
+    /// Forgets what is known of the models that were learned before, and of those that rest on them: states, what
+    /// they missed, what they lost. Others have to earn their lead.
+    pub fn forget_learned_before(&mut self) {
         self.lives.iter_mut().for_each(|it| it.state = [0.0; HIDDEN]);
-        for it in [Candidate::Network, Candidate::Blend] {
+        self.forget(&[Candidate::Network, Candidate::Blend]);
+        if self.linear.is_none() {
+            self.forget(&[Candidate::Linear, Candidate::Swayed]);
+        }
+    }
+
+    fn forget(&mut self, candidates: &[Candidate]) {
+        for it in candidates.iter().copied() {
             self.calibration[it as usize] = Conformal::new(it.kind());
             self.selector.forget(it);
             self.origins.forget(it);
@@ -205,7 +226,13 @@ impl Ladder {
             let rows = sampled.clone().flat_map(|range| (0..OPS).map(move |op| range * OPS + op));
             refitted = refit.observe(&self.book, &look, rows);
             let linear = refitted.as_ref().and_then(|it| it.linear.clone());
+            let follows = self.linear.is_none() && linear.is_some();
             self.linear = linear.or(self.linear.take());
+            if follows && self.before.linear.is_some() {
+                use Candidate::{Blend, Linear, Network, Swayed};
+                // What the one before has missed is not what this one will.
+                self.forget(&[Linear, Swayed, Network, Blend]);
+            }
         }
         let has = CANDIDATES.map(|it| {
             self.depth.has(it)
@@ -216,9 +243,9 @@ impl Ladder {
                     | Candidate::Mean20
                     | Candidate::Mean60 => true,
                     Candidate::Drift => drift.is_some(),
-                    Candidate::Linear | Candidate::Swayed => self.linear.is_some(),
+                    Candidate::Linear | Candidate::Swayed => self.linear().is_some(),
                     Candidate::Network | Candidate::Blend => {
-                        self.linear.is_some() && self.network.0.is_some()
+                        self.linear().is_some() && self.before.network.is_some()
                     }
                 }
         });
@@ -255,6 +282,10 @@ impl Ladder {
         &self.answers
     }
 
+    fn linear(&self) -> Option<&[Linear; OPS]> {
+        self.linear.as_ref().or(self.before.linear.as_ref())
+    }
+
     /// The ranges that are asked in this tick what came of their answers.
     fn sampled(&self) -> impl Iterator<Item = usize> + Clone + use<> {
         self.origins.sampled(self.book.ticks(), self.book.tracks().len())
@@ -285,7 +316,7 @@ impl Ladder {
     fn row(&self, at: usize, look: &Look, drift: Option<&[f64; TARGETS]>) -> Row {
         let (range, op) = (at / OPS, at % OPS);
         let track = &self.book.tracks()[range][op];
-        let linear = self.linear.as_ref().map(|it| &it[op]);
+        let linear = self.linear().map(|it| &it[op]);
         let level = track.means()[MEAN6];
         let last = track.lag(0).unwrap_or(level);
         Row {
@@ -317,7 +348,7 @@ impl Ladder {
 
     /// Has the network correct the linear model's fans.
     fn correct(&mut self, look: &Look, rows: &mut [Row]) {
-        let Some(network) = &self.network.0 else { return };
+        let Some(network) = &self.before.network else { return };
         let at: Vec<_> = (0..rows.len()).filter(|it| self.ops.contains(&(it % OPS))).collect();
         for at in at.chunks(BLOCK) {
             let seen: Vec<_> = at.iter().map(|at| self.seen(*at, look, &rows[*at])).collect();

@@ -77,6 +77,13 @@ impl Gram {
         self.xx[CONSTANT * FEATURES + CONSTANT]
     }
 
+    /// Takes in rows of another, as if there were so many of them.
+    pub fn join(&mut self, other: &Self, rows: f64) {
+        let part = rows / other.rows().max(1.0);
+        let own = self.xx.iter_mut().chain(self.xy.as_flattened_mut());
+        own.zip(other.xx.iter().chain(other.xy.as_flattened())).for_each(|(a, b)| *a += b * part);
+    }
+
     pub fn fit(&self) -> Result<Linear, FitError> {
         let rows = self.rows();
         if rows < ROWS_MIN {
@@ -140,7 +147,21 @@ impl Gram {
     }
 }
 
+impl Default for Linear {
+    /// One that expects of each row its base.
+    fn default() -> Self {
+        Self(vec![[0.0; TARGETS]; FEATURES])
+    }
+}
+
 impl Linear {
+    /// One of these weights, by feature and target; `None` if they are not as many, or one is no number.
+    pub fn of(weights: &[f32]) -> Option<Self> {
+        let (rows, rest) = weights.as_chunks::<TARGETS>();
+        let is_sound = rest.is_empty() && weights.iter().all(|it| it.is_finite());
+        (is_sound && rows.len() == FEATURES).then(|| Self(rows.to_vec()))
+    }
+
     /// Weights of a feature at each target.
     pub fn weights(&self) -> &[[f32; TARGETS]] {
         &self.0
@@ -207,5 +228,29 @@ mod tests {
         assert_eq!(gram.fit(), Err(FitError::TooFew));
         gram.add(&row, &[0.0; TARGETS]);
         assert!(gram.fit().is_ok());
+    }
+
+    #[test]
+    fn panels_count_alike_however_many_rows_they_have() {
+        let mut random = Pcg64::seed_from_u64(6);
+        let mut gram = Gram::default();
+        for (rows, weight) in [(1_000, 1.0), (9_000, 3.0)] {
+            let mut panel = Gram::default();
+            for _ in 0..rows {
+                let row = row(&mut random);
+                panel.add(&row, &[weight * row[3]; TARGETS]);
+            }
+            gram.join(&panel, 5_000.0);
+        }
+        assert!((gram.rows() - 10_000.0).abs() < 1e-6);
+        let weight = gram.fit().unwrap().0[3][0];
+        assert!((weight - 2.0).abs() < 0.1, "{weight}");
+    }
+
+    #[test]
+    fn what_are_no_weights_is_no_model() {
+        assert!(Linear::of(&[1.0; FEATURES * TARGETS]).is_some());
+        assert_eq!(Linear::of(&[1.0; FEATURES * TARGETS - 1]), None);
+        assert_eq!(Linear::of(&[f32::NAN; FEATURES * TARGETS]), None);
     }
 }

@@ -1,31 +1,39 @@
 //! Says what a model file is: one line of JSON that tells where the model comes from, then its weights.
 //!
 //! ```text
-//!  {"format":"isotherm-model","version":1,"layout":…,"seed":…,"panels":[…],"backtest":[…]}⏎
-//!  weights: f32, little-endian, tensor by tensor
+//!  {"format":"isotherm-model","version":2,"layout":…,"seed":…,"panels":[…],"backtest":[…]}⏎
+//!  weights: f32, little-endian: of the network, tensor by tensor; of the linear model of reads, feature by feature
+//!  and in it by target, and of that of writes
 //! ```
+//!
+//! The linear model answers where none was fitted yet, so that the network, which corrects it, answers from the first
+//! ticks on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dataflows::forecast::TARGETS;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::OPS;
 use super::backtest::Line;
 use super::features::FEATURES;
 use super::gru::{SHAPES, Weights};
+use super::linear::Linear;
 use super::panel::Panel;
 
 static SHIPPED: &[u8] = include_bytes!("shipped.model");
 
 const FORMAT: &str = "isotherm-model";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// A network, and where it comes from.
+/// A network and the linear model to begin with, and where they come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     pub head: Head,
     pub weights: Weights,
+    pub linear: [Linear; OPS],
 }
 
 /// What a model file says of itself.
@@ -33,7 +41,7 @@ pub struct Model {
 pub struct Head {
     format: String,
     version: u32,
-    /// How many features a row has, and the rows and columns of each tensor.
+    /// How many features a row has, the rows and columns of each tensor, and how many targets there are.
     layout: Layout,
     pub seed: u64,
     pub steps: u32,
@@ -52,6 +60,7 @@ pub struct Head {
 struct Layout {
     features: usize,
     tensors: Vec<(usize, usize)>,
+    targets: usize,
 }
 
 /// Some bins of a panel.
@@ -135,8 +144,13 @@ impl Model {
         Self::decode(SHIPPED).expect("what is built in was tested")
     }
 
-    pub fn new(weights: Weights, seed: u64, steps: u32, panels: Vec<Span>) -> Self {
-        let digest = digest(&bytes(&weights));
+    pub fn new(
+        (weights, linear): (Weights, [Linear; OPS]),
+        seed: u64,
+        steps: u32,
+        panels: Vec<Span>,
+    ) -> Self {
+        let digest = digest(&bytes(&weights, &linear));
         let (format, backtest) = (FORMAT.to_owned(), Vec::new());
         let head = Head {
             format,
@@ -149,7 +163,7 @@ impl Model {
             backtest,
             digest,
         };
-        Self { head, weights }
+        Self { head, weights, linear }
     }
 
     /// Reads a model file; whatever the bytes, nothing but a sound model is returned.
@@ -169,6 +183,7 @@ impl Model {
             return Err(ModelError::Layout);
         }
         let size: usize = SHAPES.iter().map(|(rows, columns)| rows * columns).sum();
+        let size = size + OPS * FEATURES * TARGETS;
         if weights.len() != size * 4 || digest(weights) != head.digest {
             return Err(ModelError::Weights);
         }
@@ -179,7 +194,12 @@ impl Model {
         if weights.0.iter().flatten().any(|it: &f32| !it.is_finite()) {
             return Err(ModelError::Weights);
         }
-        Ok(Self { head, weights })
+        let mut linear = || {
+            let weights: Vec<_> = numbers.by_ref().take(FEATURES * TARGETS).collect();
+            Linear::of(&weights).ok_or(ModelError::Weights)
+        };
+        let linear = [linear()?, linear()?];
+        Ok(Self { head, weights, linear })
     }
 
     /// Of the weights, in hexadecimal.
@@ -196,17 +216,18 @@ impl Model {
     pub fn encode(&self) -> Vec<u8> {
         let mut file = serde_json::to_vec(&self.head).expect("a head is plain values");
         file.push(b'\n');
-        file.extend(bytes(&self.weights));
+        file.extend(bytes(&self.weights, &self.linear));
         file
     }
 }
 
 fn layout() -> Layout {
-    Layout { features: FEATURES, tensors: SHAPES.to_vec() }
+    Layout { features: FEATURES, tensors: SHAPES.to_vec(), targets: TARGETS }
 }
 
-fn bytes(weights: &Weights) -> Vec<u8> {
-    weights.0.iter().flatten().flat_map(|it| it.to_le_bytes()).collect()
+fn bytes(weights: &Weights, linear: &[Linear; OPS]) -> Vec<u8> {
+    let linear = linear.iter().flat_map(|it| it.weights().as_flattened());
+    weights.0.iter().flatten().chain(linear).flat_map(|it| it.to_le_bytes()).collect()
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -230,7 +251,9 @@ mod tests {
             to: 300,
             offsets: [(3, [7, 90])].into(),
         };
-        Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(1)), 1, 2, vec![span])
+        let weights = Weights::untrained(&mut Pcg64::seed_from_u64(1));
+        let linear = [0.5, -2.0].map(|it| Linear::of(&[it; FEATURES * TARGETS]).unwrap());
+        Model::new((weights, linear), 1, 2, vec![span])
     }
 
     #[test]
@@ -256,7 +279,7 @@ mod tests {
         };
         check(Vec::new(), ModelError::Head);
         check(replaced("isotherm-model", "other"), ModelError::Head);
-        check(replaced("\"version\":1", "\"version\":2"), ModelError::Version(2));
+        check(replaced("\"version\":2", "\"version\":1"), ModelError::Version(1));
         check(replaced("\"features\":7", "\"features\":8"), ModelError::Layout);
         check(file[..file.len() - 4].to_vec(), ModelError::Weights);
         let mut flipped = file.clone();

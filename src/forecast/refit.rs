@@ -8,6 +8,8 @@
 //!
 //! * **At its tick.** A fit that was begun at a tick takes effect so many ticks later, however long it took:
 //!   who is restarted in between fits again from the same sums, and has the same model at the same tick.
+//! * **Not too soon.** Where a model that was learned before answers, there are rows of sixty ticks before the first
+//!   fit: those of a few ticks all say alike how large the total is, and that it does not change.
 //! * **Told.** What came of each is told, the weights or that there are none: a fit without least squares
 //!   is missed, and the model before it goes on.
 //! * **Fading.** What came for long outweighs what came lately, so that a load which drifts does not turn
@@ -26,6 +28,9 @@ use super::{OPS, came};
 
 /// Ticks before this one are too young to learn from.
 const FIRST: u64 = 20;
+
+/// A model that was learned before is not followed by one of fewer ticks.
+const TICKS_MIN: u64 = 60;
 
 /// So many ticks lie between the beginnings of two fits, at least.
 const EVERY: u64 = 30;
@@ -47,6 +52,9 @@ pub struct Refit {
     /// The next fit is begun not before this tick.
     next: u64,
 }
+
+/// The tick from which on a first fit may follow a model that was learned before.
+pub const FOLLOWS: u64 = FIRST + HORIZON + TICKS_MIN;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
@@ -96,6 +104,11 @@ impl Refit {
     /// One that goes on from rows which were learned before.
     pub fn resume(lag: u64, learned: [Gram; OPS]) -> Self {
         Self { grams: learned.to_vec(), ..Self::new(lag) }
+    }
+
+    /// The first fit is begun not before this tick.
+    pub fn await_tick(&mut self, tick: u64) {
+        self.next = self.next.max(tick);
     }
 
     /// Takes in a tick, with the rows of it that are learned from. Returns what takes effect now.

@@ -283,7 +283,7 @@ impl Planner {
             state.forecaster.forget_strips();
         }
         if state.settings.network != settings.network {
-            state.forecaster.swap_network(settings.model().weights);
+            state.forecaster.swap_model(settings.model());
         }
         state.settings = settings;
         Self::with(state, slots)
@@ -299,7 +299,7 @@ impl Planner {
 
     fn with(mut state: State, slots: Vec<Slot>) -> Self {
         if state.settings.rung == forecast::Rung::Ladder {
-            state.forecaster.load_network(state.settings.model().weights);
+            state.forecaster.load_model(state.settings.model());
         }
         state.swapped();
         let mut res = Self {

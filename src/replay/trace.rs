@@ -48,7 +48,9 @@ pub struct TraceError {
 pub enum Reason {
     #[error("cannot be read: {0}")]
     Closed(String),
-    #[error("cannot be read ({0}): a trace is a table that zstd compressed, as `zstd FILE` does")]
+    #[error(
+        "cannot be read ({0}): a trace is a CSV table that zstd has compressed; `zstd FILE` makes FILE.zst of one"
+    )]
     Unreadable(String),
     #[error("the header is {0:?}: it should be time_s,key,op or time_ms,key,op")]
     Header(String),

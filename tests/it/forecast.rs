@@ -245,7 +245,12 @@ fn network_is_swapped_in_a_running_planner_and_stays_behind_a_kill() {
     let first = await_that("a tick", || world.last_tick());
     planner.await_tick(&world, first + 40);
 
-    let model = Model::new(Weights::untrained(&mut Pcg64::seed_from_u64(7)), 7, 1, Vec::new());
+    let model = Model::new(
+        (Weights::untrained(&mut Pcg64::seed_from_u64(7)), Default::default()),
+        7,
+        1,
+        Vec::new(),
+    );
     let file = world.folder.path().join("other.model");
     std::fs::write(&file, model.encode()).unwrap();
     let run = |args: &[&str]| moved::isotherm(&world, args).output().unwrap();

@@ -84,7 +84,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         (&["--scenario", "uniform", "--mode", "manual"], 2, "planner.mode"),
         (&["--trace", &none], 1, "No such file"),
         (&["--trace", &nothing], 1, "line 1"),
-        (&["--trace", &plain], 1, "a trace is a table that zstd compressed"),
+        (&["--trace", &plain], 1, "a CSV table that zstd has compressed"),
         (&["--trace", &empty], 1, "holds no requests"),
         (&["--trace", &back], 1, "line 3"),
         (&["--topic", "query_log"], 2, "--bootstrap-servers"),

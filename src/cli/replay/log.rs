@@ -82,7 +82,7 @@ pub fn scenario_extent(shape: Scenario, seed: u64, duration_ms: u64, start: Mill
 pub fn unreadable(error: TraceError) -> Box<Fault> {
     let fault = Fault::new(Exit::Failed, "isotherm::replay::trace", error.to_string());
     Box::new(
-        fault.remedy("a trace is a table time_ms,key,op in order of time, for example 0,3015,W"),
+        fault.remedy("the first line of a trace is time_ms,key,op; each other one is a request, in order of time, such as 0,3015,W"),
     )
 }
 

@@ -19,6 +19,7 @@ pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
     if form != Form::Table {
         let value = json!({
             "rows": it.rows,
+            "rows_without_entry": it.without,
             "entries": it.entries,
             "nodes": it.nodes,
             "ends": it.ends,
@@ -46,15 +47,19 @@ pub fn told(it: &Verified, form: Form, keys: KeyFormat) -> String {
             Form::Table | Form::Jsonl => format!("{value}\n"),
         };
     }
-    let Verified { rows, entries, nodes, on_the_way, .. } = it;
+    let Verified { rows, without, entries, nodes, on_the_way, .. } = it;
     let mut res = format!("{entries} entries on {nodes} nodes against {rows} rows of the table\n");
     let counts = Kind::ALL.map(|kind| format!("{} {}", count(kind), kind.name())).join(", ");
     res.push_str(&format!("{counts}; {gaps} gaps, {overlaps} overlaps\n"));
     let Verdict { changing, doubtful, found, .. } = &it.verdict;
     for (n, why) in [
+        (without, "rows have no entry: they were deleted, or have no index key"),
         (changing, "rows have changed meanwhile, and are left out"),
         (doubtful, "rows have records that cannot be used: an old entry of them is no fault"),
-        (on_the_way, "entries are of ranges that are on their way"),
+        (
+            on_the_way,
+            "more entries are copies that nobody reads: of ranges that come, or have gone a while ago (worker.grace)",
+        ),
     ] {
         if 0 < *n {
             res.push_str(&format!("{n} {why}\n"));

@@ -413,7 +413,7 @@ fn restored_copy_goes_on_to_the_bit() {
                 let bytes = postcard::to_stdvec(&feed.forecaster).unwrap();
                 let mut restored = postcard::from_bytes::<Forecaster>(&bytes).unwrap();
                 restored.configure(Config { rung, tick_ms: TICK_MS });
-                restored.load_network(Model::shipped().weights);
+                restored.load_model(Model::shipped());
                 copy = Some(restored);
                 assert!(seed != 3 || fits > 0, "nothing was fitted by tick {tick}");
             }

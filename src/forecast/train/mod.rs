@@ -21,7 +21,7 @@ use schemas::heatmap::LEVELS;
 use super::OPS;
 use super::conformal::FRACTIONS;
 use super::gru::{DELTA_MAX, HIDDEN, INPUTS, Network, STATICS, Weights};
-use super::linear::FitError;
+use super::linear::{FitError, Gram, Linear};
 use super::panel::Panel;
 use adam::Adam;
 use material::{Example, Material};
@@ -34,6 +34,8 @@ const FILLING: usize = 8;
 const FIRST: usize = 40;
 /// Of one panel, so many rows and bins are learned from.
 const EXAMPLES_MAX: usize = 2_000_000;
+/// In the linear model to begin with a panel counts as so many rows.
+const ROWS_OF_A_PANEL: f64 = 10_000.0;
 /// With fewer bins there is no sequence.
 const BINS_MIN: usize = 2 * (FIRST + LENGTH);
 /// Sequences of half a batch: each half has a thread.
@@ -56,6 +58,21 @@ pub struct Step {
     pub done: u32,
     /// Loss over that of the linear model.
     pub loss: f32,
+}
+
+/// Fits the linear model that a planner begins with, on panels, all of each, which count alike.
+pub fn fit(panels: &[Panel]) -> Result<[Linear; OPS], FitError> {
+    let mut grams = [Gram::default(), Gram::default()];
+    // Where no panel has an operation, it is as the other.
+    let all: Vec<_> =
+        panels.iter().map(recent).map(|it| (it.sums(it.bins.len()), it.ops)).collect();
+    for (op, gram) in grams.iter_mut().enumerate() {
+        let has = all.iter().any(|it| it.1.contains(&op));
+        let of = all.iter().filter(|it| !has || it.1.contains(&op));
+        of.for_each(|it| gram.join(&it.0[op], ROWS_OF_A_PANEL));
+    }
+    let [reads, writes] = grams;
+    Ok([reads.fit()?, writes.fit()?])
 }
 
 /// Trains on panels, all of each, from these weights on, or from none. `told` hears of every step.

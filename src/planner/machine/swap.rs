@@ -34,7 +34,7 @@ impl Planner {
     pub fn forecasts_by(&mut self, network: Option<String>) {
         if self.state.settings.network != network {
             self.state.settings.network = network;
-            self.state.forecaster.swap_network(self.state.settings.model().weights);
+            self.state.forecaster.swap_model(self.state.settings.model());
             self.policy = self.state.settings.text();
         }
         self.state.swapped();

@@ -15,13 +15,13 @@ fn weights_stand_in_the_tick_in_which_they_take_effect() {
     let mut planner = Planner::new(world.settings.clone());
     let mut engine = driver::start(&world.settings, 1).unwrap();
     let mut told = Vec::new();
-    world.run(&mut planner, &mut engine, 140, |_, _, outputs| {
+    world.run(&mut planner, &mut engine, 160, |_, _, outputs| {
         let done = &outputs.done;
         told.extend(done.refit.clone().map(|it| (done.tick, it)));
     });
-    // As soon as there are rows enough, and thirty ticks later.
+    // As soon as sixty ticks are known, and thirty ticks later.
     let ticks: Vec<_> = told.iter().map(|it| (it.1.begun - FIRST, it.0 - FIRST)).collect();
-    assert_eq!(ticks, [(80, 85), (110, 115)]);
+    assert_eq!(ticks, [(109, 114), (139, 144)]);
     for (_, refit) in &told {
         let weights = refit.weights.as_ref().expect("there are least squares");
         for of in [&weights.reads, &weights.writes] {

@@ -15,7 +15,7 @@ pub(super) fn model(seed: u64) -> Model {
     let random = &mut Pcg64::seed_from_u64(seed);
     let mut weights = Weights::untrained(random);
     weights.0[6].iter_mut().for_each(|it| *it = random.random_range(-0.2..0.2));
-    Model::new(weights, seed, 1, Vec::new())
+    Model::new((weights, Default::default()), seed, 1, Vec::new())
 }
 
 pub(super) fn swap(id: &str, model: Option<Vec<u8>>) -> OperatorCommand {

@@ -158,7 +158,11 @@ impl World {
         // An hour is longer than the world, or a part of it.
         let tick_ms = if seed.is_multiple_of(4) { 120_000 } else { 1000 };
         let rung = if seed % 4 == 3 { Rung::Ladder } else { Rung::Ewma };
-        let settings = Settings { rung, ..settings(tick_ms, rng.random_range(7..=11)) };
+        let mut settings = Settings { rung, ..settings(tick_ms, rng.random_range(7..=11)) };
+        if seed % 7 == 2 {
+            // So long that no move pays before.
+            settings.policy.cool_down_ticks = 200;
+        }
         let model = Model {
             bandwidth_bytes_per_s: settings.policy.bandwidth_bytes_per_s,
             delay_ms: tick_ms / 5,
