@@ -140,16 +140,18 @@ impl Index {
         }
     }
 
-    /// Changes what workers hold, compares, and expects lines after the first two.
+    /// Changes what workers hold, compares, and expects lines after the first three.
     fn check(&self, change: impl FnOnce(&mut [Held; 2]), counts: &str, lines: &[&str]) {
         let mut held = self.workers.clone();
         change(&mut held);
         let told = self.verify(held.map(Worker::new).into(), PATIENCE).unwrap();
-        let [title, found, rest @ ..] = &told.lines().collect::<Vec<_>>()[..] else {
+        let [title, found, without, rest @ ..] = &told.lines().collect::<Vec<_>>()[..] else {
             panic!("{told}")
         };
         assert!(title.ends_with(&format!("on 2 nodes against {ROWS} rows of the table")), "{told}");
         assert_eq!((*found, rest), (counts, lines), "{told}");
+        let no_entry = "8 rows have no entry: they were deleted, or have no index key";
+        assert_eq!(*without, no_entry, "{told}");
     }
 }
 

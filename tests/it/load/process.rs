@@ -53,7 +53,7 @@ fn load_that_cannot_be_played_says_why_and_what_to_do() {
     check(
         &["--trace", &broken],
         Exit::Failed,
-        &["broken.csv.zst, line 3: the key \"x\"", "a trace is a table"],
+        &["broken.csv.zst, line 3: the key \"x\"", "the first line of a trace is time_ms,key,op"],
     );
     check(&["--trace", &empty], Exit::Failed, &["holds no requests"]);
     check(&["--trace", "none.csv.zst"], Exit::Failed, &["none.csv.zst, line 1: cannot be read"]);
