@@ -95,7 +95,7 @@ fn source_reads_on_of_what_a_copy_waits_for_when_its_stated_capacity_is_free() {
     assert_eq!(slow.segments().len(), 1);
     // And reads have their half.
     assert_eq!(slow.read("k").as_deref(), Some("fig"));
-    [slow, fast].map(Inside::end);
+    [slow, fast].into_iter().for_each(Inside::end);
 }
 
 const MOVE: Move = Move { id: 9, span: ("", ""), from: ("a", 1), to: "ghost" };
