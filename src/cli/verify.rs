@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::kafka::follow::{Follower, From};
 use crate::table::rows::Rows;
 use crate::verify::compare::{Comparison, Verdict};
-use crate::verify::fold::{Fold, Row, Said, Wanted};
+use crate::verify::fold::{Fold, Said};
 use crate::verify::tiling::{self, Heads, is_same, waits_for};
 use ask::Workers;
 use report::told;
@@ -47,13 +47,6 @@ pub struct VerifyArgs {
     /// How keys are written
     #[arg(long, value_enum, default_value_t)]
     pub key_format: KeyFormat,
-}
-
-fn is_without(row: &Row) -> bool {
-    match row.wanted() {
-        Wanted::None => true,
-        Wanted::Entry(_) | Wanted::Unknown => false,
-    }
 }
 
 /// What was found, and over how much.
@@ -128,7 +121,7 @@ pub fn verified(config: &Config, timeout: Duration) -> anyhow::Result<Outcome> {
                     return Ok(Outcome::Verified(Box::new(Verified {
                         faults: tiling::faults(&heads),
                         rows: table.fold.rows().count() as u64,
-                        without: table.fold.rows().filter(|it| is_without(it.1)).count() as u64,
+                        without: table.fold.rows().filter(|it| it.1.has_none()).count() as u64,
                         entries,
                         on_the_way,
                         nodes: heads.len() as u64,

@@ -32,6 +32,9 @@ const FIRST: u64 = 20;
 /// A model that was learned before is not followed by one of fewer ticks.
 const TICKS_MIN: u64 = 60;
 
+/// The tick from which on a first fit may follow a model that was learned before.
+pub const FOLLOWS: u64 = FIRST + HORIZON + TICKS_MIN;
+
 /// So many ticks lie between the beginnings of two fits, at least.
 const EVERY: u64 = 30;
 
@@ -52,9 +55,6 @@ pub struct Refit {
     /// The next fit is begun not before this tick.
     next: u64,
 }
-
-/// The tick from which on a first fit may follow a model that was learned before.
-pub const FOLLOWS: u64 = FIRST + HORIZON + TICKS_MIN;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {

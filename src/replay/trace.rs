@@ -92,6 +92,10 @@ pub struct Extent {
 }
 
 impl TraceError {
+    /// What a trace looks like that can be read.
+    pub const REMEDY: &str = "the first line of a trace is time_ms,key,op; each other one is a request, in order of \
+                              time, such as 0,3015,W";
+
     /// A trace of which not even the first line can be had.
     pub fn unreadable(file: String, error: &io::Error) -> Self {
         Self { file, line: 1, reason: Reason::Unreadable(error.to_string()) }

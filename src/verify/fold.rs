@@ -125,6 +125,14 @@ impl Row {
         }
     }
 
+    /// Tells whether it has no entry: it was deleted, or has no index key.
+    pub fn has_none(&self) -> bool {
+        match self.said {
+            State::None => true,
+            State::Entry(_) | State::Unknown => false,
+        }
+    }
+
     /// Tells whether it has changed behind these ends.
     pub fn is_behind(&self, ends: &BTreeMap<u32, u64>) -> bool {
         ends.get(&self.partition).copied().unwrap_or(0) <= self.offset

@@ -132,9 +132,7 @@ fn trace(args: &DemoArgs, path: &Path) -> Result<Load, Box<Fault>> {
 
 fn bad_trace(err: &TraceError) -> Box<Fault> {
     let fault = Fault::new(Exit::Failed, "isotherm::demo::trace", err.to_string());
-    Box::new(
-        fault.remedy("the first line of a trace is time_ms,key,op; each other one is a request, in order of time, such as 0,3015,W"),
-    )
+    Box::new(fault.remedy(TraceError::REMEDY))
 }
 
 type Queries = Trace<Decoder<'static, BufReader<File>>>;

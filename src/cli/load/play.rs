@@ -55,8 +55,7 @@ pub fn trace(config: &Config, args: &LoadArgs, path: &Path) -> Result<Exit, Box<
 
 fn unreadable(err: TraceError) -> Box<Fault> {
     let fault = Fault::new(Exit::Failed, "isotherm::load::trace", err.to_string());
-    let remedy = "the first line of a trace is time_ms,key,op; each other one is a request, in order of time, such as 0,3015,W";
-    Box::new(fault.remedy(remedy))
+    Box::new(fault.remedy(TraceError::REMEDY))
 }
 
 fn play(

@@ -81,9 +81,7 @@ pub fn scenario_extent(shape: Scenario, seed: u64, duration_ms: u64, start: Mill
 /// A trace that is none.
 pub fn unreadable(error: TraceError) -> Box<Fault> {
     let fault = Fault::new(Exit::Failed, "isotherm::replay::trace", error.to_string());
-    Box::new(
-        fault.remedy("the first line of a trace is time_ms,key,op; each other one is a request, in order of time, such as 0,3015,W"),
-    )
+    Box::new(fault.remedy(TraceError::REMEDY))
 }
 
 /// Reads the trace once, so that what is wrong with it shows before anything is done with it.
