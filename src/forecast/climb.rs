@@ -157,6 +157,7 @@ mod tests {
     use super::*;
     use crate::forecast::AHEAD;
     use crate::forecast::gru::Weights;
+    use crate::forecast::refit::FOLLOWS;
 
     #[test]
     fn another_network_answers_from_the_tick_behind_its_swap_on_and_has_yet_to_earn_its_lead() {
@@ -202,16 +203,22 @@ mod tests {
     #[test]
     fn network_answers_as_soon_as_anything_has_come_of_an_answer() {
         let mut climb = Climb::new();
-        for tick in 1..=40_u64 {
+        // The tick of the first answer that rests on this linear model.
+        let mut first = 1;
+        for tick in 1..=150_u64 {
             let load = |strip: u64| 2_000 + (tick * 7_919 + strip * 31) % 500;
             let strips: Vec<_> = (0..30).map(|it| [load(it), load(it + 7) / 4]).collect();
             climb.observe(&strips, 1_000, [100.0; OPS]);
+            if climb.refitted().is_some() && first == 1 {
+                first = tick;
+            }
             let answers = climb.ladder.as_ref().unwrap().answers();
             for (target, ahead) in AHEAD.into_iter().enumerate() {
                 let says = answers.calibrated(0, target, Answering::Network);
-                assert_eq!(says.is_some(), ahead < tick as usize, "{target} at tick {tick}");
+                assert_eq!(says.is_some(), ahead as u64 <= tick - first, "{target} at tick {tick}");
             }
         }
+        assert_eq!(first, FOLLOWS + REFIT_LAG);
     }
 
     #[test]

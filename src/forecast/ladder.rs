@@ -111,7 +111,7 @@ impl PartialEq for Scratch {
 #[derive(Clone, Debug, Default)]
 struct Before {
     network: Option<Network>,
-    /// Answers until there is one that was fitted here, which begins from it.
+    /// Answers until there is one that was fitted here.
     linear: Option<[Linear; OPS]>,
 }
 

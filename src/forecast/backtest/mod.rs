@@ -276,20 +276,15 @@ mod tests {
         Panel::parse("poisson", 10_000, &format!("{}\n{text}", header.join(","))).unwrap()
     }
 
-    fn network() -> Weights {
-        Weights::untrained(&mut Pcg64::seed_from_u64(1))
+    fn model(spans: Vec<Span>) -> Model {
+        let network = Weights::untrained(&mut Pcg64::seed_from_u64(1));
+        Model::new((network, Default::default()), 1, 1, spans)
     }
 
     #[test]
     fn poisson_loads_are_known_as_well_as_they_can_be_and_no_better() {
         let panel = poisson();
-        let lines = backtest(
-            &panel,
-            Some(&Model::new((network(), Default::default()), 1, 1, Vec::new())),
-            |_| (),
-        )
-        .unwrap()
-        .lines;
+        let lines = backtest(&panel, Some(&model(Vec::new())), |_| ()).unwrap().lines;
         assert_eq!(lines.len(), 2 * TARGETS * MODELS.len());
         for line in lines.iter().filter(|it| it.target.starts_with('h')) {
             let floor = line.floor.unwrap();
@@ -332,26 +327,14 @@ mod tests {
     #[test]
     fn span_that_a_model_was_trained_on_is_not_scored() {
         let panel = poisson();
-        let run = |to: usize| {
-            backtest(
-                &panel,
-                Some(&Model::new(
-                    (network(), Default::default()),
-                    1,
-                    1,
-                    vec![Span::of(&panel, to)],
-                )),
-                |_| (),
-            )
-        };
+        let run = |to: usize| backtest(&panel, Some(&model(vec![Span::of(&panel, to)])), |_| ());
         assert!(run(360).is_ok() && run(450).is_ok());
         assert_eq!(run(451), Err(BacktestError::TrainedOn { from: 450 }));
         assert_eq!(backtest(&panel.until(199), None, |_| ()), Err(BacktestError::Short(199)));
         // Of a table bins count, whatever length they are said to have.
         let said = Panel { bin_ms: 60_000, ..panel.clone() };
         let run_said = |to: usize| {
-            let model =
-                Model::new((network(), Default::default()), 1, 1, vec![Span::of(&panel, to)]);
+            let model = model(vec![Span::of(&panel, to)]);
             backtest(&said, Some(&model), |_| ()).is_ok()
         };
         assert!(run_said(450) && !run_said(451));
@@ -361,7 +344,7 @@ mod tests {
         let longer = Panel { bin_ms: 20_000, start_ms: Some(1_000_000), ..panel.until(300) };
         let model = |from: &Panel, to| {
             let spans = vec![Span::of(from, to)];
-            Some(Model::new((network(), Default::default()), 1, 1, spans))
+            Some(model(spans))
         };
         let is_scored =
             |it: &Panel, model: Option<Model>| backtest(it, model.as_ref(), |_| ()).is_ok();
