@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -73,9 +74,8 @@ fn rights_that_are_told_are_what_the_topics_need() {
 fn all_processes_run_with_the_rights_that_are_told() {
     let Some(secure) = Secure::create("rights") else { return };
     let told = told();
-    let rights = |who: &str| told.iter().find(|it| it.principal == who).unwrap();
-    for who in ["planner", "worker", "channel", "router", "load", "operator"] {
-        secure.grant(who, rights(who));
+    for it in &told {
+        secure.grant(&it.principal, it);
     }
     let processes = [
         secure.start("planner", "planner", &["planner", "--tick", "500ms"]),
@@ -102,6 +102,22 @@ fn all_processes_run_with_the_rights_that_are_told() {
     secure.check("operator", &args, Exit::Done, &["is complete"]);
     // What was asked of routers and written by channels was logged, and nothing was refused.
     await_that("query logs", || (!secure.world.records("query_log").is_empty()).then_some(()));
+    for topic in ["table", "query_log"] {
+        secure.produce("application", topic, "nobody understands it");
+    }
+    // Whose record it was, and why nobody took it in.
+    await_that("dead letters", || (secure.world.records("dead_letter").len() == 2).then_some(()));
+    let letters = ["tail", "dead_letter", "--no-follow", "-o", "jsonl"];
+    secure.check("operator", &letters, Exit::Done, &["query_log", "table"]);
+    secure.check("operator", &["plan", "list", "-o", "jsonl"], Exit::Done, &["\"plan\""]);
+    secure.check("dashboard", &["tail", "heatmap", "--no-follow"], Exit::Done, &["mean-30"]);
+    secure.check("replay", &["replay", "--verify"], Exit::Done, &["come out as they stand"]);
+    let log = ["--topic", "query_log"];
+    let capacity = ["--capacity", "20000,40000", "--tick", "500ms"];
+    secure.check("replay", &[&["replay"], &log[..], &capacity].concat(), Exit::Done, &["decided"]);
+    secure.check("replay", &["forecast", "model"], Exit::Done, &["as a rung"]);
+    let backtest = ["forecast", "backtest", "--bin", "10ms"];
+    secure.check("replay", &[&backtest[..], &log].concat(), Exit::Done, &["thirty bins"]);
     for it in processes {
         it.signal("-TERM");
         let log = it.log_path();
@@ -180,7 +196,7 @@ impl Secure {
             report_every = "300ms""#;
         let res = Self { world, servers, ca: ca.into(), script };
         fs::write(res.file("world"), res.world.configuration()).unwrap();
-        for who in ["planner", "worker", "channel", "router", "load", "operator"] {
+        for who in Who::ALL.map(Who::name) {
             res.user(who, who, who, &res.ca);
         }
         Some(res)
@@ -242,6 +258,27 @@ impl Secure {
         let names: Vec<_> = names.iter().map(|it| self.world.connection.topic(it)).collect();
         args.extend(names.iter().flat_map(|it| [resource, it.as_str()]));
         kafka(&self.script, &args);
+    }
+
+    /// Writes a record by Kafka's own tool.
+    fn produce(&self, who: &str, topic: &str, value: &str) {
+        let file = self.world.folder.path().join(format!("{who}.properties"));
+        let text = format!(
+            "security.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\n\
+             ssl.truststore.type=PEM\nssl.truststore.location={}\n\
+             sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+             username={who} password={who};\n",
+            self.ca.display()
+        );
+        fs::write(&file, text).unwrap();
+        let topic = self.world.connection.topic(topic);
+        let mut command = Command::new(&self.script);
+        command.args(["tool", "console-producer", "--bootstrap-server", &self.servers]);
+        command.args(["--topic", &topic, "--reader-property", "parse.key=true"]);
+        command.arg("--command-config").arg(file);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "key\t{value}").unwrap();
+        assert!(child.wait().unwrap().success(), "{who} writes to {topic}");
     }
 
     fn start(&self, name: &str, who: &str, args: &[&str]) -> Process {

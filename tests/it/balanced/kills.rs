@@ -22,6 +22,9 @@ const POINTS: [&str; 3] = ["sink-after-first-send", "sink-half-sent", "sink-befo
 /// In each round; there as often at random.
 const PLANNERS: usize = 5;
 
+/// What has less is copied before anybody can be killed. Where the load is yet to come there may be nothing.
+const COPIED_BYTES_MIN: u64 = 80_000;
+
 /// So many moves are tried, until a worker dies in the phase that is wanted.
 const TRIES: usize = 20;
 
@@ -67,11 +70,14 @@ impl Kills {
         loads: &mut Loads<'_>,
     ) {
         self.rounds += 1;
-        let phases = [Phase::Copying, Phase::Ready, Phase::Active].map(What::Worker);
         let planners = (0..PLANNERS).map(What::Planners);
         let others = planners.chain([What::Channel, What::Router]);
         // Moves are large and many as long as the load has just begun.
-        let mut due = [phases.to_vec(), others.collect()];
+        let mut due = [
+            vec![What::Worker(Phase::Copying)],
+            [Phase::Ready, Phase::Active].map(What::Worker).to_vec(),
+            others.collect(),
+        ];
         while let Some(due) = due.iter_mut().find(|it| !it.is_empty()) {
             let next = due.swap_remove(self.below(due.len() as u64) as usize);
             let began = Instant::now();
@@ -133,9 +139,12 @@ impl Kills {
                     let course = told.course(it);
                     course.phase < Some(phase).max(Some(Phase::Ready)) && course.ends.is_empty()
                 };
-                let is_new = |it: &MigrationId| !self.tried.contains(it) && is_before(*it);
-                let chosen: Option<(&MigrationId, &MoveChosen)> =
-                    told.chosen.iter().find(|it| is_new(it.0));
+                let is_large =
+                    |it: &MoveChosen| phase != Phase::Copying || COPIED_BYTES_MIN <= it.bytes;
+                let is_new = |it: &(&MigrationId, &MoveChosen)| {
+                    !self.tried.contains(it.0) && is_before(*it.0) && is_large(it.1)
+                };
+                let chosen: Option<(&MigrationId, &MoveChosen)> = told.chosen.iter().find(is_new);
                 chosen.map(|it| (*it.0, it.1.clone()))
             });
             self.tried.insert(migration);
@@ -156,7 +165,8 @@ impl Kills {
             if let Some(it) = death {
                 return self.workers.push(it);
             }
-            say(&format!("{migration} was not at {phase:?}: {:?}", told.course(migration)));
+            let (bytes, course) = (chosen.bytes, told.course(migration));
+            say(&format!("{migration} of {bytes} bytes was not at {phase:?}: {course:?}"));
         }
         panic!("of {TRIES} moves none was seen at {phase:?}");
     }

@@ -33,7 +33,7 @@ fn check_moves(world: &World, told: &Told) -> usize {
     let plans: Vec<Planned> = world.values();
     let moves = plans.iter().flat_map(|plan| plan.moves.iter().map(move |it| (&plan.plan, it)));
     let mut complete = 0;
-    let mut chosen = 0;
+    let mut bytes = Vec::new();
     for (plan, it) in moves {
         let migration = it.migration.unwrap();
         let start = started.get(&migration).unwrap_or_else(|| panic!("{plan}: no START of {it:?}"));
@@ -49,9 +49,10 @@ fn check_moves(world: &World, told: &Told) -> usize {
         };
         assert!(again.iter().all(|it| it == end), "{plan}: {it:?} ends as {end:?} and {again:?}");
         complete += usize::from(*end == Status::Complete);
-        chosen += 1;
+        bytes.push(it.bytes);
     }
+    let chosen = bytes.len();
     assert_eq!(chosen, started.len(), "each START is a move of a plan");
-    say(&format!("{chosen} moves by heat, {complete} of them completed"));
+    say(&format!("{chosen} moves by heat, {complete} of them completed, of {bytes:?} bytes"));
     complete
 }
