@@ -65,10 +65,10 @@ enum Scan {
 
 /// A page takes so many milliseconds of the bandwidth, if it is not less than that.
 const PAGE_MS: u64 = 2;
-const PAGE_BYTES_MIN: usize = 32 << 10;
+const PAGE_BYTES_MIN: usize = 16 << 10;
 
 /// So much a copy may take, if its bandwidth is not less, whoever waits: it has to come to an end.
-const EASED_BYTES_PER_S_MIN: u64 = 3_000_000;
+const EASED_BYTES_PER_S_MIN: u64 = 1_500_000;
 
 /// What is next.
 #[derive(Clone, Debug, PartialEq, Eq)]
