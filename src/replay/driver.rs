@@ -6,7 +6,7 @@
 //!  a topic of any cluster ──────┘   twice: isotherm, reactive └─> recount          └──> planner
 //! ```
 //!
-//! Reads: assignment, heatmap, migrate_range, migration_status, node_capacity, operator_command,
+//! Reads: assignment, dead_letter, heatmap, migrate_range, migration_status, node_capacity, operator_command,
 //! plan, planner_progress, query_log.
 //! Writes: nothing.
 //!

@@ -235,7 +235,7 @@ mod tests {
         });
         expect![[r#"
             assignment 1 compact -: planner -> planner+worker+channel+router+replay+operator
-            dead_letter 1 delete 336 h: planner+worker+channel+router -> operator
+            dead_letter 1 delete 336 h: planner+worker+channel+router -> replay+operator
             heatmap 4 compact,delete 168 h: planner -> replay+operator+dashboard
             index_update 16 delete 48 h: worker+channel -> worker
             migrate_range 1 delete 168 h: planner -> worker+replay
