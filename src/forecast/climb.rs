@@ -106,6 +106,11 @@ impl Climb {
         parts.iter().map(|(id, parts)| (*id, range(parts))).collect()
     }
 
+    #[cfg(test)]
+    pub fn book(&self) -> Option<&super::features::Book> {
+        self.ladder.as_ref().map(Ladder::book)
+    }
+
     /// The fit of the linear model that took effect in the last tick.
     pub fn refitted(&self) -> Option<&Refitted> {
         self.ladder.as_ref()?.answers().refitted()

@@ -105,6 +105,12 @@ impl Forecaster {
         }
     }
 
+    /// What is remembered of strips; `None` before the first load.
+    #[cfg(test)]
+    pub fn book(&self) -> Option<&super::features::Book> {
+        self.climb.as_ref()?.book()
+    }
+
     /// Tells whether it wants to know of strips.
     pub fn sees_strips(&self) -> bool {
         self.climb.is_some()

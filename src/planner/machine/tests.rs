@@ -7,6 +7,7 @@ mod swap;
 mod refit;
 mod audit;
 mod observing;
+mod rows;
 
 use schemas::migrate_range::Command;
 use schemas::migration_status::Status;
