@@ -61,7 +61,7 @@ impl Kills {
         Self { random: seed, rounds: 0, planners, workers, channels: 0, routers: 0, tried }
     }
 
-    /// Kills everybody that is to be killed in a round, in any order.
+    /// Kills everybody that is to be killed in a round: a worker that copies, the others, and all else, each in any order.
     pub fn all(
         &mut self,
         world: &World,
