@@ -32,7 +32,7 @@ use crate::demo::report::{
 };
 use crate::kafka::embedded::Embedded;
 use crate::kafka::wall_clock;
-use crate::load::driver::fill;
+use crate::load::driver::{fill, filler};
 use crate::load::tally::Tally;
 use crate::replay;
 use crate::replay::foresight::Forecast;
@@ -76,6 +76,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     eprintln!("{} nodes, a planner, a channel and a router begin; some seconds …", nodes.len());
     let course = Shared::new(Course::new(recount(&config, &load, &nodes), nodes.clone()));
     let mut cluster = Cluster::new(broker);
+    let filler = filler(&config.kafka)?;
     cluster.start_planner(&config, &course)?;
     for (node, capacity) in &nodes {
         cluster.start_worker(&config, node, *capacity)?;
@@ -83,10 +84,11 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     let router = cluster.start_router(&config)?;
     let filled = load.filling.clone();
     let is_stopping = || signals.is_asked();
-    fill(&config.kafka, &filled, load.payload_bytes, args.seed, &is_stopping)?;
+    fill(&filler, &filled, load.payload_bytes, args.seed, &is_stopping)?;
     cluster.start_channel(&config)?;
     await_first(&cluster, router, filled.keys.start, &signals)?;
     let start_to_first_query_s = began.elapsed().as_secs_f64();
+    drop(filler);
 
     let shown =
         live::Shown { course: &course, axis: &load.axis, title: title(&config, args, &load) };

@@ -12,10 +12,12 @@
 //! * *Settings.* Topics have none: no retention, no compaction, and stamps are always the writer's.
 //! * *Time.* It cannot look up the offset of a time.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use rdkafka::ClientConfig;
 use rdkafka::bindings::{
     rd_kafka_handle_mock_cluster, rd_kafka_mock_group_initial_rebalance_delay_ms,
@@ -23,6 +25,10 @@ use rdkafka::bindings::{
 use rdkafka::producer::{BaseProducer, Producer};
 
 use super::Connection;
+
+/// The cluster looks at its orders when something happens, and once a second; at times it does not see that one
+/// has come (librdkafka 2.12: it answers one, and then throws away what wakes it, for the next one, too).
+const NUDGED_EVERY: Duration = Duration::from_millis(5);
 
 /// A broker that ends with this value.
 pub struct Embedded {
@@ -70,7 +76,14 @@ impl Embedded {
         let order = Order { topic: topic.to_owned(), partitions, done };
         let orders = self.orders.as_ref().expect("taken on drop only");
         orders.send(order).ok().context("the embedded broker has ended")?;
-        answer.recv().context("the embedded broker has ended")?
+        loop {
+            match answer.recv_timeout(NUDGED_EVERY) {
+                Ok(created) => return created,
+                // Whether it can be reached shows to who wants to.
+                Err(RecvTimeoutError::Timeout) => _ = TcpStream::connect(&self.bootstrap_servers),
+                Err(RecvTimeoutError::Disconnected) => bail!("the embedded broker has ended"),
+            }
+        }
     }
 }
 

@@ -264,19 +264,23 @@ impl Play {
     }
 }
 
-/// Writes the rows with which a table is to be filled; returns how many, which are fewer if it is to stop.
+/// Opens what writes the rows with which a table is to be filled: the earlier, the sooner the first one goes.
+pub fn filler(connection: &Connection) -> anyhow::Result<Writer> {
+    // Rows that go together are read together, by each worker that builds its ranges from them.
+    let mut connection = connection.clone();
+    let properties = &mut connection.producer.properties;
+    properties.entry("linger.ms".to_owned()).or_insert_with(|| "100".to_owned());
+    Writer::open(&connection, "load")
+}
+
+/// Writes these rows; returns how many, which are fewer if it is to stop.
 pub fn fill(
-    connection: &Connection,
+    writer: &Writer,
     filling: &Filling,
     payload_bytes: usize,
     seed: u64,
     is_stopping: &dyn Fn() -> bool,
 ) -> anyhow::Result<u64> {
-    // Rows that go together are read together, by each worker that builds its ranges from them.
-    let mut connection = connection.clone();
-    let properties = &mut connection.producer.properties;
-    properties.entry("linger.ms".to_owned()).or_insert_with(|| "100".to_owned());
-    let writer = Writer::open(&connection, "load")?;
     let mut rows = Rows::new(None, payload_bytes, seed);
     let mut written = 0;
     for row in filling.keys() {

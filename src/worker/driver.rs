@@ -100,6 +100,8 @@ struct Run<'a> {
     sources: Vec<Source>,
     /// There may be more to do at once.
     is_stepping: bool,
+    /// Of a scan, rows have come just now; there may be more.
+    has_read_rows: bool,
     /// Dead letters were written, and are not known to be in Kafka.
     letters: bool,
     /// Why writes have stopped.

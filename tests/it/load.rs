@@ -11,7 +11,7 @@ use std::time::Duration;
 use isotherm::kafka::Connection;
 use isotherm::kafka::embedded::Embedded;
 use isotherm::kafka::tail::{Start, scan};
-use isotherm::load::driver::{Options, Status, Watch, fill, run, unreachable};
+use isotherm::load::driver::{Options, Status, Watch, fill, filler, run, unreachable};
 use isotherm::load::rows::Filling;
 use isotherm::load::schedule::Schedule;
 use isotherm::load::tally::{Reason, Tally};
@@ -278,12 +278,13 @@ fn table_is_filled_with_a_row_for_each_key() {
     let broker = broker(&[("table", 8)]);
     let connection = broker.connection();
     let filling = Filling { keys: 100..20_100, every: 4 };
-    assert_eq!(fill(&connection, &filling, 50, 7, &|| false).unwrap(), 5_000);
+    let writer = filler(&connection).unwrap();
+    assert_eq!(fill(&writer, &filling, 50, 7, &|| false).unwrap(), 5_000);
     let rows = rows(&connection);
     assert_eq!(rows.len(), 5_000);
     let keys: Vec<_> =
         rows.keys().map(|it| u64::from_be_bytes(it[..].try_into().unwrap())).collect();
     assert_eq!(keys, filling.keys().collect::<Vec<_>>());
     assert!(rows.values().all(|it| it.len() == 1 && it[0].before.is_none()));
-    assert_eq!(fill(&connection, &filling, 50, 7, &|| true).unwrap(), 0);
+    assert_eq!(fill(&writer, &filling, 50, 7, &|| true).unwrap(), 0);
 }

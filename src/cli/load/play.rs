@@ -15,7 +15,7 @@ use crate::cli::print;
 use crate::cli::replay::Scenario as Name;
 use crate::cli::signals::Signals;
 use crate::config::Config;
-use crate::load::driver::{Options, Status, Watch, fill, run, unreachable};
+use crate::load::driver::{Options, Status, Watch, fill, filler, run, unreachable};
 use crate::load::rows::Filling;
 use crate::load::schedule::Schedule;
 use crate::replay::driver::open_trace;
@@ -76,7 +76,7 @@ fn play(
     if let Some(filling) = &filling {
         let began = Instant::now();
         let is_stopping = || signals.is_asked();
-        let rows = fill(&config.kafka, filling, payload_bytes, args.seed, &is_stopping)?;
+        let rows = fill(&filler(&config.kafka)?, filling, payload_bytes, args.seed, &is_stopping)?;
         eprintln!(
             "wrote {rows} rows in {:.1} s; the index has them a little later, and until then reads \
              are of rows that are not there",

@@ -35,7 +35,8 @@ impl Run<'_> {
     pub(super) fn read_inbox(&mut self) -> anyhow::Result<()> {
         self.pause();
         // Where there is more to do, nothing is waited for.
-        let mut wait = if self.is_stepping { Duration::ZERO } else { RECORD_WAIT };
+        let is_busy = self.is_stepping || std::mem::take(&mut self.has_read_rows);
+        let mut wait = if is_busy { Duration::ZERO } else { RECORD_WAIT };
         for _ in 0..self.shared.options.settings.records_max {
             let Some(record) = self.inbox.poll(wait)? else { break };
             wait = Duration::ZERO;
@@ -86,6 +87,7 @@ impl Run<'_> {
             while self.runner.worker().wants_rows() {
                 let follower = self.scans.get_mut(&scan).expect("it was just there");
                 let Some(record) = follower.poll(Duration::ZERO)? else { break };
+                self.has_read_rows = true;
                 self.row(scan, &record)?;
             }
         }

@@ -44,6 +44,8 @@ impl<'a> Run<'a> {
         let Options { connection, node, store, .. } = &shared.options;
         let name = format!("worker-{node}");
         let mut opened = FjallStore::open(store, node)?;
+        // By when there is something to write, it has told the broker who it is.
+        let writer = Writer::open_patient(connection, &name)?;
         let mut map = Follower::open(connection, &name)?;
         map.add(map.partitions("assignment")?.into_iter().map(|at| (at, From::Beginning)))?;
         let inboxes = map.partitions("index_update")?.len() as u32;
@@ -113,7 +115,6 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let now = Instant::now();
-        let writer = Writer::open_patient(connection, &name)?;
         let mut moves = Moves::new(node, connection);
         if let Err(err) = moves.resume(runner.worker().remembered()) {
             warn!("moves that were under way are not traced on: {err:#}");
@@ -150,6 +151,7 @@ impl<'a> Run<'a> {
             done_us: 0,
             sources,
             is_stepping: false,
+            has_read_rows: false,
             letters: false,
             no_room: None,
             who,
