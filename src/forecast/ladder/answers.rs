@@ -179,11 +179,12 @@ impl Answers {
                     let rise = level - row.points.last;
                     Some(last.map(|it| it + rise))
                 }
-                // While nobody's losses are known, by how much each knows.
+                // While nobody's losses are known, by how much each knows; but who leads nearby is known to.
                 None => self
                     .unjudged(at % OPS, target)
                     .then(|| self.foreseen(at, target))
                     .or_else(|| self.together(at, target))
+                    .or_else(|| told(self.nearest_known(at % OPS, target)))
                     .or_else(|| told(Some(Candidate::Linear)))
                     .or_else(|| told(Some(Candidate::Mean6))),
             },
@@ -212,21 +213,23 @@ impl Answers {
             && self.nearest(op, target) == Some(Candidate::Drift)
     }
 
-    /// Who leads at the next nearer target.
+    /// Who leads at the next nearer target at which what drifts has been judged, too.
     fn nearest(&self, op: usize, target: usize) -> Option<Candidate> {
-        let nearer: &[usize] = match target {
-            H1 => return None,
-            H6 => &[H1],
-            _ => &[H6, H1],
-        };
         let known = |it: &&usize| self.judged[op * TARGETS + **it];
-        nearer.iter().find(known).and_then(|it| self.leader(op, *it))
+        nearer(target).iter().find(known).and_then(|it| self.leader(op, *it))
+    }
+
+    /// Who leads at the next nearer target at which anybody has been judged.
+    fn nearest_known(&self, op: usize, target: usize) -> Option<Candidate> {
+        nearer(target).iter().find_map(|it| self.leader(op, *it))
     }
 
     /// Who answers as shipped, if a nearer target must tell, too; `None` for the prior.
     pub fn answering(&self, op: usize, target: usize) -> Option<Candidate> {
-        let own = self.leader(op, target).filter(|_| !self.unjudged(op, target));
-        own.or_else(|| self.nearest(op, target))
+        match self.unjudged(op, target) {
+            true => self.nearest(op, target),
+            false => self.leader(op, target).or_else(|| self.nearest_known(op, target)),
+        }
     }
 
     /// What is said before anything is known of a target: what leads at a nearer one, as wide as the prior.
@@ -269,6 +272,15 @@ impl Answers {
             buckets: CANDIDATES.map(|it| self.bucket_by(at, target, it) as u8),
             scale: row.scale,
         }
+    }
+}
+
+/// The nearer targets, the next one first.
+fn nearer(target: usize) -> &'static [usize] {
+    match target {
+        H1 => &[],
+        H6 => &[H1],
+        _ => &[H6, H1],
     }
 }
 

@@ -96,10 +96,8 @@ fn no_shape_makes_it_unsound_or_worse_than_persistence_by_more_than_the_guard_bo
         for ranges in [RANGES, 1] {
             let [persistence, shipped] = check(&panel(ranges, &shape));
             println!("{name}, {ranges}: {:.3} of persistence", shipped / persistence);
-            // To be bettered: persistence is right of it at six ticks and at thirty, and nobody else.
-            let most = if (name, ranges) == ("square wave", 1) { 2.1 } else { HARM_MAX };
             assert!(
-                shipped <= persistence * most + 1e-3,
+                shipped <= persistence * HARM_MAX + 1e-3,
                 "{name}, {ranges} ranges: {shipped} beside {persistence}"
             );
         }
