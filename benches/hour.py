@@ -305,7 +305,10 @@ def main():
             ended[value["status"]].add(value.get("migration", value.get("migration_id")))
     print(f"started again: {processes.restarts}")
     print(f"moves: {len(ended['COMPLETE'])} complete, {len(ended['FAILED'])} failed")
-    print((args.out / "load.json").read_text().strip())
+    loaded = (args.out / "load.json").read_text().strip()
+    print(loaded)
+    if gone := json.loads(loaded)["vanished"]:
+        faults.append(f"{gone} reads were answered that a row was not there which had been read before")
     for it in faults:
         print(f"benches/hour.py: {it}", file=sys.stderr)
     sys.exit(1 if faults else 0)

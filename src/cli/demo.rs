@@ -325,6 +325,7 @@ fn reported(
             answered: tally.reads_answered(),
             failed: tally.reads_failed(),
             repeated: tally.repeated.count(),
+            vanished: tally.vanished,
         },
         updates: Updates { sent: tally.updates.count(), failed: tally.updates_failed },
         plans: history.plans,

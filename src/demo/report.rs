@@ -1,5 +1,6 @@
 //! Says what came of a run: numbers for programs, and the same for people.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use schemas::NodeId;
@@ -55,6 +56,8 @@ pub struct Queries {
     pub failed: u64,
     /// Answered, but only when they were asked again, of another router.
     pub repeated: u64,
+    /// Answered: there is no such row, though it had been returned before.
+    pub vanished: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,8 +208,8 @@ impl Report {
     /// planned may fail queries.
     pub fn is_good(&self) -> bool {
         let is_served = self.queries.failed == 0 || self.mode == "observe";
-        let is_written = self.updates.failed == 0;
-        is_served && is_written && self.migrations.failed == 0 && self.verify.is_clean()
+        let is_kept = self.updates.failed == 0 && self.queries.vanished == 0;
+        is_served && is_kept && self.migrations.failed == 0 && self.verify.is_clean()
     }
 
     /// The end of a run as a person reads it; `again` is the command that shows it without moves.
@@ -235,22 +238,29 @@ impl Report {
         }
         let Latency { p50, p99, p999, max } = self.latency_ms;
         line("latency", format!("p50 {p50:.1}  p99 {p99:.1}  p99.9 {p999:.1}  max {max:.0} ms"));
-        let Queries { answered, failed, repeated, .. } = self.queries;
+        let Queries { answered, failed, repeated, vanished, .. } = self.queries;
         let (answered, repeated) = (grouped(answered), grouped(repeated));
         let updates = grouped(self.updates.sent);
         let lost = match self.updates.failed {
             0 => String::new(),
             it => format!(", {} failed", grouped(it)),
         };
+        let gone = match vanished {
+            0 => String::new(),
+            it => format!(", {} of them of a row that was there before and is not", grouped(it)),
+        };
         let failed = grouped(failed);
         line(
             "queries",
             format!(
-                "{answered} answered, {repeated} of them asked again, {failed} failed; {updates} updates{lost}"
+                "{answered} answered{gone}, {repeated} of them asked again, {failed} failed; {updates} updates{lost}"
             ),
         );
         let Migrations { complete, failed, bytes } = self.migrations;
         line("moves", format!("{complete} complete, {failed} failed, {}", sized(bytes)));
+        if let Some(reasons) = self.reasons() {
+            line("", format!("reasons: {reasons}; of each move in the file of --report"));
+        }
         if 0 < complete {
             line("", format!("lead: {}", self.lead.told()));
         }
@@ -283,6 +293,17 @@ impl Report {
         }
         line("verify", self.verified());
         res
+    }
+
+    /// Why there were moves, most often first; `None`: there were none.
+    fn reasons(&self) -> Option<String> {
+        let mut counts = BTreeMap::<&str, u64>::new();
+        self.moves.iter().for_each(|it| *counts.entry(&it.reason).or_default() += 1);
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| Reverse(*count));
+        let all: Vec<_> =
+            counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     fn verified(&self) -> String {

@@ -116,9 +116,14 @@ impl Climb {
         self.ladder.as_ref()?.answers().refitted()
     }
 
-    /// Who answers for the mean of the next thirty ticks of reads, on which decisions rest.
+    /// Who answers for the mean of the next thirty ticks of reads, on which decisions rest; `None` while nobody
+    /// here does.
     pub fn leader(&self) -> Option<Candidate> {
-        self.ladder.as_ref()?.answers().answering(0, MEAN30)
+        let ladder = self.ladder.as_ref()?;
+        let answers = ladder.answers();
+        let says = |strip| answers.calibrated(strip * OPS, MEAN30, Answering::Shipped).is_some();
+        let is_any = (0..ladder.book().tracks().len()).any(says);
+        is_any.then(|| answers.answering(0, MEAN30)).flatten()
     }
 }
 

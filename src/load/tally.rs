@@ -123,6 +123,9 @@ pub struct Tally {
     pub failed: Latency,
     /// Reads that were answered: there is no such row.
     pub not_found: u64,
+    /// Answers of those that there is no such row, asked for when its row had been returned before. Nothing
+    /// that is played deletes rows.
+    pub vanished: u64,
     /// Reads that were never sent, as too many were under way: they have failed, and have no latency.
     pub not_sent: u64,
     /// So often another request was made for a read.
@@ -193,6 +196,7 @@ impl AddAssign<&Self> for Tally {
         self.repeated += &other.repeated;
         self.failed += &other.failed;
         self.not_found += other.not_found;
+        self.vanished += other.vanished;
         self.not_sent += other.not_sent;
         self.repeats += other.repeats;
         for (mine, others) in [

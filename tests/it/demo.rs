@@ -69,12 +69,21 @@ fn run_in_one_process_balances_and_verifies() {
     assert_eq!((complete, report.migrations.failed), (report.migrations.complete, 0));
     assert!(complete > 0 && report.plans > 0 && report.splits > 0, "{report:#?}");
     assert!(report.moves.iter().all(|it| it.reason == "heat" && it.active_after_ms.is_some()));
+    // The ladder answers, of which persistence may lead, and each move was decided by one of its rungs: those while
+    // there was load are told of.
+    let rungs = ["ewma", "drift", "linear", "network", "persistence"];
+    assert!(rungs.contains(&report.forecast.rung.as_str()), "{report:#?}");
+    let decided: u64 = report.forecast.moves_by_rung.values().sum();
+    assert!(0 < decided && decided <= report.moves.len() as u64, "{report:#?}");
+    assert!(report.forecast.moves_by_rung.keys().all(|it| rungs.contains(&it.as_str())));
 }
 
 #[test]
 fn run_that_observes_moves_nothing() {
-    let (output, report) = run(&["--duration", "8s", "--mode", "observe", "--scenario", "uniform"]);
+    let observed = ["--duration", "8s", "--mode", "observe", "--scenario", "uniform"];
+    let (output, report) = run(&[&observed[..], &["--forecast", "persistence"]].concat());
     check(&report, &output);
+    assert_eq!(report.forecast.rung, "persistence");
     assert_eq!((report.plans, report.splits, report.moves.len()), (0, 0, 0), "{report:#?}");
     assert_eq!(report.ranges, 32);
 }

@@ -114,7 +114,7 @@ fn reads_go_to_all_routers_and_updates_to_the_table() {
     assert!(tally.is_clean() && tally.repeats == 0, "{tally:?}");
     // Every second read is b's, which has no rows.
     assert_eq!([a.requests().len(), b.requests().len()], [100, 100]);
-    assert_eq!(tally.not_found, 100);
+    assert_eq!((tally.not_found, tally.vanished), (100, 0));
     let requests = [a.requests(), b.requests()].concat();
     assert!(requests.iter().all(|it| (1..=8_000).contains(&it.1)), "{requests:?}");
     let asked: BTreeSet<_> = requests.iter().map(|it| it.0).collect();
@@ -271,6 +271,23 @@ fn updates_that_kafka_does_not_take_are_counted_and_stop_nothing() {
     assert!(0 < tally.updates_failed, "{tally:?}");
     assert_eq!(there + tally.updates_failed, 50, "each is there, or counted: {tally:?}");
     assert!(!tally.is_clean());
+}
+
+#[test]
+fn row_that_was_read_and_is_not_there_any_more_is_counted() {
+    let router = Standin::start();
+    let run = Run::new(&[&router]);
+    let inner = router.inner();
+    let loses = std::thread::spawn(move || {
+        inner.await_requests(10);
+        inner.is(Mood::Misses);
+    });
+    let is_seen = |it: &Status| 0 < it.all.vanished;
+    let mut looking = Looking { stops: Some(&is_seen), ..Looking::default() };
+    let tally = run.play((0..100_000).map(|it| query(it * 5, it % 3, Op::Read)), &mut looking);
+    loses.join().unwrap();
+    assert!(0 < tally.vanished && tally.vanished <= tally.not_found, "{tally:?}");
+    assert!(tally.is_clean(), "others may delete rows of a table that is not its own");
 }
 
 #[test]

@@ -131,6 +131,39 @@ fn trace_that_is_none_is_named_with_its_line() {
     assert!(told.contains("line 3") && told.contains("\"x\""), "{told}");
 }
 
+/// Where nothing is to be foreseen, who forecasts moves no more than who takes the last load for the next.
+#[test]
+fn ladder_moves_no_more_than_persistence_where_order_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let trace = dir.path().join("shuffled.csv.zst");
+    std::fs::write(&trace, zstd(&shuffled())).unwrap();
+    let trace = ["--trace", trace.to_str().unwrap()];
+    let uniform = ["--scenario", "uniform", "--duration", "10m", "--seed", "4"];
+    for (name, load) in [("shuffled", &trace[..]), ("uniform", &uniform[..])] {
+        let moves = ["ladder", "persistence"].map(|forecast| {
+            let args = [load, &["--forecast", forecast]].concat();
+            let report = replay(&dir.path().join(forecast), &args);
+            report["moves"].as_u64().unwrap()
+        });
+        println!("{name}: {moves:?} moves by the ladder and by persistence");
+        assert!(moves[0] <= moves[1], "{name}: {moves:?}");
+    }
+}
+
+/// Ten minutes of reads of skewed keys, each independent of all others.
+fn shuffled() -> String {
+    let mut table = "time_ms,key,op\n".to_owned();
+    let mut state = 88_172_645_463_325_252_u64;
+    for i in 0..60_000_u64 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let part = (state >> 11) as f64 / (1_u64 << 53) as f64;
+        table += &format!("{},{},R\n", i * 10, (part.powi(3) * 10_000.0) as u64);
+    }
+    table
+}
+
 /// Two minutes of reads, half of them of a hot spot that stays: it has to be moved.
 fn table() -> String {
     let mut table = "time_ms,key,op\n".to_owned();

@@ -321,6 +321,7 @@ fn check_metrics(index: &Index) {
         let (status, page) = process.ask("/metrics").unwrap();
         assert_eq!(status, 200);
         let found = names_on(&page);
+        println!("{name} tells {found:?}");
         let all: BTreeSet<_> = METRICS.iter().map(Metric::prometheus_name).collect();
         let others: Vec<_> = found.difference(&all).collect();
         assert!(others.is_empty(), "{name} tells {others:?}\n{page}");

@@ -49,6 +49,12 @@ fn table(it: &Tally) -> String {
         reasons(&it.failed_for),
         it.not_found
     ));
+    if 0 < it.vanished {
+        line(format!(
+            "{} of them had been there before, and nothing here deletes rows",
+            it.vanished
+        ));
+    }
     line(format!("{} requests repeated{}", it.repeats, reasons(&it.repeated_for)));
     if 0 < it.updates_failed {
         line(format!("{} updates were not written", it.updates_failed));
@@ -77,6 +83,7 @@ fn value(it: &Tally) -> Value {
         "failed": it.reads_failed(),
         "failed_for": counts(&it.failed_for),
         "not_found": it.not_found,
+        "vanished": it.vanished,
         "requests_repeated": it.repeats,
         "repeated_for": counts(&it.repeated_for),
         "updates": it.updates.count(),
@@ -127,7 +134,7 @@ mod tests {
         it.updates.record(450);
         it.updates_failed = 3;
         expect![[r#"
-            {"answered":1000,"failed":4,"failed_for":{"busy":2,"too_many_under_way":2},"latency_us":{"answered":{"count":1000,"max":100351,"p50":50175,"p99":99327,"p99_9":100351},"answered_at_once":{"count":990,"max":100351,"p50":49919,"p99":99327,"p99_9":100351},"answered_repeated":{"count":10,"max":100351,"p50":50175,"p99":100351,"p99_9":100351},"failed":{"count":2,"max":30015487,"p50":30015487,"p99":30015487,"p99_9":30015487},"updates":{"count":1,"max":451,"p50":451,"p99":451,"p99_9":451}},"not_found":1,"reads":1004,"repeated_for":{"connection_lost":12,"silent":1},"requests_repeated":13,"updates":1,"updates_failed":3}
+            {"answered":1000,"failed":4,"failed_for":{"busy":2,"too_many_under_way":2},"latency_us":{"answered":{"count":1000,"max":100351,"p50":50175,"p99":99327,"p99_9":100351},"answered_at_once":{"count":990,"max":100351,"p50":49919,"p99":99327,"p99_9":100351},"answered_repeated":{"count":10,"max":100351,"p50":50175,"p99":100351,"p99_9":100351},"failed":{"count":2,"max":30015487,"p50":30015487,"p99":30015487,"p99_9":30015487},"updates":{"count":1,"max":451,"p50":451,"p99":451,"p99_9":451}},"not_found":1,"reads":1004,"repeated_for":{"connection_lost":12,"silent":1},"requests_repeated":13,"updates":1,"updates_failed":3,"vanished":0}
         "#]].assert_eq(&told(&it, Form::Jsonl));
         assert!(told(&it, Form::Table).ends_with("\n3 updates were not written\n"));
         let pretty: Value = serde_json::from_str(&told(&it, Form::Json)).unwrap();

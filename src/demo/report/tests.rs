@@ -11,7 +11,7 @@ fn report() -> Report {
         broker: "embedded".into(),
         mode: "auto".into(),
         seed: Some(7),
-        queries: Queries { sent: 181_202, answered: 181_202, failed: 0, repeated: 3 },
+        queries: Queries { sent: 181_202, answered: 181_202, failed: 0, repeated: 3, vanished: 0 },
         updates: Updates { sent: 18_020, failed: 0 },
         migrations: Migrations { complete: 41, failed: 0, bytes: 412_000_000 },
         splits: 19,
@@ -37,7 +37,24 @@ fn report() -> Report {
             moves_by_rung: [("ewma".into(), 30), ("drift".into(), 11)].into(),
         },
         verify: Verify { entries: 100_000, ..Verify::default() },
+        moves: [moved("by hand"), moved("heat"), moved("heat")].into(),
         ..Report::default()
+    }
+}
+
+fn moved(reason: &str) -> Move {
+    Move {
+        migration: "m-7".into(),
+        range_start: String::new(),
+        range_end: "0x80".into(),
+        source: NodeId("n1".into()),
+        destination: NodeId("n2".into()),
+        reason: reason.into(),
+        outcome: "complete".into(),
+        bytes: 7,
+        tick: 3,
+        active_after_ms: Some(1_300),
+        lead_ticks: Some(9),
     }
 }
 
@@ -51,6 +68,7 @@ fn end_of_a_run_is_told() {
         latency              p50 1.1  p99 7.3  p99.9 21.0  max 40 ms
         queries              181,202 answered, 3 of them asked again, 0 failed; 18,020 updates
         moves                41 complete, 0 failed, 412 MB
+                             reasons: 2 heat, 1 by hand; of each move in the file of --report
                              lead: median 9 ticks: 2 in time, 1 late, 1 false, 1 open
         decision to effect   1300 ms in the median: commit 160 ms, copy 210 ms, cut-over –
         reaction             split after 1, START never, ACTIVE after 3.5 ticks, from the first whole tick of the crowd on
@@ -61,6 +79,11 @@ fn end_of_a_run_is_told() {
     "#]].assert_eq(&report().told("isotherm demo --mode observe"));
     let lost = Report { updates: Updates { sent: 8, failed: 1_002 }, ..report() }.told("");
     assert!(lost.contains("0 failed; 8 updates, 1,002 failed\n"), "{lost}");
+    let queries = Queries { vanished: 2, ..report().queries };
+    let gone = Report { queries, ..report() }.told("");
+    let text =
+        "answered, 2 of them of a row that was there before and is not, 3 of them asked again";
+    assert!(gone.contains(text), "{gone}");
 }
 
 #[test]
@@ -74,6 +97,7 @@ fn run_is_good_if_nothing_failed_and_nothing_differs() {
     check(|it| it.queries.failed = 1, false);
     check(|it| (it.queries.failed, it.mode) = (1, "observe".into()), true);
     check(|it| it.migrations.failed = 1, false);
+    check(|it| it.queries.vanished = 1, false);
     check(|it| (it.updates.failed, it.mode) = (1, "observe".into()), false);
     let faults: [fn(&mut Verify) -> &mut u64; 6] = [
         |it| &mut it.missing,

@@ -1,6 +1,6 @@
 //! Makes the requests of reads, on a thread of its own: one task a request, one timer for all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -30,7 +30,17 @@ pub struct Reading {
     pub told: SyncSender<Part>,
     pub tally: Tally,
     asks: JoinSet<(AskId, Result<bool, Reason>)>,
-    under_way: BTreeMap<AskId, AbortHandle>,
+    under_way: BTreeMap<AskId, Asked>,
+    /// Keys whose rows were returned.
+    seen: BTreeSet<u64>,
+}
+
+/// A request that is under way.
+struct Asked {
+    task: AbortHandle,
+    key: u64,
+    /// Its row had been returned before it was made.
+    was_seen: bool,
 }
 
 impl Reading {
@@ -49,6 +59,7 @@ impl Reading {
             tally: Tally::default(),
             asks: JoinSet::new(),
             under_way: BTreeMap::new(),
+            seen: BTreeSet::new(),
         }
     }
 
@@ -78,7 +89,9 @@ impl Reading {
                 }
                 Some(done) = self.asks.join_next() => match done {
                     Ok((ask, answer)) => {
-                        self.under_way.remove(&ask);
+                        if let (Some(asked), Ok(found)) = (self.under_way.remove(&ask), answer) {
+                            self.answered(&asked, found);
+                        }
                         self.handle(match answer {
                             Ok(found) => Event::Answered { ask, found },
                             Err(reason) => Event::Unanswered { ask, reason },
@@ -95,6 +108,13 @@ impl Reading {
         self.tally
     }
 
+    fn answered(&mut self, asked: &Asked, found: bool) {
+        match found {
+            true => _ = self.seen.insert(asked.key),
+            false => self.tally.vanished += u64::from(asked.was_seen),
+        }
+    }
+
     fn handle(&mut self, event: Event) {
         self.machine.handle(self.clock.now(), event);
         while let Some(action) = self.machine.poll_action() {
@@ -103,10 +123,11 @@ impl Reading {
                     let router = self.routers[router].clone();
                     let within = Duration::from_micros(within_us);
                     let task = self.asks.spawn(async move { (ask, router.ask(key, within).await) });
-                    self.under_way.insert(ask, task);
+                    let was_seen = self.seen.contains(&key);
+                    self.under_way.insert(ask, Asked { task, key, was_seen });
                 }
                 Action::GiveUp(ask) => {
-                    self.under_way.remove(&ask).inspect(AbortHandle::abort);
+                    self.under_way.remove(&ask).inspect(|it| it.task.abort());
                 }
                 Action::Repeat(reason) => self.tally.repeats(reason),
                 Action::End { outcome, latency_us, .. } => self.tally.ended(outcome, latency_us),

@@ -49,7 +49,8 @@ impl Load {
         self.ended()
     }
 
-    /// Waits for its end, and returns what it tells: no read has failed, and no update.
+    /// Waits for its end, and returns what it tells: no read has failed, and no update, and no row that was
+    /// read is gone.
     pub fn ended(self) -> Value {
         let output = self.child.wait_with_output().unwrap();
         let told = String::from_utf8(output.stdout).unwrap();
@@ -57,7 +58,8 @@ impl Load {
         say(&format!("{}: {said}{told}", self.name));
         assert_eq!(output.status.code(), Some(Exit::Done as i32), "{}", self.said.display());
         let told: Value = serde_json::from_str(&told).unwrap();
-        assert_eq!((&told["failed"], &told["updates_failed"]), (&0.into(), &0.into()));
+        let [failed, updates, gone] = ["failed", "updates_failed", "vanished"].map(|it| &told[it]);
+        assert_eq!([failed, updates, gone], [0; 3].map(Value::from).each_ref());
         assert!(told["answered"].as_u64() > Some(0), "{told}");
         told
     }
