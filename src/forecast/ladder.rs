@@ -64,7 +64,8 @@ pub enum Depth {
 /// All models over the ranges of a key space, with what they remember. Its serialised form is all but what was
 /// learned before, which is named again.
 ///
-/// A range takes about 1 kB, and one that is asked what came of its answers 20 kB beside that.
+/// A range takes about 1 kB, and one that is asked what came of its answers 25 kB beside that, and as much again
+/// where a fit is prepared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ladder {
     book: Book,

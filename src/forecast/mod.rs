@@ -11,8 +11,9 @@
 //! Loads go in as sums of a tick and come out as `cost_us` per second. `backtest` judges the ladder, and
 //! `train` feeds its network.
 //!
-//! * **Deterministic.** Only +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features
-//!   give the same answers; what a snapshot restores goes on to the bit.
+//! * **Deterministic.** +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features give the same
+//!   answers; what a snapshot restores goes on to the bit. The network's products, and the exponentials and
+//!   logarithms beside them, are those of libraries that choose by the processor: the same on the same kind of it.
 //! * **Sound.** Quantiles ascend, are never negative and never NaN, whatever the load does.
 //! * **Quiet.** A range is answered for only when a quantised value has changed; `None` when all of
 //!   them have become zero.

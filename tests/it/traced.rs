@@ -161,6 +161,8 @@ planner plan
       worker verify
 ";
     assert_eq!(index.tree(&spans), expected);
+    let of_move = [metrics::SEGMENT_BYTES, metrics::MIGRATIONS];
+    check_metrics(&index, &[("planner", &[metrics::PLANS]), ("worker", &of_move)]);
     let topic = |name: &str| format!("{}{name}", index.world.connection.prefix);
     let destination = find(&spans, &format!("process {}", topic("migrate_range")));
     let source = find(&spans, &format!("process {}", topic("segment_ack")));
@@ -249,7 +251,7 @@ elsewhere
         let is_root = |it: &Span| it.span.parent_span_id.is_empty();
         all.into_iter().find(|it| it.span.name.starts_with("GET /v1/keys/") && is_root(it))
     });
-    check_metrics(&index);
+    check_metrics_of_a_query(&index);
 }
 
 /// Asks for a key with more headers, and checks that there is an answer.
@@ -279,6 +281,7 @@ fn variables_say_who_a_process_is_what_it_samples_and_with_which_headers_it_expo
             ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=trial"),
             ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=abc"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ]
         .map(|(name, value)| (name, value.to_owned())),
     );
@@ -299,24 +302,13 @@ fn variables_say_who_a_process_is_what_it_samples_and_with_which_headers_it_expo
     assert!(spans.iter().all(|it| it.trace_id() == trace), "{spans:?}");
     for it in &spans {
         assert_eq!((it.service.as_str(), it.api_key.as_deref()), ("front", Some("abc")));
+        assert!(it.was_compressed);
         assert_eq!(it.of_resource("deployment.environment.name").as_deref(), Some("trial"));
     }
 }
 
-/// Every process tells what is documented and nothing else, on its page and to the collector.
-fn check_metrics(index: &Index) {
-    let expected: [(&str, &[Metric]); 4] = [
-        (
-            "planner",
-            &[metrics::TICK_DURATION, metrics::TICK_LAG, metrics::COMMITS, metrics::RANGES],
-        ),
-        ("worker", &[metrics::RANGES, metrics::STORED, metrics::STORED_ENTRIES]),
-        ("channel", &[metrics::EVENTS, metrics::CHANNEL_PARTITIONS, metrics::GENERATION]),
-        (
-            "router",
-            &[metrics::ROUTER_READS, metrics::ROUTER_READ_DURATION, metrics::ROUTER_WAITING],
-        ),
-    ];
+/// Every process tells what is documented and nothing else, and these of it, on its page and to the collector.
+fn check_metrics(index: &Index, expected: &[(&str, &[Metric])]) {
     for (name, process) in index.processes() {
         let (status, page) = process.ask("/metrics").unwrap();
         assert_eq!(status, 200);
@@ -325,13 +317,34 @@ fn check_metrics(index: &Index) {
         let all: BTreeSet<_> = METRICS.iter().map(Metric::prometheus_name).collect();
         let others: Vec<_> = found.difference(&all).collect();
         assert!(others.is_empty(), "{name} tells {others:?}\n{page}");
-        let (_, expected) = expected.iter().find(|it| it.0 == name).unwrap();
-        for it in *expected {
+        for it in expected.iter().filter(|it| it.0 == name).flat_map(|it| it.1) {
             assert!(found.contains(&it.prometheus_name()), "{name} has no {}\n{page}", it.name);
             let sent = (format!("isotherm-{name}"), it.name.to_owned());
             await_that(it.name, || index.collector.metrics().contains(&sent).then_some(()));
         }
     }
+}
+
+/// What processes tell while a query is answered.
+fn check_metrics_of_a_query(index: &Index) {
+    use metrics::{
+        CHANNEL_LAG, CHANNEL_PARTITIONS, COMMITS, EVENTS, FORECAST_TICKS, GENERATION, MIGRATIONS,
+        MIGRATIONS_ENDED, QUERIES, RANGES, ROUTER_ENDPOINTS, ROUTER_READ_DURATION, ROUTER_READS,
+        ROUTER_WAITING, STORED, STORED_ENTRIES, TICK_DURATION, TICK_LAG, UPDATES,
+    };
+    let of_planner =
+        [TICK_DURATION, TICK_LAG, COMMITS, RANGES, QUERIES, FORECAST_TICKS, MIGRATIONS_ENDED];
+    let of_router =
+        [ROUTER_READS, ROUTER_READ_DURATION, ROUTER_WAITING, ROUTER_ENDPOINTS, RANGES, GENERATION];
+    check_metrics(
+        index,
+        &[
+            ("planner", &of_planner),
+            ("worker", &[RANGES, GENERATION, STORED, STORED_ENTRIES, UPDATES, MIGRATIONS]),
+            ("channel", &[EVENTS, CHANNEL_PARTITIONS, CHANNEL_LAG, GENERATION]),
+            ("router", &of_router),
+        ],
+    );
     let (_, page) = index.router.ask("/metrics").unwrap();
     assert!(page.contains("isotherm_router_reads_total{outcome=\"found\"} 2"), "{page}");
 }

@@ -1,6 +1,7 @@
 //! A collector that keeps what processes export, over HTTP and in protobuf, as OTLP has it.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -28,6 +29,7 @@ pub struct Span {
     resource: Vec<KeyValue>,
     /// With which it came, if any.
     pub api_key: Option<String>,
+    pub was_compressed: bool,
 }
 
 #[derive(Default)]
@@ -52,13 +54,14 @@ impl Collector {
             .route(
                 "/v1/traces",
                 post(async move |headers: HeaderMap, body: Bytes| {
-                    let api_key = headers.get(API_KEY).map(|it| it.to_str().unwrap().to_owned());
-                    of_traces.lock().unwrap().spans(body, api_key.as_ref());
+                    of_traces.lock().unwrap().spans(body, &headers);
                 }),
             )
             .route(
                 "/v1/metrics",
-                post(async move |body: Bytes| of_metrics.lock().unwrap().metrics(body)),
+                post(async move |headers: HeaderMap, body: Bytes| {
+                    of_metrics.lock().unwrap().metrics(body, &headers);
+                }),
             );
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -106,7 +109,9 @@ impl Drop for Collector {
 }
 
 impl Kept {
-    fn spans(&mut self, body: Bytes, api_key: Option<&String>) {
+    fn spans(&mut self, body: Bytes, headers: &HeaderMap) {
+        let api_key = headers.get(API_KEY).map(|it| it.to_str().unwrap().to_owned());
+        let (body, was_compressed) = plain(body, headers);
         let request = ExportTraceServiceRequest::decode(body).unwrap();
         for it in request.resource_spans {
             let resource = it.resource.unwrap().attributes;
@@ -116,19 +121,30 @@ impl Kept {
                 service: service.clone(),
                 span,
                 resource: resource.clone(),
-                api_key: api_key.cloned(),
+                api_key: api_key.clone(),
+                was_compressed,
             }));
         }
     }
 
-    fn metrics(&mut self, body: Bytes) {
-        let request = ExportMetricsServiceRequest::decode(body).unwrap();
+    fn metrics(&mut self, body: Bytes, headers: &HeaderMap) {
+        let request = ExportMetricsServiceRequest::decode(plain(body, headers).0).unwrap();
         for it in request.resource_metrics {
             let service = service(&it.resource.unwrap().attributes);
             let metrics = it.scope_metrics.into_iter().flat_map(|it| it.metrics);
             self.metrics.extend(metrics.map(|it| (service.clone(), it.name)));
         }
     }
+}
+
+/// What was sent, and whether it was compressed.
+fn plain(body: Bytes, headers: &HeaderMap) -> (Bytes, bool) {
+    if headers.get("content-encoding").is_none_or(|it| it != "gzip") {
+        return (body, false);
+    }
+    let mut plain = Vec::new();
+    flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut plain).unwrap();
+    (plain.into(), true)
 }
 
 fn service(attributes: &[KeyValue]) -> String {
