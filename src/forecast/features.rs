@@ -307,7 +307,9 @@ mod tests {
     #[test]
     fn incremental_features_are_those_of_the_whole_history() {
         let loads = loads(150, 11);
-        let mut book = Book::new(23, 10_000);
+        // From the tenth tick on there are two days.
+        let tick_ms = 5 * 3_600_000;
+        let mut book = Book::new(23, tick_ms);
         for (tick, now) in loads.iter().enumerate() {
             book.observe(now);
             if ![0, 1, 5, 29, 59, 60, 61, 149].contains(&tick) {
@@ -316,46 +318,62 @@ mod tests {
             let series = |range: usize, op: usize| -> Vec<f32> {
                 loads[..=tick].iter().map(|it| root(it[range][op])).collect()
             };
+            let level = |range: usize, op: usize, span: f32| mean(&series(range, op), span);
             let look = book.look();
             for (range, op) in (0..23).flat_map(|it| [(it, 0), (it, 1)]) {
-                let row = look.0[range * OPS + op];
-                let own = series(range, op);
-                let base = mean(&own, 20.0);
-                let lag = |ticks: usize| own.iter().rev().nth(ticks).copied();
-                let near = |column: usize, value: f32| {
-                    assert!(
-                        (row[column] - value).abs() <= 1e-5 * value.abs().max(1.0),
-                        "column {column} of {range}, {op} at {tick}: {} is not {value}",
-                        row[column]
-                    );
-                };
-                near(CONSTANT, 1.0);
-                for (at, ticks) in LAGS.into_iter().enumerate() {
-                    near(LAG_COLUMN + at, lag(ticks).map_or(0.0, |it| it - base));
-                }
-                for (at, span) in [2.0, 6.0, 60.0].into_iter().enumerate() {
-                    near(MEAN_COLUMN + at, mean(&own, span) - base);
-                }
-                near(LEVEL_COLUMN, base - root(0.0));
+                let (own, other) = (series(range, op), series(range, 1 - op));
+                let [base, other_base] = [&own, &other].map(|it| mean(it, 20.0));
+                let lag = |ticks: usize| own.iter().rev().nth(ticks).map_or(0.0, |it| it - base);
                 let recent: Vec<_> = own.iter().rev().take(RECENT).copied().collect();
-                near(MAX_COLUMN, recent.iter().fold(0.0_f32, |a, b| a.max(*b)) - base);
-                let other = series(range, 1 - op);
-                near(OTHER_COLUMN, other[tick] - mean(&other, 20.0));
-                near(OP_COLUMN, op as f32);
+                let greatest = recent.iter().fold(0.0_f32, |a, b| a.max(*b));
+                let sum: f32 = recent.iter().map(|it| load(*it)).sum();
+                let off = |it: usize| (own[it] - mean(&own[..it], 6.0)).abs();
+                let swing = match tick {
+                    0 => 0.0,
+                    _ => mean(&(1..=tick).map(off).collect::<Vec<_>>(), 20.0),
+                };
                 let totals: Vec<f32> = loads[..=tick]
                     .iter()
                     .map(|it| root(it.iter().map(|it| load(root(it[op]))).sum()))
                     .collect();
                 let total = mean(&totals, 20.0);
-                near(TOTAL_COLUMN, base * (totals[tick] / total - 1.0));
-                near(SHARE_COLUMN, base / total);
-                for distance in 1..=4 {
-                    let places =
-                        [range.checked_sub(distance), Some(range + distance).filter(|it| *it < 23)];
-                    for (side, at) in places.into_iter().enumerate() {
-                        let seen = at.map_or(0.0, |it| mean(&series(it, op), 2.0) - base);
-                        near(NEAR_COLUMN + 2 * (distance - 1) + side, seen);
-                    }
+                let near = |reach: usize, op: usize, span: f32, base: f32| {
+                    let sides = (1..=reach)
+                        .flat_map(|it| [range.checked_sub(it), Some(range + it)])
+                        .map(|it| it.filter(|it| *it < 23));
+                    sides
+                        .map(|it| it.map_or(0.0, |it| level(it, op, span) - base))
+                        .collect::<Vec<_>>()
+                };
+                let ms = (tick as u64 + 1) * tick_ms;
+                let angle = (ms % DAY_MS) as f64 / DAY_MS as f64 * std::f64::consts::TAU;
+                let day = match tick {
+                    0..9 => [0.0; 2],
+                    _ => [angle.sin() as f32, angle.cos() as f32],
+                };
+                let expected = [
+                    &[1.0][..],
+                    &LAGS.map(lag),
+                    &[2.0, 6.0, 60.0].map(|it| mean(&own, it) - base),
+                    &[base - root(0.0), greatest - base, root(sum / recent.len() as f32) - base],
+                    &[swing, other[tick] - other_base, mean(&other, 2.0) - other_base],
+                    &[other_base - base, base * (totals[tick] / total - 1.0)],
+                    &[base * (mean(&totals, 2.0) / total - 1.0), base / total],
+                    &near(8, op, 2.0, base),
+                    &near(8, 1 - op, 2.0, other_base),
+                    &near(4, op, 20.0, base),
+                    &[op as f32],
+                    &day,
+                ];
+                let expected = expected.concat();
+                assert_eq!(expected.len(), FEATURES);
+                for (column, value) in expected.into_iter().enumerate() {
+                    assert!(
+                        (look.0[range * OPS + op][column] - value).abs()
+                            <= 1e-5 * value.abs().max(1.0),
+                        "column {column} of {range}, {op} at {tick}: {} is not {value}",
+                        look.0[range * OPS + op][column]
+                    );
                 }
             }
         }

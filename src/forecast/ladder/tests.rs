@@ -16,8 +16,8 @@ const LEARNED: usize = 150;
 /// No shape may make it lose more than this part of what persistence loses: what the guard lets pass.
 const HARM_MAX: f64 = 1.3;
 
-/// What is lost of all targets of a range in a tick, in operations, is less than nothing that anybody could see.
-const LOST_LEAST: f64 = 1e-4;
+/// So much may be lost of all ten targets of a range in a tick, in operations, where persistence loses nothing.
+const LOST_LEAST: f64 = 1e-2;
 
 /// The load of a range at a tick.
 type Shape = Box<dyn Fn(usize, usize) -> f32>;
