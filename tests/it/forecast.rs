@@ -14,22 +14,16 @@ use serde_json::Value;
 use crate::killed::check_replay;
 use crate::moved;
 use crate::replay::real::{START_MS, connection, write_log};
-use crate::replay::{isotherm, zstd};
+use crate::replay::{isotherm, requests, zstd};
 use crate::world::{Nodes, World, await_that};
 
 /// 300 bins of five seconds: reads and some writes of 4,000 keys, half of them of a place that travels.
 fn table() -> String {
-    let mut table = "time_ms,key,op\n".to_owned();
-    let mut state = 88_172_645_463_325_252_u64;
-    for i in 0..15_000_u64 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let travels = i * 3_000 / 15_000 + state / 2 % 400;
-        let key = if state & 1 == 0 { state / 2 % 4_000 } else { travels };
-        let op = if state >> 61 == 0 { 'W' } else { 'R' };
-        table += &format!("{},{key},{op}\n", i * 100);
-    }
+    let table = requests(15_000, 100, |i, random| {
+        let travels = i * 3_000 / 15_000 + random / 2 % 400;
+        let key = if random & 1 == 0 { random / 2 % 4_000 } else { travels };
+        (key, if random >> 61 == 0 { 'W' } else { 'R' })
+    });
     // The last bin is over.
     table + "1500001,1,R\n"
 }

@@ -152,29 +152,30 @@ fn ladder_moves_no_more_than_persistence_where_order_says_nothing() {
 
 /// Ten minutes of reads of skewed keys, each independent of all others.
 fn shuffled() -> String {
-    let mut table = "time_ms,key,op\n".to_owned();
-    let mut state = 88_172_645_463_325_252_u64;
-    for i in 0..60_000_u64 {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        let part = (state >> 11) as f64 / (1_u64 << 53) as f64;
-        table += &format!("{},{},R\n", i * 10, (part.powi(3) * 10_000.0) as u64);
-    }
-    table
+    requests(60_000, 10, |_, random| {
+        let part = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        ((part.powi(3) * 10_000.0) as u64, 'R')
+    })
 }
 
 /// Two minutes of reads, half of them of a hot spot that stays: it has to be moved.
 fn table() -> String {
+    requests(24_000, 5, |_, random| {
+        let key = if random & 1 == 0 { random / 2 % 10_000 } else { 1_000 + random / 2 % 800 };
+        (key, if random >> 60 == 0 { 'W' } else { 'R' })
+    })
+}
+
+/// A table of so many requests, so many ms after each other: key and operation by number and a random one.
+pub fn requests(count: u64, every_ms: u64, request: impl Fn(u64, u64) -> (u64, char)) -> String {
     let mut table = "time_ms,key,op\n".to_owned();
     let mut state = 88_172_645_463_325_252_u64;
-    for i in 0..24_000_u64 {
+    for i in 0..count {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let key = if state & 1 == 0 { state / 2 % 10_000 } else { 1_000 + state / 2 % 800 };
-        let op = if state >> 60 == 0 { 'W' } else { 'R' };
-        table += &format!("{},{key},{op}\n", i * 5);
+        let (key, op) = request(i, state);
+        table += &format!("{},{key},{op}\n", i * every_ms);
     }
     table
 }
