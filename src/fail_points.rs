@@ -1,10 +1,18 @@
-//! Names points at which a test lets the planner die: only in builds with debug assertions, as tests have.
+//! Names points at which a test lets the planner die, or say something else: only in builds with debug assertions, as tests have.
 
 /// The planner is here; `FAILPOINTS` may say that it dies, or waits.
 pub fn pass(point: &str) {
     if cfg!(debug_assertions) {
         fail::fail_point!(point);
     }
+}
+
+/// What `FAILPOINTS` has a planner say here, by `return(…)`.
+pub fn said(point: &str) -> Option<String> {
+    if cfg!(debug_assertions) {
+        fail::fail_point!(point, |it| it);
+    }
+    None
 }
 
 /// Reads `FAILPOINTS`, until what is returned is dropped. A point that panics ends the process as SIGKILL

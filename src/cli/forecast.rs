@@ -2,13 +2,16 @@
 
 mod swap;
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::exit::{Exit, Fault};
@@ -110,15 +113,12 @@ fn backtest_of(config: &Config, args: &BacktestArgs) -> Result<Exit, Box<Fault>>
     Ok(Exit::Done)
 }
 
-/// Backtests panels one after the other.
-pub fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault>> {
+/// Backtests panels, as many at a time as there are processors.
+fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault>> {
     let mut all = Backtest::default();
-    for panel in panels {
-        let Backtest { lines, nodes, trails } = one(panel, model).map_err(|error| {
-            let what = format!("panel {} cannot be backtested: {error}", panel.name);
-            let remedy = "give a longer one, or a model that was not trained on the end of it";
-            Box::new(Fault::new(Exit::Usage, "isotherm::forecast::backtest", what).remedy(remedy))
-        })?;
+    let jobs: Vec<_> = panels.iter().map(|it| (it, model)).collect();
+    for (panel, done) in panels.iter().zip(each(&jobs)) {
+        let Backtest { lines, nodes, trails } = done.map_err(|it| refusal(panel, it))?;
         all.lines.extend(lines);
         all.nodes.extend(nodes);
         all.trails.extend(trails);
@@ -126,12 +126,34 @@ pub fn backtested(panels: &[Panel], model: &Model) -> Result<Backtest, Box<Fault
     Ok(all)
 }
 
-/// Backtests one panel, and shows how far it is.
-pub fn one(panel: &Panel, model: &Model) -> Result<Backtest, BacktestError> {
-    let bar = bar(panel.bins.len() as u64, &panel.name);
-    let done = backtest(panel, Some(model), |bin| bar.set_position(bin as u64));
-    bar.finish_and_clear();
-    done
+/// Why a panel was not backtested, for people.
+pub fn refusal(panel: &Panel, error: BacktestError) -> Box<Fault> {
+    let what = format!("panel {} cannot be backtested: {error}", panel.name);
+    let remedy = "give a longer one, or a model that was not trained on the end of it";
+    Box::new(Fault::new(Exit::Usage, "isotherm::forecast::backtest", what).remedy(remedy))
+}
+
+/// Backtests each panel with its model, as many at a time as there are processors, and shows how far each is. What comes of
+/// them is in their order.
+pub fn each(jobs: &[(&Panel, &Model)]) -> Vec<Result<Backtest, BacktestError>> {
+    let bars = MultiProgress::new();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let work = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some((panel, model)) = jobs.get(at)
+        {
+            let bar = bars.add(bar(panel.bins.len() as u64, &panel.name));
+            let it = backtest(panel, Some(model), |bin| bar.set_position(bin as u64));
+            bar.finish_and_clear();
+            done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, it);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 /// A bar on a terminal, else nothing.

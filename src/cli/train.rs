@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::exit::{Exit, Fault};
-use super::forecast::{backtested, bar, model, one};
+use super::forecast::{bar, each, model, refusal};
 use super::panels::PanelArgs;
 use super::result_file::ResultFile;
 use super::{Flag, print};
 use crate::config::Config;
-use crate::forecast::backtest::{CALIBRATED_PERCENT, LEARNED_PERCENT, Line, Op, duel, table};
+use crate::forecast::backtest::{
+    Backtest, BacktestError, CALIBRATED_PERCENT, LEARNED_PERCENT, Line, Op, duel, table,
+};
 use crate::forecast::linear::FitError;
 use crate::forecast::model::{Model, Span};
 use crate::forecast::panel::Panel;
@@ -85,12 +87,15 @@ pub fn run(config: &Config, args: &TrainArgs) -> Result<Exit, Box<Fault>> {
     let spans = lineage(panels.iter().map(|it| Span::of(it, end(it))), begin.as_ref());
     let mut model = Model::new(trained, args.seed, args.steps, spans);
     model.head.begun_with = begin.map(|it| it.digest().to_owned());
-    let lines = panels.iter().map(|it| backtested(std::slice::from_ref(it), &model));
-    let lines: Vec<_> = lines.map(|it| it.map(|it| it.lines)).collect::<Result<_, _>>()?;
+    let jobs = [&model, &champion].map(|model| panels.iter().map(move |panel| (panel, model)));
+    let mut done = each(&jobs.into_iter().flatten().collect::<Vec<_>>());
+    let others = done.split_off(panels.len());
+    let done = panels.iter().zip(done).map(|(panel, it)| it.map_err(|it| refusal(panel, it)));
+    let lines: Vec<_> = done.map(|it| it.map(|it| it.lines)).collect::<Result<_, _>>()?;
     let all: Vec<_> = lines.iter().flatten().cloned().collect();
     model.head.backtest = brief(&all);
     print(&table(&all, std::io::stdout().is_terminal()))?;
-    match against(&panels, &lines, &champion) {
+    match against(&lines, &others) {
         Some(ratio) if ratio <= 1.0 => {
             eprintln!("it loses {ratio:.4} times what the champion does");
         }
@@ -129,10 +134,9 @@ fn lineage(own: impl Iterator<Item = Span>, begin: Option<&Model>) -> Vec<Span> 
 }
 
 /// How much more than the champion it loses, on the panels of which that one has not learned the end.
-fn against(panels: &[Panel], lines: &[Vec<Line>], champion: &Model) -> Option<f64> {
-    let others: Vec<_> = panels.iter().map(|it| one(it, champion).map(|it| it.lines)).collect();
-    let both = lines.iter().zip(&others);
-    duel(both.filter_map(|(lines, other)| Some((&lines[..], &other.as_ref().ok()?[..]))))
+fn against(lines: &[Vec<Line>], others: &[Result<Backtest, BacktestError>]) -> Option<f64> {
+    let both = lines.iter().zip(others);
+    duel(both.filter_map(|(lines, other)| Some((&lines[..], &other.as_ref().ok()?.lines[..]))))
 }
 
 fn worse(ratio: Option<f64>) -> String {

@@ -126,7 +126,7 @@ impl Parts {
     /// The fan with corrections: of the median first, then of each gap.
     pub fn fan(&self, deltas: &[f32; LEVELS.len()]) -> Fan {
         let delta = |i: usize| deltas[i].clamp(-DELTA_MAX, DELTA_MAX);
-        let gap = |i: usize| self.gaps[i] * delta(i + 1).exp();
+        let gap = |i: usize| self.gaps[i] * libm::expf(delta(i + 1));
         let mut fan = [self.median + delta(0) * self.spread(); LEVELS.len()];
         (Q50 + 1..LEVELS.len()).for_each(|i| fan[i] = fan[i - 1] + gap(i - 1));
         (0..Q50).rev().for_each(|i| fan[i] = fan[i + 1] - gap(i));
@@ -143,15 +143,15 @@ pub fn seen(row: &[f32; FEATURES], swing: f32, base: f32, linear: &[Parts; TARGE
         *to = match i {
             // Share has no unit; the level has its logarithm.
             SHARE_COLUMN => *from,
-            LEVEL_COLUMN => (1.0 + from).ln() / 2.0,
+            LEVEL_COLUMN => libm::logf(1.0 + from) / 2.0,
             _ => within(from / unit),
         };
     }
     for (target, parts) in linear.iter().enumerate() {
         statics[OWN + target] = within((parts.median - base) / unit);
-        statics[OWN + TARGETS + target] = within((parts.spread() / unit).ln());
+        statics[OWN + TARGETS + target] = within(libm::logf(parts.spread() / unit));
     }
-    let [op, size] = [row[OP_COLUMN], unit.ln()];
+    let [op, size] = [row[OP_COLUMN], libm::logf(unit)];
     statics[OWN + 2 * TARGETS..].copy_from_slice(&[op, size]);
     let inputs = [
         statics[LAG_COLUMN],

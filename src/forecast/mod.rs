@@ -12,8 +12,8 @@
 //! `train` feeds its network.
 //!
 //! * **Deterministic.** +, −, ×, ÷ and √ of IEEE floats in a fixed order, so the same features give the same
-//!   answers; what a snapshot restores goes on to the bit. The network's products, and the exponentials and
-//!   logarithms beside them, are those of libraries that choose by the processor: the same on the same kind of it.
+//!   answers; what a snapshot restores goes on to the bit. Exponentials and logarithms are of the same kind. The
+//!   network's products are those of a library that chooses by the processor: the same on the same kind of it ([`processor`]).
 //! * **Sound.** Quantiles ascend, are never negative and never NaN, whatever the load does.
 //! * **Quiet.** A range is answered for only when a quantised value has changed; `None` when all of
 //!   them have become zero.
@@ -53,6 +53,16 @@ use serde::{Deserialize, Serialize};
 pub use forecaster::{Answers, Forecaster};
 pub use refit::Refitted;
 pub use score::Score;
+
+/// The kind of processor that this one is: on one of another kind the network's products may differ in a last digit, as a sum of
+/// products is rounded once where they are fused, and else at each of them.
+pub fn processor() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") {
+        return "x86_64+fma";
+    }
+    std::env::consts::ARCH
+}
 
 /// Loads at each target and level, in microseconds a tick.
 type Quantiles = [[f64; heatmap::LEVELS.len()]; TARGETS];

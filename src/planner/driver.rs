@@ -7,11 +7,12 @@
 //! ```
 //!
 //! Reads: query_log, node_capacity, migration_status, operator_command, assignment,
-//! planner_progress.
+//! planner_progress, heatmap, migrate_range.
 //! Writes: heatmap, plan, migrate_range, migration_status, assignment, planner_progress, dead_letter.
 //!
 //! A restart takes the newest valid snapshot, runs the boxes that were recorded since, drops what
-//! comes out of them, and goes on behind the last.
+//! comes out of them, and goes on behind the last. What of those was forecast on another kind of processor
+//! is taken as `heatmap` tells it.
 //!
 //! * **Settings change between ticks.** What was decided by others is run again by those; a planner
 //!   and a dataflow that go by new ones take over where the old ones stand, as from a snapshot.
@@ -35,7 +36,7 @@ use self::learn::Learner;
 use self::traces::Traces;
 use super::engine::Engine;
 use super::machine::{Planner, TickOutputs};
-use super::progress::{self, Past, Policies};
+use super::progress::{self, By, Past, Policies};
 use super::settings::Settings;
 use super::standing::{self, Rebuilds, Standing};
 use crate::fail_points;
@@ -141,7 +142,7 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
     // In this order: progress is final once the predecessor is fenced.
     let sink = Sink::open(&options.outputs, &options.planner_id)?;
     let past = progress::read(&options.outputs, &options.planner_id)?;
-    let Resumed { mut planner, beginning, recorded, digests, policies } = resume(options, past)?;
+    let Resumed { mut planner, beginning, recorded, by, policies } = resume(options, past)?;
     info!(?beginning, "begins");
     watch.begun(beginning);
     let mut inputs = Inputs {
@@ -165,16 +166,20 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
         watch.opened(first)?;
     }
     let mut run = Run::start(planner, options.timely_workers)?;
-    let mut digests = VecDeque::from(digests);
+    let mut by = VecDeque::from(by);
     let mut learner = options.registry.as_ref().map(Learner::new).transpose()?;
     let mut traces = Traces::new(&options.outputs);
     while let Some(filled) = source.next_tick()? {
         if beginning.knows(&filled.bounds) {
-            digests.pop_front();
+            by.pop_front();
             continue;
         }
-        let settings = match (digests.pop_front(), &mut learner) {
-            (Some(digest), _) => policies.settings(&digest, Some(&options.settings))?,
+        let mut elsewhere = None;
+        let settings = match (by.pop_front(), &mut learner) {
+            (Some(by), _) => {
+                elsewhere = by.elsewhere;
+                policies.settings(&by.policy_digest, Some(&options.settings))?
+            }
             (None, None) => run.chosen(&options.settings),
             (None, Some(learner)) => {
                 let mut settings = run.chosen(&options.settings);
@@ -187,6 +192,7 @@ pub fn run(options: &Options, watch: &mut dyn Watch) -> anyhow::Result<()> {
             }
         };
         run = run.going_by(settings)?;
+        run.planner.believe(elsewhere);
         watch.filled(&filled, run.planner.translator());
         let mut traced = match filled.origin {
             Origin::Recorded => {
@@ -306,7 +312,7 @@ pub struct Resumed {
     pub beginning: Beginning,
     pub recorded: Vec<TickBox>,
     /// By what the recorded ticks were decided.
-    pub digests: Vec<String>,
+    pub by: Vec<By>,
     pub policies: Policies,
 }
 
@@ -315,8 +321,8 @@ fn resume(options: &Options, past: Past) -> anyhow::Result<Resumed> {
         return Ok(resumed);
     }
     let (planner, beginning) = begin(options)?;
-    let (recorded, digests) = (Vec::new(), Vec::new());
-    Ok(Resumed { planner, beginning, recorded, digests, policies: Policies::default() })
+    let (recorded, by) = (Vec::new(), Vec::new());
+    Ok(Resumed { planner, beginning, recorded, by, policies: Policies::default() })
 }
 
 /// Returns the planner that the past is of, unless there is none or its beginning is gone. `now` are
@@ -333,12 +339,12 @@ pub fn rebuilt(past: Past, now: Option<&Settings>) -> anyhow::Result<Option<Resu
         }
         None if is_cut || recorded.is_empty() => return Ok(None),
         None => {
-            let settings = policies.settings(&recorded[0].policy_digest, now)?;
+            let settings = policies.settings(&recorded[0].by.policy_digest, now)?;
             (Planner::new(settings), Beginning::First { boxes })
         }
     };
-    let (digests, recorded) = recorded.into_iter().map(|it| (it.policy_digest, it.bounds)).unzip();
-    Ok(Some(Resumed { planner, beginning, recorded, digests, policies }))
+    let (by, recorded) = recorded.into_iter().map(|it| (it.by, it.bounds)).unzip();
+    Ok(Some(Resumed { planner, beginning, recorded, by, policies }))
 }
 
 /// Begins without a past of its own.

@@ -45,6 +45,7 @@ use schemas::{CellId, Key, KeySpan, Millis, NodeId, RangeId, dead_letter};
 use serde::{Deserialize, Serialize};
 
 use super::commands::Commands;
+use super::elsewhere::Elsewhere;
 use super::fleet::Fleet;
 use super::ledger::Ledger;
 use super::ranges::{RangeState, Ranges};
@@ -54,7 +55,7 @@ use super::strips::Strips;
 use crate::assignment::birth;
 use crate::assignment::map::Map;
 use crate::forecast::edges::Edges;
-use crate::forecast::{self, Born, Forecaster, Refitted};
+use crate::forecast::{self, Born, Forecaster, Refitted, Score};
 use crate::foreign::form::Form;
 use crate::foreign::translator::Translator;
 use crate::kafka::Output;
@@ -188,6 +189,8 @@ pub struct Planner {
     is_fresh: bool,
     /// Nothing on the topics lets a restart begin before the end of this tick.
     is_adopting: bool,
+    /// What was forecast of the tick, where that was not done here.
+    elsewhere: Option<Elsewhere>,
     /// Ends of migrations that nobody else will tell of.
     owed: Vec<MigrationStatus>,
     turn: Turn,
@@ -316,6 +319,7 @@ impl Planner {
             pressure: BTreeMap::new(),
             is_fresh: true,
             is_adopting: false,
+            elsewhere: None,
             owed: Vec::new(),
             turn: Turn::default(),
         };
@@ -340,6 +344,24 @@ impl Planner {
         self.translator = Translator::new(&form);
         self.state.settings.query_log = form;
         self.policy = self.state.settings.text();
+    }
+
+    /// Takes this, if it is something, for the forecast of the next tick.
+    pub fn believe(&mut self, elsewhere: Option<Elsewhere>) {
+        self.elsewhere = elsewhere;
+    }
+
+    /// Which rung answered, as reports name it.
+    fn rung(&self) -> &str {
+        match &self.elsewhere {
+            Some(it) => &it.rung,
+            None => self.state.forecaster.rung(),
+        }
+    }
+
+    /// How good answers were lately.
+    fn score(&self) -> Score {
+        self.elsewhere.as_ref().map_or_else(|| self.state.forecaster.score(), |it| it.score)
     }
 
     /// The sums of all cells as they will be once what is divided or added up behind this tick is.

@@ -7,6 +7,7 @@ mod passing;
 pub mod strips;
 pub mod ledger;
 pub mod commands;
+pub mod elsewhere;
 pub mod publish;
 pub mod snapshot;
 pub mod machine;

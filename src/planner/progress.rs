@@ -14,17 +14,23 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use dataflows::Tick;
+use schemas::Millis;
+use schemas::heatmap::RangeHeated;
 use schemas::planner_progress::{Progress, TickDone};
 use schemas::wire::{Record as _, decode};
 
+use super::elsewhere::Elsewhere;
 use super::machine::State;
 use super::settings::Settings;
 use super::snapshot::{Gatherer, Slot, assemble};
 use crate::kafka::Connection;
 use crate::kafka::tail::{Start, scan};
 use crate::tick::tick_box::TickBox;
+
+/// What a tick led to was written at its end or later, by a clock that may be behind by so much.
+pub const CLOCKS_MS: u64 = 60_000;
 
 /// The topics that a planner reads tick by tick.
 pub const INPUTS: [&str; 4] =
@@ -48,7 +54,15 @@ pub struct Past {
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub bounds: TickBox,
+    pub by: By,
+}
+
+/// By what a tick was decided, beside its box.
+#[derive(Clone, Debug)]
+pub struct By {
     pub policy_digest: String,
+    /// What was forecast, where that was on another kind of processor.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// What planners went by, as they wrote it.
@@ -85,7 +99,37 @@ pub fn read_before(connection: &Connection, planner_id: &str, first: Tick) -> an
         reader.take(progress, first);
         ControlFlow::Continue(())
     })?;
-    reader.past()
+    let mut past = reader.past()?;
+    read_elsewhere(connection, &mut past.recorded)?;
+    Ok(past)
+}
+
+/// Reads what ticks of another kind of processor told of ranges.
+fn read_elsewhere(connection: &Connection, recorded: &mut [Recorded]) -> anyhow::Result<()> {
+    let Some(first) = recorded.iter().find(|it| it.by.elsewhere.is_some()) else { return Ok(()) };
+    let TickBox { tick: first, tick_ms, .. } = first.bounds;
+    let since = Millis((first * tick_ms).saturating_sub(CLOCKS_MS));
+    let mut broken = None;
+    scan(connection, RangeHeated::TOPIC, Start::Time(since), |record| {
+        let Some(value) = record.value else { return ControlFlow::Continue(()) };
+        match add(recorded, &value) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(err) => {
+                broken = Some(format!("offset {}: {err}", record.offset));
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    let broken = broken.map_or(Ok(()), |it| Err(anyhow!("{it}")));
+    broken.with_context(|| format!("read {}", connection.topic(RangeHeated::TOPIC)))
+}
+
+/// Takes in what a tick told of a range, if the tick is one of another kind of processor.
+fn add(recorded: &mut [Recorded], value: &[u8]) -> Result<(), String> {
+    let told: RangeHeated = decode(value).map_err(|it| it.to_string())?;
+    let at = recorded.binary_search_by_key(&told.tick, |it| it.bounds.tick);
+    let elsewhere = at.ok().and_then(|at| recorded[at].by.elsewhere.as_mut());
+    elsewhere.map_or(Ok(()), |it| it.add(&told))
 }
 
 /// Returns the first of its ticks from `from` on that can be run again from a snapshot, if any.
@@ -219,5 +263,7 @@ impl Reader {
 
 fn recorded(done: TickDone) -> anyhow::Result<Recorded> {
     let bounds = TickBox::read_from(&done, &INPUTS)?;
-    Ok(Recorded { bounds, policy_digest: done.policy_digest })
+    let elsewhere = Elsewhere::of(&done);
+    let elsewhere = elsewhere.map_err(|it| anyhow!("tick {} forecast {it}", done.tick))?;
+    Ok(Recorded { bounds, by: By { policy_digest: done.policy_digest, elsewhere } })
 }

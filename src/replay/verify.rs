@@ -12,12 +12,14 @@
 //! * **Byte for byte**, key by key in the order of the topic. What compaction has removed is counted,
 //!   and is no difference; what stands twice is one.
 //!
-//! Heat is forecast and the linear model fitted again as well. On another kind of processor the one may differ in
-//! a quantum, and the other in a last digit, which then is a difference.
+//! * **What was forecast on another kind of processor** is taken as it stands ([`Elsewhere`]), and that is told; what the
+//!   planner has learned, in snapshots and fits, may differ in a last digit there, and is not compared.
+//!
+//! [`Elsewhere`]: crate::planner::elsewhere::Elsewhere
 
 mod compare;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -28,15 +30,13 @@ use schemas::wire::Record as _;
 use schemas::{Key, Millis};
 
 use self::compare::{Expected, Kind, Standing, compare, read};
+use crate::forecast;
 use crate::kafka::source::{Input, Inputs, Source};
 use crate::kafka::tail::{Start, scan};
 use crate::kafka::{Connection, Output};
 use crate::planner::driver::{Resumed, Run, rebuilt};
-use crate::planner::progress::{self, INPUTS};
+use crate::planner::progress::{self, CLOCKS_MS, INPUTS};
 use crate::tick::rules::{Reading, Rules};
-
-/// What a tick led to was written at its end or later, by a clock that may be behind by so much.
-const CLOCKS_MS: u64 = 60_000;
 
 /// So many differences are told one by one.
 const DIFFERENCES_MAX: usize = 100;
@@ -67,6 +67,8 @@ pub struct Verdict {
     pub differing: u64,
     /// Where the first of them differ, by tick.
     pub differences: Vec<Difference>,
+    /// The kinds of processor on which ticks were run that are not the one on which they were run again.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// Where what stands is not what comes out.
@@ -91,14 +93,19 @@ pub enum What {
 pub fn run(it: &Verify<'_>, told: &mut dyn FnMut(Tick)) -> anyhow::Result<Verdict> {
     let Span { first, last, tick_ms } = span(it)?;
     let (first, resumed) = resume(it, first, last)?;
-    let mut expected = expect(it, resumed, first, last, told)?;
+    let ticks = resumed.recorded.iter().map(|it| it.tick).zip(&resumed.by);
+    let ticks = ticks.filter(|(tick, _)| (first..=last).contains(tick));
+    let elsewhere: BTreeSet<_> =
+        ticks.filter_map(|(_, by)| Some(by.elsewhere.as_ref()?.processor.clone())).collect();
+    let is_elsewhere = !elsewhere.is_empty();
+    let mut expected = expect(it, resumed, (first, last), is_elsewhere, told)?;
     let since = Millis((first * tick_ms).saturating_sub(CLOCKS_MS));
-    let mut verdict = Verdict { first, last, ..Verdict::default() };
+    let mut verdict = Verdict { first, last, elsewhere, ..Verdict::default() };
     let mut differences = Vec::new();
     for kind in Kind::ALL {
         let range = expected.range(kind);
         let mut expected = expected.entries.remove(&kind).unwrap_or_default();
-        let mut standing = standing(it, kind, since)?;
+        let mut standing = standing(it, (kind, since), is_elsewhere)?;
         for key in standing.keys() {
             expected.entry(key.clone()).or_default();
         }
@@ -191,11 +198,11 @@ fn resume(it: &Verify<'_>, first: Tick, last: Tick) -> anyhow::Result<(Tick, Res
 fn expect(
     it: &Verify<'_>,
     resumed: Resumed,
-    first: Tick,
-    last: Tick,
+    (first, last): (Tick, Tick),
+    is_elsewhere: bool,
     told: &mut dyn FnMut(Tick),
 ) -> anyhow::Result<Expected> {
-    let Resumed { planner, beginning, mut recorded, digests, policies } = resumed;
+    let Resumed { planner, beginning, mut recorded, by, policies } = resumed;
     recorded.retain(|it| it.tick <= last);
     let bounds = recorded.last().context("there are ticks")?;
     let rules = Rules {
@@ -214,18 +221,19 @@ fn expect(
     let inputs = Inputs { name: "verify".to_owned(), rules, inputs: vec![input] };
     let mut source = Source::open(&inputs, recorded)?;
     let mut run = Run::start(planner, it.timely_workers)?;
-    let mut digests = VecDeque::from(digests);
+    let mut by = VecDeque::from(by);
     let mut res = Expected { ticks: (first, last), ..Expected::default() };
     let mut tick = 0;
     while tick < last
         && let Some(filled) = source.next_tick()?
     {
         tick = filled.bounds.tick;
-        let digest = digests.pop_front().context("each recorded tick has a policy")?;
+        let by = by.pop_front().context("each recorded tick has a policy")?;
         if beginning.knows(&filled.bounds) {
             continue;
         }
-        run = run.going_by(policies.settings(&digest, None)?)?;
+        run = run.going_by(policies.settings(&by.policy_digest, None)?)?;
+        run.planner.believe(by.elsewhere);
         if tick == first {
             res.generations.0 = run.planner.state().map.generation().0 + 1;
         }
@@ -236,7 +244,7 @@ fn expect(
             continue;
         }
         for Output { topic, key, value, .. } in outputs.outputs {
-            if let Some((kind, entry)) = read(topic, tick, value.as_deref())? {
+            if let Some((kind, entry)) = read(topic, tick, value.as_deref(), is_elsewhere)? {
                 let keys = res.entries.entry(kind).or_default();
                 keys.entry(key.unwrap_or_default()).or_default().push(entry);
             }
@@ -249,8 +257,8 @@ fn expect(
 /// Reads what stands of a kind, key by key, in its order.
 fn standing(
     it: &Verify<'_>,
-    kind: Kind,
-    since: Millis,
+    (kind, since): (Kind, Millis),
+    is_elsewhere: bool,
 ) -> anyhow::Result<BTreeMap<Vec<u8>, Standing>> {
     let mut res: BTreeMap<Vec<u8>, Standing> = BTreeMap::new();
     let mut broken = None;
@@ -259,7 +267,7 @@ fn standing(
         if kind.topic() == Progress::TOPIC && key != it.planner_id.as_bytes() {
             return ControlFlow::Continue(());
         }
-        match read(kind.topic(), 0, record.value.as_deref()) {
+        match read(kind.topic(), 0, record.value.as_deref(), is_elsewhere) {
             Ok(Some((of, entry))) if of == kind => res.entry(key).or_default().entries.push(entry),
             Ok(_) => res.entry(key).or_default().others = true,
             Err(err) => {
@@ -283,21 +291,30 @@ fn text(key: &[u8]) -> String {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, last, same, removed, differing, differences } = self;
+        let Self { first, last, same, removed, differing, differences, elsewhere } = self;
         match differences.first() {
             None => write!(
                 f,
                 "ticks {first} to {last} come out as they stand: {same} records are the same, and \
                  {removed} are superseded and removed"
-            ),
+            )?,
             Some(it) => {
                 write!(f, "tick {} differs, the first of {first} to {last}: {it}", it.tick)?;
-                match differing - 1 {
-                    0 => Ok(()),
-                    n => write!(f, "; {n} more keys differ, in this tick or later"),
+                if 1 < *differing {
+                    write!(f, "; {} more keys differ, in this tick or later", differing - 1)?;
                 }
             }
         }
+        if !elsewhere.is_empty() {
+            let there: Vec<_> = elsewhere.iter().map(String::as_str).collect();
+            write!(
+                f,
+                "; ticks were run on {}, and this is {}: what was forecast there is taken as it stands",
+                there.join(", "),
+                forecast::processor()
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -309,5 +326,19 @@ impl fmt::Display for Difference {
             What::Surplus => write!(f, "a record of {key} is on {topic}, and does not come out"),
             What::Differs => write!(f, "the record of {key} on {topic} is another"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_ticks_were_run_on_another_processor_is_told() {
+        let here = Verdict { first: 3, last: 9, same: 40, ..Verdict::default() };
+        assert!(!here.to_string().contains("this is"), "{here}");
+        let elsewhere = Verdict { elsewhere: BTreeSet::from(["z80".to_owned()]), ..here };
+        let told = elsewhere.to_string();
+        assert!(told.contains("run on z80") && told.contains(forecast::processor()), "{told}");
     }
 }

@@ -236,9 +236,9 @@ mod tests {
         expect![[r#"
             assignment 1 compact -: planner -> planner+worker+channel+router+replay+operator
             dead_letter 1 delete 336 h: planner+worker+channel+router -> replay+operator
-            heatmap 4 compact,delete 168 h: planner -> replay+operator+dashboard
+            heatmap 4 compact,delete 168 h: planner -> planner+replay+operator+dashboard
             index_update 16 delete 48 h: worker+channel -> worker
-            migrate_range 1 delete 168 h: planner -> worker+replay
+            migrate_range 1 delete 168 h: planner -> planner+worker+replay
             migration_status 1 compact,delete 168 h: planner+worker -> planner+worker+replay+operator
             node_capacity 1 compact,delete 168 h: worker -> planner+worker+channel+router+replay+operator
             operator_command 1 delete 720 h: channel+operator -> planner+replay

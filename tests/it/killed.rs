@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::os::unix::process::ExitStatusExt;
 
+use isotherm::forecast::processor;
 use isotherm::kafka::Output;
 use isotherm::kafka::writer::Writer;
 use isotherm::planner::progress::INPUTS;
@@ -78,6 +79,29 @@ fn planner_that_is_killed_ten_times_leaves_nothing_out_and_writes_nothing_twice(
     let aborted = ["plan", "heatmap", "planner_progress"].map(|it| (it, aborted(it)));
     say(&format!("killed: aborted records {aborted:?}"));
     assert!(aborted.iter().map(|it| it.1).sum::<usize>() > 0, "nothing was aborted");
+}
+
+#[test]
+fn ticks_of_another_kind_of_processor_are_gone_on_with_and_run_again() {
+    let Some(world) = World::create("elsewhere", &[]) else { return };
+    let nodes = Nodes::start(&world.connection);
+    let mut there = world.planner("there", Some("processor=return(z80)"));
+    let first = there.await_tick(&world, 0);
+    there.await_tick(&world, first + 40);
+    there.kill();
+    let last = world.last_tick().unwrap();
+    let mut here = world.planner("here", None);
+    here.await_tick(&world, last + 20);
+    here.signal("-TERM");
+    assert!(here.ended().success());
+    drop(nodes);
+    check_whole(&world);
+    let mut kinds: Vec<_> = world.ticks().into_iter().map(|it| it.processor).collect();
+    kinds.dedup();
+    assert_eq!(kinds, ["z80", processor()]);
+    let verdict = check_replay_of(&world, "planner", None);
+    assert_eq!(verdict.elsewhere, BTreeSet::from(["z80".to_owned()]));
+    check_forged(&world);
 }
 
 /// Looks for what is missing or stands twice.

@@ -125,6 +125,18 @@ fn all_processes_run_with_the_rights_that_are_told() {
         let log = fs::read_to_string(log).unwrap();
         assert!(!log.to_lowercase().contains("authoriz"), "{log}");
     }
+    // One that adopts the assignment asks what was begun.
+    let own = BTreeSet::from(["second".to_owned()]);
+    let rights = Rights { groups: own.clone(), transactional_ids: own, ..Rights::default() };
+    secure.grant("planner", &rights);
+    let args = ["planner", "--id", "second", "--tick", "500ms"];
+    let second = secure.start("second", "planner", &args);
+    let log = second.log_path();
+    let said = || fs::read_to_string(&log).unwrap();
+    await_that("an adoption", || said().contains("Adopted").then_some(()));
+    second.signal("-TERM");
+    assert_eq!(second.ended().code(), Some(Exit::Done as i32), "{}", said());
+    assert!(!said().to_lowercase().contains("authoriz"), "{}", said());
 }
 
 #[test]

@@ -167,7 +167,10 @@ impl Planner {
             strips,
             parts,
         };
-        let answers = self.state.forecaster.answer(tick, &features);
+        let mut answers = self.state.forecaster.answer(tick, &features);
+        if let Some(it) = &self.elsewhere {
+            it.replace(&mut answers, &self.state.ranges, &self.state.forecasts);
+        }
         self.turn.heated = changed;
         self.turn.heated.append(&mut self.state.renewed);
         for (id, forecast) in &answers.ranges {

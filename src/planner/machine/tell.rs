@@ -12,8 +12,9 @@ use super::super::publish::{Facts, heated, is_news};
 use super::super::settings::Mode;
 use super::super::snapshot::{Slot, chunks, hex};
 use super::{Planner, Tick, TickOutputs};
-use crate::forecast::Refitted;
+use crate::fail_points;
 use crate::forecast::linear::Linear;
+use crate::forecast::{self, Refitted};
 use crate::kafka::Output;
 
 impl Planner {
@@ -60,7 +61,7 @@ impl Planner {
         let decision = std::mem::take(&mut self.turn.decision);
         let done = decision.moves.len() + decision.splits.len() + decision.joins.len();
         let done = done + self.turn.rebuilds.len();
-        let score = self.state.forecaster.score();
+        let score = self.score();
         let mut plan = Planned {
             plan: self.plan_id(),
             tick: self.turn.tick,
@@ -80,7 +81,7 @@ impl Planner {
             rejected: decision.rejected,
             rests_on: std::mem::take(&mut self.turn.rests_on),
             unsplittable_ppm: self.unsplittable_of_all_ppm(),
-            rung: self.state.forecaster.rung().to_owned(),
+            rung: self.rung().to_owned(),
             skill_permille: score.skill_permille,
             coverage80_permille: score.coverage80_permille,
             commands: std::mem::take(&mut self.turn.answers),
@@ -129,7 +130,7 @@ impl Planner {
     /// Heat of ranges that has changed, as of the assignment that the tick began with.
     pub(super) fn publish(&mut self) {
         let total_us = self.state.range_heat.values().map(|it| it.six().cost_us()).sum();
-        let (rung, score) = (self.state.forecaster.rung(), self.state.forecaster.score());
+        let (rung, score) = (self.rung().to_owned(), self.score());
         let ids: Vec<_> = self.turn.heated.iter().copied().collect();
         // Of other ranges no cell has samples, so nothing is known that no split can help.
         let watched: BTreeSet<_> = self.state.cells.watched().map(|(_, it)| it.range).collect();
@@ -147,7 +148,7 @@ impl Planner {
                     true => self.unsplittable_ppm(range),
                     false => 0,
                 },
-                rung,
+                rung: &rung,
                 score,
             };
             let record = heated(range, facts);
@@ -186,8 +187,8 @@ impl Planner {
     }
 
     fn done(&mut self, dead: usize) -> TickDone {
+        let score = self.score();
         let (text, digest) = &self.policy;
-        let score = self.state.forecaster.score();
         let is_new = *digest != self.state.policy_digest;
         self.state.policy_digest.clone_from(digest);
         let mut done = TickDone {
@@ -199,10 +200,11 @@ impl Planner {
                 writes: (&self.state.total.writes).into(),
             }),
             refit: self.turn.refitted.take().map(|it| refit(self.turn.tick, it)),
-            rung: self.state.forecaster.rung().to_owned(),
+            rung: self.rung().to_owned(),
             skill_permille: score.skill_permille,
             coverage80_permille: score.coverage80_permille,
-            processor: std::env::consts::ARCH.to_owned(),
+            processor: fail_points::said("processor")
+                .unwrap_or_else(|| forecast::processor().to_owned()),
             queries: self.turn.queries,
             late: self.turn.late,
             dead: dead as u64,

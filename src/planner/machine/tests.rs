@@ -8,6 +8,7 @@ mod refit;
 mod audit;
 mod observing;
 mod rows;
+mod elsewhere;
 
 use schemas::migrate_range::Command;
 use schemas::migration_status::Status;

@@ -11,7 +11,7 @@ use schemas::migrate_range::{Command, MigrateRange};
 use schemas::migration_status::{MigrationStatus, Status};
 use schemas::plan::Planned;
 use schemas::planner_progress::Progress;
-use schemas::wire::{Record as _, decode};
+use schemas::wire::{Record as _, decode, encode};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::What;
@@ -104,13 +104,15 @@ impl Kind {
     }
 }
 
-/// Returns what a record is; `None` if it is none of a planner's.
+/// Returns what a record is; `None` if it is none of a planner's, or is not to be the same where ticks were run on another
+/// kind of processor.
 pub(super) fn read(
     topic: &str,
     tick: Tick,
     value: Option<&[u8]>,
+    is_elsewhere: bool,
 ) -> anyhow::Result<Option<(Kind, Entry)>> {
-    let digest = value.map(xxh3_128);
+    let mut digest = value.map(xxh3_128);
     let (kind, place) = match (topic, value) {
         (RangeHeated::TOPIC, None) => (Kind::Heat, None),
         (RangeHeated::TOPIC, Some(it)) => (Kind::Heat, Some(decode::<RangeHeated>(it)?.tick)),
@@ -142,7 +144,17 @@ pub(super) fn read(
             }
         }
         (Progress::TOPIC, Some(it)) => match decode::<Progress>(it)?.tick {
-            Some(done) => (Kind::Done, Some(done.tick)),
+            Some(mut done) => {
+                // Where it was run is told apart.
+                done.processor.clear();
+                if is_elsewhere && let Some(it) = &mut done.refit {
+                    it.weights = None;
+                }
+                let place = Some(done.tick);
+                digest = Some(xxh3_128(&encode(&Progress { tick: Some(done), chunk: None })));
+                (Kind::Done, place)
+            }
+            None if is_elsewhere => return Ok(None),
             None => (Kind::Chunk, None),
         },
         (dead_letter::TOPIC, Some(_)) => (Kind::Dead, None),
@@ -290,6 +302,8 @@ impl Compared {
 
 #[cfg(test)]
 mod tests {
+    use schemas::planner_progress::TickDone;
+
     use super::*;
 
     /// Writes entries as text: `5a` is at place 5 and says `a`, `-` is a tombstone.
@@ -356,5 +370,21 @@ mod tests {
         check(Kind::Failed, "4a", "", false, (0, 0, Some((4, What::Missing))));
         check(Kind::Failed, "4a", "", true, (0, 1, None));
         check(Kind::Dead, "4a", "4a 4a", false, (1, 0, None));
+    }
+
+    #[test]
+    fn on_which_processor_a_tick_was_run_is_no_difference() {
+        let on = |processor: &str, queries| {
+            let done = TickDone {
+                tick: 5,
+                processor: processor.to_owned(),
+                queries,
+                ..TickDone::default()
+            };
+            let value = encode(&Progress { tick: Some(done), chunk: None });
+            read(Progress::TOPIC, 5, Some(&value), false).unwrap().unwrap()
+        };
+        assert_eq!(on("x86_64", 7), on("aarch64", 7));
+        assert_ne!(on("x86_64", 7), on("x86_64", 8));
     }
 }
