@@ -13,7 +13,9 @@
 //!   and is no difference; what stands twice is one.
 //!
 //! * **What was forecast on another kind of processor** is taken as it stands ([`Elsewhere`]), and that is told; what the
-//!   planner has learned, in snapshots and fits, may differ in a last digit there, and is not compared.
+//!   planner has learned, in snapshots and fits, may differ in a last digit there, and is not compared. A planner that went on
+//!   here began with what was learned there: what it forecast is verified with `--from` its first tick, and where a span begins
+//!   before that it may differ by a quantum.
 //!
 //! [`Elsewhere`]: crate::planner::elsewhere::Elsewhere
 
