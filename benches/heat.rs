@@ -7,17 +7,15 @@ mod scale;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cpu_time::ThreadTime;
-use dataflows::forecast::RangeForecast;
-use dataflows::heat::{Heat, Rolling, WIDTHS};
+use dataflows::heat::{Heat, WIDTHS};
 use dataflows::splits::{SplitChange, Splits};
 use dataflows::tally::{Costs, Payload, Query, Rules, Tally};
 use dataflows::window::Window;
-use dataflows::{Config, Pipeline, Tick, heatmap, pipeline, sums};
+use dataflows::{Pipeline, Tick, heatmap, pipeline, sums};
 use differential_dataflow::operators::CountTotal;
 use differential_dataflow::{AsCollection, VecCollection};
 use rand::{Rng, SeedableRng};
@@ -267,50 +265,32 @@ fn window_as_rows(it: Inputs<'_>, probe: &ProbeHandle<Tick>) {
     window_of_four(it).count_total().inner.probe_with(probe);
 }
 
-/// (d) A whole tick: cells, ranges, nodes, pressure and delta.
+/// (d) A whole tick of heat: cells, ranges and nodes.
 fn whole_tick() {
     println!(
-        "\nwhole tick, 1 % of the cells active, ten cells a range, 100 nodes, CPU ms of one timely worker"
+        "\nwhole tick of heat, 1 % of the cells active, ten cells a range, 100 nodes, CPU ms of one timely worker"
     );
-    println!(
-        "{:>9} {:>14} {:>14} {:>16} {:>16}",
-        "cells", "heat p50", "heat p99", "pressure p50", "all, p50"
-    );
+    println!("{:>9} {:>14} {:>14}", "cells", "p50", "p99");
     for &cells in or_smoke(&[1000, 10_000, 100_000][..], &[1000]) {
-        let (mut heat, mut pressure) = timely::execute_directly(move |worker| {
-            let config = Config { rules: RULES, top: 20, warm_permille: 800 };
-            let mut it = worker.dataflow(|scope| pipeline(scope, config, read));
+        let mut took = timely::execute_directly(move |worker| {
+            let mut it = worker.dataflow(|scope| pipeline(scope, RULES, read));
             ticks_of(worker, &mut it, cells)
         });
-        let all: Vec<_> = heat.iter().zip(&pressure).map(|(a, b)| a + b).collect();
-        heat.sort_by(f64::total_cmp);
-        pressure.sort_by(f64::total_cmp);
-        let last = heat[heat.len() * 99 / 100];
-        println!(
-            "{cells:>9} {:>14.2} {last:>14.2} {:>16.2} {:>16.2}",
-            median(heat),
-            median(pressure),
-            median(all)
-        );
+        took.sort_by(f64::total_cmp);
+        let last = took[took.len() * 99 / 100];
+        println!("{cells:>9} {:>14.2} {last:>14.2}", median(took));
     }
 }
 
-fn ticks_of(
-    worker: &mut timely::worker::Worker,
-    it: &mut Pipeline,
-    cells: u64,
-) -> (Vec<f64>, Vec<f64>) {
+fn ticks_of(worker: &mut timely::worker::Worker, it: &mut Pipeline, cells: u64) -> Vec<f64> {
     let starts = starts(cells as usize);
     inserts(&starts).into_iter().for_each(|change| it.heat.splits.send((change, 0)));
     (0..cells).for_each(|cell| it.heat.cell_ranges.insert((id(cell), RangeId(cell / 10))));
     for range in 0..cells / 10 {
         it.heat.range_nodes.insert((RangeId(range), NodeId(format!("node-{}", range % 100))));
     }
-    (0..100).for_each(|node| {
-        it.pressure.capacities.send((NodeId(format!("node-{node}")), Some(1_000_000), 0))
-    });
     let mut rng = Pcg64::seed_from_u64(3);
-    let (mut heat, mut pressure) = (Vec::new(), Vec::new());
+    let mut took = Vec::new();
     for tick in 0..300 {
         let active: Vec<_> = if tick == 0 {
             (0..cells).collect()
@@ -329,44 +309,13 @@ fn ticks_of(
         it.heat.payloads.send((payload, tick));
         it.heat.advance_to(tick + 1);
         worker.step_while(|| !it.heat.is_settled(tick));
-        let heat_took = time.elapsed();
-
-        let mut loads = BTreeMap::new();
-        for ((range, rolling), _, diff) in it.heat.ranges.drain() {
-            if diff > 0 {
-                loads.insert(range, rolling);
-            }
-        }
-        let time = ThreadTime::now();
-        for (range, rolling) in loads {
-            it.pressure.forecasts.send((range, Some(forecast(&rolling)), tick));
-        }
-        let total = Rolling::of(Heat { reads: 1, read_us: 1000 + tick as i64, ..Heat::default() });
-        it.pressure.total.send(((), Some(forecast(&total)), tick));
-        it.pressure.advance_to(tick + 1);
-        worker.step_while(|| !it.pressure.is_settled(tick));
-        it.delta.advance_to(tick + 1);
-        worker.step_while(|| !it.delta.is_settled(tick));
         if tick > 125 {
-            heat.push(heat_took.as_secs_f64() * 1e3);
-            pressure.push(time.elapsed().as_secs_f64() * 1e3);
+            took.push(time.elapsed().as_secs_f64() * 1e3);
         }
-        _ = (
-            it.heat.cells.drain(),
-            it.heat.nodes.drain(),
-            it.heat.top.drain(),
-            it.heat.reports.drain(),
-        );
-        _ = (it.pressure.spreads.drain(), it.pressure.nodes.drain(), it.pressure.warm.drain());
+        let stage = &it.heat;
+        _ = (stage.cells.drain(), stage.ranges.drain(), stage.nodes.drain(), stage.reports.drain());
     }
-    (heat, pressure)
-}
-
-fn forecast(rolling: &Rolling) -> RangeForecast {
-    let load = dataflows::quanta::quantise(rolling.six().cost_us() as u64);
-    let mut it = RangeForecast::default();
-    it.reads.0 = [[load, load, load, load, load, load * 2, load * 2, load * 3]; 5];
-    it
+    took
 }
 
 fn id(cell: u64) -> CellId {

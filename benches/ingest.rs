@@ -23,9 +23,9 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cpu_time::ThreadTime;
+use dataflows::Tick;
 use dataflows::splits::{SplitChange, Splits};
 use dataflows::tally::{Costs, Payload, Rules};
-use dataflows::{Config, Tick};
 use isotherm::kafka::embedded::Embedded;
 use isotherm::kafka::source::{Input, Inputs, Source, Start};
 use isotherm::kafka::writer::Writer;
@@ -200,8 +200,7 @@ impl Log {
         }
         let costs = Costs { read_us: 100, scan_us: 500, write_us: 200 };
         let rules = Rules { costs, tick_ms: TICK_MS, key_bytes_max: 4096 };
-        let config = Config { rules, top: 16, warm_permille: 800 };
-        let mut engine = Engine::start(1, config).expect("threads can be started");
+        let mut engine = Engine::start(1, rules).expect("threads can be started");
         let changes = changes(starts, to_nodes);
         let mut source = Source::open(&self.inputs(), Vec::new()).expect("the broker is here");
         let first = source.open_tick().expect("the broker is here").expect("the log has ticks");

@@ -9,7 +9,7 @@ use scale::or_smoke;
 use world::{STAGES, Took, World, median};
 
 /// From cells over ranges and nodes to the plan: without forecasts, and what is told of it.
-const PLAN: [&str; 4] = ["heat", "pressure", "decide", "delta"];
+const PLAN: [&str; 3] = ["heat", "decide", "delta"];
 
 fn main() {
     if !scale::is_asked() {

@@ -43,10 +43,15 @@ pub struct RangeForecast {
 }
 
 impl RangeForecast {
+    /// As it is told of reads and of writes. Fails when a target has not as many quantiles as there are levels.
+    pub fn told(reads: &heatmap::Forecast, writes: &heatmap::Forecast) -> Result<Self, String> {
+        Ok(Self { reads: reads.try_into()?, writes: writes.try_into()? })
+    }
+
     /// Reads and writes together at a target and level. Quantiles do not add; for two kinds of
     /// operation that rise together, the sum is the careful bound.
     pub fn load(&self, target: usize, level: usize) -> u64 {
-        self.reads.0[target][level] + self.writes.0[target][level]
+        self.reads.0[target][level].saturating_add(self.writes.0[target][level])
     }
 }
 

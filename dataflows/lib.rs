@@ -1,24 +1,23 @@
 //! Says how collections become collections: from queries to heat, from forecasts to the plan's delta.
 //!
 //! ```text
-//!  payloads ──> sums ──> exchange ──> heatmap ──> ranges ──┬──> heat by range ──> top
+//!  payloads ──> sums ──> exchange ──> heatmap ──> ranges ──┬──> heat by range
 //!               by cell  by cell      windows     by range │
 //!  splits ───────┴──> reports           │                  └──> nodes ──> heat by node
 //!  reshapes ────────────────────────────┤
 //!                                       └──> heat by cell               ── 1. heat is settled
-//!  cell ──> range, range ──> node, capacities
+//!  cell ──> range, range ──> node
 //!
-//!            the caller forecasts what changed
-//!  forecasts ──> spreads, total ──> pressure by node ──> warm nodes     ── 2. pressure is settled
-//!
-//!            the caller decides where ranges should be
-//!  desired, current ──> delta                                           ── 3. the delta is settled
+//!            the caller forecasts what changed, and decides where ranges should be
+//!  desired, current ──> delta                                           ── 2. the delta is settled
 //! ```
 //!
 //! At each tick the caller feeds a stage, advances it past the tick, steps until it is settled, and
 //! drains its outputs; then the next stage, at the same tick. So what a person or a model answers stands
 //! between two stages, and one timestamp covers heat, forecast and plan.
 //!
+//! * What nodes are to expect is no collection: forecasts are raised to that of all ranges together before they are added
+//!   up ([`balance::load`]), so all sums change with each tick, and a decision looks at each range anyway.
 //! * No clock, no I/O, no model weights: what a dataflow cannot derive from its input collections
 //!   arrives as an argument.
 //! * Effects are the caller's. Closing the inputs runs time to its end: windows run out and everything is
@@ -38,22 +37,18 @@ pub mod window;
 pub mod heatmap;
 pub mod ranges;
 pub mod nodes;
-pub mod top;
-pub mod scores;
-pub mod spread;
-pub mod pressure;
 pub mod delta;
 pub mod stage;
 
 use differential_dataflow::input::Input as _;
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::trace::implementations::{KeySpine, ValSpine};
+use schemas::CellId;
 use schemas::wire::DecodeError;
-use schemas::{CellId, NodeId, RangeId};
 use timely::dataflow::operators::{Enter, Input as _};
 use timely::dataflow::{ProbeHandle, Scope};
 
-use stage::{DeltaStage, FeedRows, HeatStage, Output, PressureStage};
+use stage::{DeltaStage, HeatStage, Output};
 use tally::Query;
 
 /// Event time in whole ticks since the epoch, and the timestamp of every collection in this crate.
@@ -74,61 +69,42 @@ pub type ByKey<'scope, K, V> = Arranged<'scope, TraceAgent<ValSpine<K, V, Tick, 
 /// A collection that is arranged as it is, with differences of type `R`.
 pub type BySelf<'scope, D, R> = Arranged<'scope, TraceAgent<KeySpine<D, Tick, R>>>;
 
-/// What a person may set of the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    pub rules: tally::Rules,
-    /// How many of the hottest ranges are told.
-    pub top: usize,
-    /// A node is too warm above this part of its capacity, in thousandths.
-    pub warm_permille: u32,
-}
-
 /// The inputs and outputs of one timely worker.
 pub struct Pipeline {
     pub heat: HeatStage,
-    pub pressure: PressureStage,
     pub delta: DeltaStage,
 }
 
 /// Builds the whole dataflow; `read` calls back with each entry of a record's value.
 pub fn pipeline(
     scope: Scope<'_, Tick>,
-    config: Config,
+    rules: tally::Rules,
     read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> + 'static,
 ) -> Pipeline {
-    let (range_nodes_feed, range_nodes) = scope.new_collection();
-    let range_nodes: ByKey<'_, RangeId, NodeId> = range_nodes.arrange_by_key_named("RangeNodes");
-    Pipeline {
-        heat: heat_stage(scope, config, read, range_nodes_feed, range_nodes.clone()),
-        pressure: pressure_stage(scope, config, range_nodes),
-        delta: delta_stage(scope),
-    }
+    Pipeline { heat: heat_stage(scope, rules, read), delta: delta_stage(scope) }
 }
 
 fn heat_stage<'scope>(
     scope: Scope<'scope, Tick>,
-    config: Config,
+    rules: tally::Rules,
     read: impl Fn(&[u8], &mut dyn FnMut(Query<'_>)) -> Result<usize, DecodeError> + 'static,
-    range_nodes_feed: FeedRows<(RangeId, NodeId)>,
-    range_nodes: ByKey<'scope, RangeId, NodeId>,
 ) -> HeatStage {
     let (payloads_feed, payloads) = scope.new_input();
     let (splits_feed, splits) = scope.new_input();
     let (reshapes_feed, reshapes) = scope.new_input();
     let (cell_ranges_feed, cell_ranges) = scope.new_collection();
+    let (range_nodes_feed, range_nodes) = scope.new_collection();
     let probe = ProbeHandle::new();
     scope.region_named("Heat", |stage| {
-        let (sums, reports) =
-            sums::sums(payloads.enter(stage), splits.enter(stage), config.rules, read);
+        let (sums, reports) = sums::sums(payloads.enter(stage), splits.enter(stage), rules, read);
         let (cells, window) = heatmap::heatmap(sums, reshapes.enter(stage));
 
         let by_cell = cells.clone().arrange_by_self_named("HeatByCell");
         let cell_ranges = cell_ranges.enter(stage).arrange_by_key_named("CellRanges");
         let by_range = ranges::ranges(by_cell, cell_ranges).arrange_by_self_named("HeatByRange");
         let ranges = ranges::heat_by_range(by_range.clone());
-        let nodes = nodes::nodes(by_range, range_nodes.enter_region(stage));
-        let top = top::top(ranges.clone(), config.top);
+        let range_nodes = range_nodes.enter(stage).arrange_by_key_named("RangeNodes");
+        let nodes = nodes::nodes(by_range, range_nodes);
         HeatStage {
             payloads: payloads_feed,
             splits: splits_feed,
@@ -139,38 +115,7 @@ fn heat_stage<'scope>(
             cells: Output::new(cells.inner, &probe),
             ranges: Output::new(ranges.inner, &probe),
             nodes: Output::new(nodes.inner, &probe),
-            top: Output::new(top.inner, &probe),
             window,
-            probe,
-        }
-    })
-}
-
-fn pressure_stage<'scope>(
-    scope: Scope<'scope, Tick>,
-    config: Config,
-    range_nodes: ByKey<'scope, RangeId, NodeId>,
-) -> PressureStage {
-    let (forecasts_feed, forecasts) = scope.new_input();
-    let (total_feed, total) = scope.new_input();
-    let (capacities_feed, capacities) = scope.new_input();
-    let probe = ProbeHandle::new();
-    scope.region_named("Pressure", |stage| {
-        let spreads = spread::spreads(forecasts.enter(stage));
-        let spreads = scores::scores(spreads, "Spreads");
-        let total = scores::scores(total.enter(stage), "TotalForecast");
-        let capacities = scores::scores(capacities.enter(stage), "Capacities");
-        let range_nodes = range_nodes.enter_region(stage);
-        let nodes = pressure::pressure(spreads.clone(), total, range_nodes, capacities);
-        let warm = nodes.clone().filter(move |(_, it)| it.is_warm(config.warm_permille));
-        let spreads = spreads.as_collection(|range, spread| (*range, *spread));
-        PressureStage {
-            forecasts: forecasts_feed,
-            total: total_feed,
-            capacities: capacities_feed,
-            spreads: Output::new(spreads.inner, &probe),
-            nodes: Output::new(nodes.inner, &probe),
-            warm: Output::new(warm.inner, &probe),
             probe,
         }
     })

@@ -20,12 +20,9 @@ use timely::dataflow::{ProbeHandle, Stream};
 
 use crate::Tick;
 use crate::delta::Placed;
-use crate::forecast::RangeForecast;
 use crate::heat::Rolling;
 use crate::heatmap::WindowView;
-use crate::pressure::Pressure;
 use crate::splits::SplitChange;
-use crate::spread::Spread;
 use crate::sums::Report;
 use crate::tally::Payload;
 use crate::window::Reshape;
@@ -74,8 +71,6 @@ pub struct HeatStage {
     pub cells: Output<(CellId, Tick, Rolling)>,
     pub ranges: Output<((RangeId, Rolling), Tick, isize)>,
     pub nodes: Output<((NodeId, Rolling), Tick, isize)>,
-    /// The hottest ranges, and their cost over six ticks.
-    pub top: Output<((RangeId, i64), Tick, isize)>,
     pub window: WindowView,
     pub probe: ProbeHandle<Tick>,
 }
@@ -95,36 +90,7 @@ impl HeatStage {
     }
 }
 
-/// Second stage: from forecasts to pressure.
-pub struct PressureStage {
-    /// Those that changed; `None` when a range ends.
-    pub forecasts: Feed<(RangeId, Option<RangeForecast>, Tick)>,
-    pub total: Feed<((), Option<RangeForecast>, Tick)>,
-    pub capacities: Feed<(NodeId, Option<u64>, Tick)>,
-
-    /// What the forecasts come to where that has changed.
-    pub spreads: Output<((RangeId, Spread), Tick, isize)>,
-    pub nodes: Output<((NodeId, Pressure), Tick, isize)>,
-    /// The nodes that are or will be too warm.
-    pub warm: Output<((NodeId, Pressure), Tick, isize)>,
-    pub probe: ProbeHandle<Tick>,
-}
-
-impl PressureStage {
-    /// Says that all before the tick is fed.
-    pub fn advance_to(&mut self, tick: Tick) {
-        advance(&mut self.forecasts, tick);
-        advance(&mut self.total, tick);
-        advance(&mut self.capacities, tick);
-    }
-
-    /// Tells whether the tick is settled; that of the stage before must be.
-    pub fn is_settled(&self, tick: Tick) -> bool {
-        !self.probe.less_equal(&tick)
-    }
-}
-
-/// Third stage: from the desired assignment to the delta.
+/// Second stage: from the desired assignment to the delta.
 pub struct DeltaStage {
     pub desired: FeedRows<Placed>,
     pub current: FeedRows<Placed>,

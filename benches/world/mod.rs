@@ -31,8 +31,7 @@ use schemas::{Key, KeySpan, Millis, NodeId};
 const TICK_MS: u64 = 5000;
 
 /// The parts of a tick, in their order.
-pub const STAGES: [&str; 8] =
-    ["begin", "heat", "forecast", "pressure", "decide", "delta", "settle", "finish"];
+pub const STAGES: [&str; 7] = ["begin", "heat", "forecast", "decide", "delta", "settle", "finish"];
 
 /// What a tick took, in milliseconds.
 pub struct Took {
@@ -99,11 +98,9 @@ impl World {
         watch.lap();
         let heated = engine.heat(tick, payloads, changes).expect("timely workers live");
         watch.lap();
-        let expected = planner.heated(heated);
+        planner.heated(heated);
         watch.lap();
-        let pressure = engine.pressure(tick, expected).expect("timely workers live");
-        watch.lap();
-        let wanted = planner.decide(pressure);
+        let wanted = planner.decide();
         watch.lap();
         let delta = engine.delta(tick, wanted).expect("timely workers live");
         watch.lap();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use schemas::NodeId;
 
-use super::load::{Level, Load, Swing, permille};
+use super::load::{Level, Load, Swing, loads, permille};
 use super::{Cell, CellsOf, Node, Range, Situation};
 
 /// A situation with what has been chosen so far.
@@ -47,16 +47,10 @@ impl<'a> Board<'a> {
         // Looked up only, so its order cannot show.
         let places: HashMap<&NodeId, usize> =
             seats.iter().enumerate().map(|(place, seat)| (seat.id, place)).collect();
-        let mut loads = situation
-            .ranges
-            .iter()
-            .map(|range| Load::of(&range.forecast, situation.likely))
-            .collect::<Vec<_>>();
-        reconcile(&mut loads, &Load::of(&situation.total, situation.likely));
+        let forecasts = situation.ranges.iter().map(|it| &it.forecast);
+        let (loads, swing) = loads(forecasts, &situation.total, situation.likely);
         let mut last: Option<(&NodeId, usize)> = None;
-        let mut sum = Load::default();
         for (index, (range, load)) in situation.ranges.iter().zip(&loads).enumerate() {
-            sum = sum.plus(load);
             // Neighbours often share their node, and a look-up compares names.
             if last.is_none_or(|(node, _)| *node != range.node) {
                 last = places.get(&range.node).map(|place| (&range.node, *place));
@@ -72,7 +66,7 @@ impl<'a> Board<'a> {
             cells_of,
             seats,
             touched: vec![false; loads.len()],
-            swing: Swing::new(&situation.total, &sum),
+            swing,
             loads,
             spent: Spent {
                 moves: budget.moves_in_flight,
@@ -152,15 +146,6 @@ impl<'a> Board<'a> {
         self.spent.bytes = self.spent.bytes.saturating_add(bytes);
         self.spent.churn_bytes = self.spent.churn_bytes.saturating_add(bytes);
     }
-}
-
-/// Raises the medians of all ranges alike until they add up to that of the total, twofold at most.
-///
-/// Where heat will go is uncertain, so the median of each range is below its mean, while the total
-/// is known well: without this, heat that is somewhere would be planned for nowhere.
-fn reconcile(loads: &mut [Load], total: &Load) {
-    let sum = loads.iter().fold(Load::default(), |sum, load| sum.plus(load));
-    loads.iter_mut().for_each(|load| *load = load.raised(&sum, total));
 }
 
 impl<'a> Seat<'a> {

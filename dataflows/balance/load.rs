@@ -52,6 +52,29 @@ impl Likely {
     }
 }
 
+/// The loads of ranges, as they are added up to those of nodes, and how far all swing together.
+///
+/// Where heat will go is uncertain, so the median of each range is below its mean, while the total
+/// is known well. So what is likely of all is raised alike until it comes to the total's, twofold at most:
+/// without this, heat that is somewhere would be planned for nowhere.
+pub fn loads<'a>(
+    forecasts: impl Iterator<Item = &'a RangeForecast>,
+    total: &RangeForecast,
+    likely: Likely,
+) -> (Vec<Load>, Swing) {
+    let mut loads: Vec<_> = forecasts.map(|it| Load::of(it, likely)).collect();
+    let of_total = Load::of(total, likely);
+    let before = sum(&loads);
+    loads.iter_mut().for_each(|it| *it = it.raised(&before, &of_total));
+    let swing = Swing::new(total, &sum(&loads));
+    (loads, swing)
+}
+
+/// Of the ranges of a node, or of all.
+pub fn sum<'a>(loads: impl IntoIterator<Item = &'a Load>) -> Load {
+    loads.into_iter().fold(Load::default(), |sum, it| sum.plus(it))
+}
+
 /// The forecast load of a range, or of a node as the sum of its ranges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -93,7 +116,7 @@ impl Load {
     }
 
     /// Its medians times `total` ÷ `sum`, at least once and at most twice.
-    pub fn raised(mut self, sum: &Self, total: &Self) -> Self {
+    fn raised(mut self, sum: &Self, total: &Self) -> Self {
         for target in 0..TARGETS {
             if total.median[target] <= sum.median[target] {
                 continue;
@@ -151,8 +174,7 @@ impl Load {
 }
 
 fn at(forecast: &RangeForecast, target: usize, level: usize) -> u64 {
-    let (reads, writes) = (forecast.reads.0[target][level], forecast.writes.0[target][level]);
-    reads.saturating_add(writes).min(LOAD_MAX)
+    forecast.load(target, level).min(LOAD_MAX)
 }
 
 /// How far all loads swing together: what the total's upper quantiles lie above its medians.

@@ -36,7 +36,7 @@
 //!    split ahead of need, and cold neighbours below a quarter of a piece join.
 
 pub mod policy;
-mod load;
+pub mod load;
 mod board;
 mod moves;
 mod splits;

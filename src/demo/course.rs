@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 
 use dataflows::Tick;
+use dataflows::balance::Likely;
+use dataflows::forecast::RangeForecast;
 use schemas::assignment::Assignment;
 use schemas::heatmap::RangeHeated;
 use schemas::migrate_range::Command;
@@ -32,6 +34,10 @@ pub struct Course {
     pub owned: BTreeMap<Key, Assignment>,
     /// What is published of each range, by its start.
     pub heats: BTreeMap<Key, RangeHeated>,
+    /// What is forecast of all ranges together.
+    pub total: RangeForecast,
+    /// What of it nodes are to expect.
+    pub likely: Likely,
     pub moves: BTreeMap<MigrationId, Moved>,
     /// What each node holds.
     pub bytes: BTreeMap<NodeId, u64>,
@@ -63,10 +69,12 @@ pub struct Moved {
 }
 
 impl Course {
-    pub fn new(recount: Recount, nodes: BTreeMap<NodeId, u64>) -> Self {
+    pub fn new(recount: Recount, nodes: BTreeMap<NodeId, u64>, likely: Likely) -> Self {
         Self {
             recount,
             nodes,
+            likely,
+            total: RangeForecast::default(),
             owned: BTreeMap::new(),
             heats: BTreeMap::new(),
             moves: BTreeMap::new(),
@@ -95,6 +103,11 @@ impl Course {
                 Some(Ok(heat)) => _ = self.heats.insert(start, heat),
                 Some(Err(_)) | None => _ = self.heats.remove(&start),
             }
+        }
+        // It was made by this process, too.
+        let total = outputs.done.total.as_ref();
+        if let Some(Ok(total)) = total.map(|it| RangeForecast::told(&it.reads, &it.writes)) {
+            self.total = total;
         }
         for command in outputs.commands.iter().filter(|it| it.command == Command::Start) {
             let chosen = outputs.plan.as_ref().and_then(|it| chosen(it, command.migration));
@@ -191,7 +204,7 @@ mod tests {
         let nodes: BTreeMap<_, _> = [(NodeId("n1".into()), 1)].into();
         let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
         let recount = Recount::new(Vec::new(), nodes.clone(), &[], costs, 1_000);
-        let mut res = Course::new(recount, nodes);
+        let mut res = Course::new(recount, nodes, Likely::Mean);
         let moved = Moved {
             span: KeySpan { start: Key::default(), end: Key::default() },
             source: NodeId("n1".into()),

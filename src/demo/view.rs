@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use dataflows::balance::load::{self, Load};
+use dataflows::forecast::{MEAN30, RangeForecast};
 use schemas::heatmap::RangeHeated;
 use schemas::migration_status::Status;
 use schemas::{Key, KeySpan, Millis, NodeId};
@@ -191,20 +193,22 @@ fn loads(course: &Course) -> BTreeMap<NodeId, u64> {
     course.recount.history.ticks.last().map(|it| it.loads.clone()).unwrap_or_default()
 }
 
-/// What a node is to expect in the mean of the next thirty ticks: its median and its .9 quantile, in
-/// microseconds a second, its ranges being independent of each other.
-fn expected(course: &Course, node: &NodeId) -> (u64, u64) {
-    const MEDIAN: usize = 3;
-    const HIGH: usize = 5;
-    let (mut median, mut squares) = (0_u64, 0_f64);
-    for it in course.heats.values().filter(|it| it.node == *node) {
-        for of in [&it.reads.forecast.mean30, &it.writes.forecast.mean30] {
-            let (Some(middle), Some(high)) = (of.get(MEDIAN), of.get(HIGH)) else { continue };
-            median += middle;
-            squares += (high.saturating_sub(*middle) as f64).powi(2);
-        }
+/// What each node is to expect in the mean of the next thirty ticks, as a plan counts it: what is likely and its .9
+/// quantile, in microseconds a second.
+fn expected(course: &Course) -> BTreeMap<NodeId, (u64, u64)> {
+    // Published by this process: each has its quantiles.
+    let known = course.heats.values().filter_map(|it| {
+        let forecast = RangeForecast::told(&it.reads.forecast, &it.writes.forecast).ok()?;
+        Some((&it.node, forecast))
+    });
+    let (owners, forecasts): (Vec<_>, Vec<_>) = known.unzip();
+    let (loads, swing) = load::loads(forecasts.iter(), &course.total, course.likely);
+    let mut nodes = BTreeMap::<_, Load>::new();
+    for (node, load) in owners.into_iter().zip(&loads) {
+        let sum = nodes.entry(node.clone()).or_default();
+        *sum = sum.plus(load);
     }
-    (median, median + squares.sqrt() as u64)
+    nodes.into_iter().map(|(id, it)| (id, (it.median(MEAN30), it.sustained(&swing)))).collect()
 }
 
 fn nodes(course: &Course) -> Vec<Line> {
@@ -212,13 +216,13 @@ fn nodes(course: &Course) -> Vec<Line> {
         Tone::Faint,
         format!(
             "{:<5} {:<BAR$} {:>5} {:>16} {:>7} {:>8}",
-            "node", "load ÷ capacity", "now", "30 ticks .5/.9", "ranges", "bytes"
+            "node", "load ÷ capacity", "now", "30 ticks / .9", "ranges", "bytes"
         ),
     )]];
-    let loads = loads(course);
+    let (loads, expected) = (loads(course), expected(course));
     for (i, (node, capacity)) in course.nodes.iter().enumerate() {
         let load = loads.get(node).copied().unwrap_or_default();
-        let (median, high) = expected(course, node);
+        let (likely, high) = expected.get(node).copied().unwrap_or_default();
         let ranges = course.owned.values().filter(|it| it.node == *node).count();
         let bytes = course.bytes.get(node).copied().unwrap_or_default();
         let permille = load * 1_000 / (*capacity).max(1);
@@ -242,7 +246,7 @@ fn nodes(course: &Course) -> Vec<Line> {
                 format!(
                     " {:>5} {:>16} {ranges:>7} {:>8}",
                     part(load, *capacity),
-                    format!("{} / {}", part(median, *capacity), part(high, *capacity)),
+                    format!("{} / {}", part(likely, *capacity), part(high, *capacity)),
                     sized(bytes)
                 ),
             ),

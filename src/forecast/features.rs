@@ -217,7 +217,8 @@ impl Book {
         look.0.extend(rows.map(|(at, op)| self.row(at, op, day)));
     }
 
-    /// Sine and cosine of the time of day, once there are days to compare.
+    /// Sine and cosine of the time of day, once there are days to compare. A day begins with the first tick here: when it
+    /// does turns the two, which least squares learn of any turn.
     fn day(&self) -> [f32; 2] {
         let ms = self.ticks * self.tick_ms;
         if ms < DAYS_MIN * DAY_MS {

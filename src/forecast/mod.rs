@@ -45,6 +45,7 @@ pub mod backtest;
 
 use std::fmt;
 
+use dataflows::balance::Likely;
 use dataflows::forecast::{H1, H6, H30, HORIZON, MAX30, MEAN30, TARGETS};
 use dataflows::heat::Rolling;
 use schemas::{RangeId, heatmap};
@@ -94,6 +95,16 @@ pub enum Rung {
     Ewma,
     /// Whoever of several models lost least lately, behind a guard.
     Ladder,
+}
+
+impl Rung {
+    /// What of its forecasts nodes are to expect.
+    pub fn likely(self) -> Likely {
+        match self {
+            Self::Persistence | Self::Ewma => Likely::Median,
+            Self::Ladder => Likely::Mean,
+        }
+    }
 }
 
 impl fmt::Display for Rung {

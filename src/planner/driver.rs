@@ -28,7 +28,7 @@ use std::ops::ControlFlow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use dataflows::{Config, Tick, tally};
+use dataflows::{Tick, tally};
 use schemas::Millis;
 use tracing::info;
 
@@ -48,9 +48,6 @@ use crate::kafka::source::{FilledBox, Input, Inputs, Source, Start, Stop};
 use crate::table::rows::KEY_BYTES_MAX;
 use crate::tick::machine::{Origin, Reading, Rules};
 use crate::tick::tick_box::TickBox;
-
-/// How many of the hottest ranges are told.
-const TOP: usize = 16;
 
 /// What a planner is told at its start.
 #[derive(Clone, Debug)]
@@ -281,8 +278,7 @@ pub fn start(settings: &Settings, timely_workers: usize) -> anyhow::Result<Engin
         // What can be in the index can be asked for.
         key_bytes_max: KEY_BYTES_MAX,
     };
-    let warm_permille = settings.policy.warm_permille;
-    Engine::start(timely_workers, Config { rules, top: TOP, warm_permille })
+    Engine::start(timely_workers, rules)
 }
 
 /// Carries one tick through machine and dataflow.
@@ -294,9 +290,8 @@ pub fn tick(
     let tick = filled.bounds.tick;
     let (payloads, changes) = planner.begin(filled);
     let heated = engine.heat(tick, payloads, changes)?;
-    let expected = planner.heated(heated);
-    let pressure = engine.pressure(tick, expected)?;
-    let wanted = planner.decide(pressure);
+    planner.heated(heated);
+    let wanted = planner.decide();
     let delta = engine.delta(tick, wanted)?;
     let cells = planner.settle(delta);
     if !cells.is_empty() {

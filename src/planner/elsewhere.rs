@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use dataflows::forecast::RangeForecast;
-use schemas::heatmap::{Forecast, RangeHeated};
+use schemas::heatmap::RangeHeated;
 use schemas::planner_progress::TickDone;
 use schemas::{Key, RangeId};
 
@@ -45,7 +45,7 @@ impl Elsewhere {
                 coverage80_permille: done.coverage80_permille,
             },
             total: match &done.total {
-                Some(it) => both(&it.reads, &it.writes)?,
+                Some(it) => RangeForecast::told(&it.reads, &it.writes)?,
                 None => RangeForecast::default(),
             },
             ranges: BTreeMap::new(),
@@ -54,7 +54,7 @@ impl Elsewhere {
 
     /// Takes in what the tick told of a range. Fails when it has other quantiles.
     pub fn add(&mut self, told: &RangeHeated) -> Result<(), String> {
-        let forecast = both(&told.reads.forecast, &told.writes.forecast)?;
+        let forecast = RangeForecast::told(&told.reads.forecast, &told.writes.forecast)?;
         self.ranges.insert(told.range_start.clone(), forecast);
         Ok(())
     }
@@ -78,8 +78,4 @@ impl Elsewhere {
         answers.ranges.sort_unstable_by_key(|(id, _)| *id);
         answers.total = self.total;
     }
-}
-
-fn both(reads: &Forecast, writes: &Forecast) -> Result<RangeForecast, String> {
-    Ok(RangeForecast { reads: reads.try_into()?, writes: writes.try_into()? })
 }

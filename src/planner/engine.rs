@@ -2,8 +2,7 @@
 //!
 //! ```text
 //!              ┌─ heat(t) ─────> first stage settles ──> heat of cells, ranges, nodes
-//!  the planner ├─ pressure(t) ─> second stage        ──> who is or will be too warm
-//!              ├─ delta(t) ────> third stage         ──> desired less current assignment
+//!  the planner ├─ delta(t) ────> second stage        ──> desired less current assignment
 //!              └─ slots ───────> between ticks       ──> sums by (cell, tick)
 //! ```
 //!
@@ -19,13 +18,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use dataflows::delta::Placed;
-use dataflows::pressure::Pressure;
-use dataflows::tally::{Payload, Refusal};
-use dataflows::{Config, Pipeline, Tick, pipeline};
-use schemas::{CellId, NodeId};
+use dataflows::tally::{Payload, Refusal, Rules};
+use dataflows::{Pipeline, Tick, pipeline};
+use schemas::CellId;
 use timely::worker::Worker;
 
-use super::machine::{Changes, Expected, Heated, Refused, Wanted};
+use super::machine::{Changes, Heated, Refused, Wanted};
 use super::snapshot::Slot;
 
 /// How long a timely worker that has nothing to do looks away.
@@ -36,7 +34,6 @@ const LOOK_ROUND: Duration = Duration::from_millis(100);
 
 enum Ask {
     Heat(Tick, Vec<Payload>, Changes),
-    Pressure(Tick, Box<Expected>),
     Delta(Tick, Wanted),
     /// Of these cells, or of all.
     Slots(Option<Vec<CellId>>),
@@ -44,7 +41,6 @@ enum Ask {
 
 enum Answer {
     Heat(Heated),
-    Pressure(Vec<((NodeId, Pressure), isize)>),
     Delta(Vec<(Placed, isize)>),
     Slots(Vec<Slot>),
 }
@@ -61,7 +57,7 @@ struct Peer {
 
 impl Engine {
     /// Starts so many timely workers.
-    pub fn start(timely_workers: usize, config: Config) -> anyhow::Result<Self> {
+    pub fn start(timely_workers: usize, rules: Rules) -> anyhow::Result<Self> {
         assert!(0 < timely_workers, "somebody must work");
         let (mut peers, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..timely_workers {
@@ -75,7 +71,7 @@ impl Engine {
             let mut ends = ends.lock().expect("no timely worker panics while it takes its end");
             let (asks, answers) = ends[worker.index()].take().expect("each takes its own");
             drop(ends);
-            serve(worker, config, &asks, &answers);
+            serve(worker, rules, &asks, &answers);
         });
         // They end when the engine is dropped and their channels close.
         let threads = threads.map_err(|err| anyhow!("start timely workers: {err}"))?;
@@ -118,23 +114,6 @@ impl Engine {
         heated.samples.sort_unstable();
         heated.refused.sort_unstable();
         Ok(heated)
-    }
-
-    /// Feeds the forecasts of a tick; returns rows of nodes that came under pressure or out of it.
-    pub fn pressure(
-        &mut self,
-        tick: Tick,
-        expected: Expected,
-    ) -> anyhow::Result<Vec<((NodeId, Pressure), isize)>> {
-        let first = Ask::Pressure(tick, Box::new(expected));
-        let rest = || Ask::Pressure(tick, Box::default());
-        let mut rows = Vec::new();
-        for answer in self.ask(self.first(first, rest))? {
-            let Answer::Pressure(part) = answer else { unreachable!("an answer fits its ask") };
-            rows.extend(part);
-        }
-        rows.sort_unstable();
-        Ok(rows)
     }
 
     /// Feeds how the current and the desired assignment have changed; returns how their difference
@@ -191,35 +170,17 @@ impl Engine {
 }
 
 /// Answers until nobody can ask any more.
-fn serve(worker: &mut Worker, config: Config, asks: &Receiver<Ask>, answers: &SyncSender<Answer>) {
+fn serve(worker: &mut Worker, rules: Rules, asks: &Receiver<Ask>, answers: &SyncSender<Answer>) {
     let read = |value: &[u8], each: &mut dyn FnMut(dataflows::tally::Query<'_>)| {
         schemas::query_log::read(value, each)
     };
-    let mut stages = worker.dataflow::<Tick, _, _>(|scope| pipeline(scope, config, read));
-    let is_first = worker.index() == 0;
+    let mut stages = worker.dataflow::<Tick, _, _>(|scope| pipeline(scope, rules, read));
     while let Ok(ask) = asks.recv() {
         let answer = match ask {
             Ask::Heat(tick, payloads, changes) => {
                 feed_heat(&mut stages, tick, payloads, changes);
                 worker.step_or_park_while(Some(PARK), || !stages.heat.is_settled(tick));
                 Answer::Heat(drain_heat(&stages))
-            }
-            Ask::Pressure(tick, it) => {
-                let stage = &mut stages.pressure;
-                stage.advance_to(tick);
-                if is_first {
-                    stage.total.send(((), Some(it.total), tick));
-                }
-                it.forecasts.into_iter().for_each(|(id, it)| stage.forecasts.send((id, it, tick)));
-                it.capacities
-                    .into_iter()
-                    .for_each(|(id, it)| stage.capacities.send((id, it, tick)));
-                stage.advance_to(tick + 1);
-                worker.step_or_park_while(Some(PARK), || !stages.pressure.is_settled(tick));
-                let rows = stages.pressure.nodes.drain();
-                stages.pressure.spreads.drain();
-                stages.pressure.warm.drain();
-                Answer::Pressure(rows.into_iter().map(|(row, _, diff)| (row, diff)).collect())
             }
             Ask::Delta(tick, wanted) => {
                 let stage = &mut stages.delta;
@@ -259,7 +220,6 @@ fn feed_heat(stages: &mut Pipeline, tick: Tick, payloads: Vec<Payload>, changes:
 
 fn drain_heat(stages: &Pipeline) -> Heated {
     let stage = &stages.heat;
-    stage.top.drain();
     let mut heated = Heated {
         cells: stage.cells.drain().into_iter().map(|(cell, _, diff)| (cell, diff)).collect(),
         ranges: stage.ranges.drain().into_iter().map(|(row, _, diff)| (row, diff)).collect(),

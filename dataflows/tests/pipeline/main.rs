@@ -64,29 +64,6 @@ fn quiet_range_causes_no_update_whatever_others_do() {
 }
 
 #[test]
-fn forecast_enters_again_only_when_it_has_changed() {
-    let mut story = Story::of_two_ranges();
-    for tick in 0..9 {
-        story.tick(|it| {
-            it.forecasts.push((RangeId(1), Some(story::forecast(100 + tick / 4))));
-            it.forecasts.push((RangeId(2), Some(story::forecast(7))));
-            it.total = Some(story::forecast(107));
-        });
-    }
-    let said = run(&story, 2, 0);
-    let entered = |range| {
-        let rows = said.spreads.iter().filter(|row| row.0.0 == RangeId(range) && row.2 > 0);
-        rows.map(|row| row.1 - story.first).collect::<Vec<_>>()
-    };
-    assert_eq!((entered(1), entered(2)), (vec![0, 4, 8], vec![0]));
-    let node = |name: &str| {
-        let rows = said.pressure.iter().filter(|row| row.0.0.0 == name && row.2 > 0);
-        rows.map(|row| row.1 - story.first).collect::<Vec<_>>()
-    };
-    assert_eq!(node("a"), [0, 4, 8]);
-}
-
-#[test]
 fn closing_the_inputs_runs_every_window_out() {
     let mut story = Story::of_two_ranges();
     story.tick(|it| it.payloads.push(record(&[entry(0, b"a", 10), entry(0, b"q", 20)])));

@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use dataflows::Tick;
-use dataflows::forecast::{MAX30, MEAN30, Q50, Q90, Q95, RangeForecast};
 use dataflows::heat::{Heat, Rolling, WIDEST, WIDTHS};
-use dataflows::pressure::Pressure;
 use dataflows::samples::{ENTRIES_MAX, hash};
-use dataflows::spread::{Level, Spread};
 use dataflows::tally::Intake;
-use schemas::{CellId, Millis, NodeId, RangeId};
+use schemas::{CellId, Millis};
 
-use crate::run::{Said, TOP, WARM_PERMILLE};
+use crate::run::Said;
 use crate::story::{RULES, State, Story, TICK_MS, Told};
 
 /// Checks all that was said from a tick of the story on.
@@ -22,10 +19,6 @@ pub fn check(story: &Story, from: usize, said: &Said) {
     );
     let mut ranges = Rows::new(said.ranges.clone());
     let mut nodes = Rows::new(said.nodes.clone());
-    let mut top = Rows::new(said.top.clone());
-    let mut spreads = Rows::new(said.spreads.clone());
-    let mut pressure = Rows::new(said.pressure.clone());
-    let mut warm = Rows::new(said.warm.clone());
     let mut delta = Rows::new(said.delta.clone());
     let mut rolling = BTreeMap::<CellId, Rolling>::new();
     let before = from.saturating_sub(1);
@@ -52,21 +45,11 @@ pub fn check(story: &Story, from: usize, said: &Said) {
                 .filter_map(|(cell, heat)| Some((*state.cell_ranges.get(&cell)?, heat))),
         );
         ranges.expect("ranges", tick, exact, heat.clone().into_iter().collect());
-        top.expect("top", tick, exact, hottest(&heat));
         let heat = grouped(
             heat.into_iter().map(|(range, heat)| (state.range_nodes[&range].clone(), heat)),
         );
         nodes.expect("nodes", tick, exact, heat.into_iter().collect());
 
-        let scores = state.forecasts.iter().map(|(range, it)| (*range, spread(it))).collect();
-        spreads.expect("spreads", tick, exact, scores);
-        let rows = pressures(state);
-        let too_warm = rows.iter().filter(|(_, it)| {
-            it.mean30_q90 * 1000 > u64::from(WARM_PERMILLE) * it.capacity_us_per_s
-        });
-        let too_warm = too_warm.cloned().collect();
-        pressure.expect("pressure", tick, exact, rows);
-        warm.expect("warm", tick, exact, too_warm);
         delta.expect_diffs("delta", tick, deltas(state));
         if at >= from {
             check_reports(tick, told, said);
@@ -108,7 +91,7 @@ impl<D: Ord + Clone + Debug> Rows<D> {
         let after: BTreeSet<_> = expected.iter().cloned().collect();
         self.expect_diffs(what, tick, expected.into_iter().map(|row| (row, 1)).collect());
         let changes = before.symmetric_difference(&after).count();
-        if exact && what != "warm" {
+        if exact {
             assert_eq!(self.taken, changes, "{what} say only what changes, at tick {tick}");
         }
     }
@@ -143,53 +126,6 @@ fn grouped<K: Ord>(heat: impl Iterator<Item = (K, Rolling)>) -> BTreeMap<K, Roll
     let mut groups = BTreeMap::<K, Rolling>::new();
     heat.for_each(|(key, heat)| _ = add(groups.entry(key).or_default(), &heat));
     groups
-}
-
-fn hottest(heat: &BTreeMap<RangeId, Rolling>) -> Vec<(RangeId, i64)> {
-    let mut rows: Vec<_> =
-        heat.iter().map(|(range, heat)| (*range, heat.six().cost_us())).collect();
-    rows.retain(|row| row.1 > 0);
-    rows.sort_by_key(|(range, cost_us)| (-cost_us, *range));
-    rows.truncate(TOP);
-    rows
-}
-
-fn spread(forecast: &RangeForecast) -> Spread {
-    let level = |target, level| {
-        let median = forecast.load(target, Q50) as i64;
-        let above = i128::from(forecast.load(target, level)) - i128::from(median);
-        Level { median, squares: above * above }
-    };
-    Spread { mean30: level(MEAN30, Q90), max30: level(MAX30, Q95) }
-}
-
-fn pressures(state: &State) -> Vec<(NodeId, Pressure)> {
-    let Some(total) = state.total else { return Vec::new() };
-    let owned: Vec<_> = state
-        .range_nodes
-        .iter()
-        .filter_map(|(range, node)| Some((node, *state.forecasts.get(range)?)))
-        .collect();
-    let upper = |node: &NodeId, target: usize, level: usize| {
-        let above = |it: &RangeForecast| it.load(target, level) - it.load(target, Q50);
-        let all: u64 = owned.iter().map(|(_, it)| it.load(target, Q50)).sum();
-        let mine: Vec<_> = owned.iter().filter(|it| it.0 == node).collect();
-        let median: u64 = mine.iter().map(|(_, it)| it.load(target, Q50)).sum();
-        let own: u64 = mine.iter().map(|(_, it)| above(it).pow(2)).sum();
-        let common = median * above(&total) / all.max(1);
-        (median, median + (own + common.pow(2)).isqrt())
-    };
-    let warm = owned.iter().map(|(node, _)| (*node).clone()).collect::<BTreeSet<_>>();
-    warm.into_iter()
-        .filter_map(|node| {
-            let capacity_us_per_s = *state.capacities.get(&node)?;
-            let (mean30_q50, mean30_q90) = upper(&node, MEAN30, Q90);
-            let (max30_q50, max30_q95) = upper(&node, MAX30, Q95);
-            let pressure = Pressure { capacity_us_per_s, mean30_q50, mean30_q90, max30_q95 };
-            // All forecasts of the node are of nothing.
-            (mean30_q90 + max30_q95 + max30_q50 > 0).then_some((node, pressure))
-        })
-        .collect()
 }
 
 fn deltas(state: &State) -> BTreeMap<dataflows::delta::Placed, isize> {

@@ -5,21 +5,16 @@ use std::time::Duration;
 
 use dataflows::delta::Placed;
 use dataflows::heat::{Heat, Rolling};
-use dataflows::pressure::Pressure;
 use dataflows::splits::SplitChange;
-use dataflows::spread::Spread;
 use dataflows::stage::Feed;
 use dataflows::sums::Report;
 use dataflows::tally::Payload;
 use dataflows::window::Reshape;
-use dataflows::{Config, Pipeline, Tick, pipeline};
+use dataflows::{Pipeline, Tick, pipeline};
 use schemas::{CellId, Millis, NodeId, RangeId};
 use timely::worker::Worker;
 
 use crate::story::{self, Events, RULES, State, Story};
-
-pub const TOP: usize = 3;
-pub const WARM_PERMILLE: u32 = 800;
 
 /// All that timely workers said, together.
 #[derive(Default)]
@@ -28,10 +23,6 @@ pub struct Said {
     pub cells: Vec<(CellId, Tick, Rolling)>,
     pub ranges: Vec<((RangeId, Rolling), Tick, isize)>,
     pub nodes: Vec<((NodeId, Rolling), Tick, isize)>,
-    pub top: Vec<((RangeId, i64), Tick, isize)>,
-    pub spreads: Vec<((RangeId, Spread), Tick, isize)>,
-    pub pressure: Vec<((NodeId, Pressure), Tick, isize)>,
-    pub warm: Vec<((NodeId, Pressure), Tick, isize)>,
     pub delta: Vec<(Placed, Tick, isize)>,
     /// What the windows held, at the last tick of each burst.
     pub slots: Vec<(Tick, CellId, Tick, Heat)>,
@@ -55,13 +46,11 @@ pub fn run(story: &Story, peers: usize, from: usize) -> Said {
             .collect(),
     });
     let guards = timely::execute(timely::Config::process(peers), move |worker| {
-        let config = Config { rules: RULES, top: TOP, warm_permille: WARM_PERMILLE };
-        let mut pipeline = worker.dataflow(|scope| pipeline(scope, config, story::read));
+        let mut pipeline = worker.dataflow(|scope| pipeline(scope, RULES, story::read));
         tell(worker, &mut pipeline, &story, from, &all);
-        let Pipeline { heat, pressure, delta } = pipeline;
+        let Pipeline { heat, delta } = pipeline;
         let cells = heat.cells;
         drop((heat.payloads, heat.splits, heat.reshapes, heat.cell_ranges, heat.range_nodes));
-        drop((pressure.forecasts, pressure.total, pressure.capacities));
         drop((delta.desired, delta.current));
         step(worker, || heat.probe.done());
         let mut all = all.lock().expect("nobody has panicked");
@@ -91,7 +80,6 @@ fn tell(worker: &mut Worker, it: &mut Pipeline, story: &Story, from: usize, all:
     let (index, peers) = (worker.index(), worker.peers());
     let before = story.first + from as Tick - 1;
     it.heat.advance_to(before);
-    it.pressure.advance_to(before);
     it.delta.advance_to(before);
     if from > 0 && index == 0 {
         load(it, before, &story.ticks[from - 1].state);
@@ -116,11 +104,6 @@ fn tell(worker: &mut Worker, it: &mut Pipeline, story: &Story, from: usize, all:
         it.heat.advance_to(last + 1);
         step(worker, || it.heat.is_settled(last));
         if index == 0 {
-            feed_pressure(it, &told, seed);
-        }
-        it.pressure.advance_to(last + 1);
-        step(worker, || it.pressure.is_settled(last));
-        if index == 0 {
             for (tick, events) in &told {
                 let rows = |feed: &mut dataflows::stage::FeedRows<Placed>,
                             rows: &[(Placed, isize)]| {
@@ -143,10 +126,6 @@ fn drain(it: &Pipeline, tick: Tick, all: &mut Said) {
     all.reports.extend(it.heat.reports.drain());
     all.ranges.extend(it.heat.ranges.drain());
     all.nodes.extend(it.heat.nodes.drain());
-    all.top.extend(it.heat.top.drain());
-    all.spreads.extend(it.pressure.spreads.drain());
-    all.pressure.extend(it.pressure.nodes.drain());
-    all.warm.extend(it.pressure.warm.drain());
     all.delta.extend(it.delta.delta.drain());
     let slots = it.heat.window.all();
     if let Some((cell, _, _)) = slots.last() {
@@ -196,18 +175,6 @@ fn feed_heat(it: &mut Pipeline, told: &[TickTold<'_>], seed: u64) {
     send(&mut it.heat.reshapes, reshapes, seed + 2);
 }
 
-fn feed_pressure(it: &mut Pipeline, told: &[TickTold<'_>], seed: u64) {
-    let (mut forecasts, mut capacities, mut total) = (Vec::new(), Vec::new(), Vec::new());
-    for (tick, events) in told {
-        forecasts.extend(events.forecasts.iter().map(|(range, it)| (*range, *it, *tick)));
-        capacities.extend(events.capacities.iter().map(|(node, it)| (node.clone(), *it, *tick)));
-        total.extend(events.total.map(|it| ((), Some(it), *tick)));
-    }
-    send(&mut it.pressure.forecasts, forecasts, seed + 3);
-    send(&mut it.pressure.capacities, capacities, seed + 4);
-    send(&mut it.pressure.total, total, seed + 5);
-}
-
 /// Loads the state at the end of a tick, at that tick.
 fn load(it: &mut Pipeline, tick: Tick, state: &State) {
     for (start, cell) in &state.splits {
@@ -223,13 +190,6 @@ fn load(it: &mut Pipeline, tick: Tick, state: &State) {
     state.cell_ranges.iter().for_each(|(a, b)| it.heat.cell_ranges.update_at((*a, *b), tick, 1));
     for (range, node) in &state.range_nodes {
         it.heat.range_nodes.update_at((*range, node.clone()), tick, 1);
-    }
-    it.pressure.total.send(((), state.total, tick));
-    for (range, forecast) in &state.forecasts {
-        it.pressure.forecasts.send((*range, Some(*forecast), tick));
-    }
-    for (node, capacity) in &state.capacities {
-        it.pressure.capacities.send((node.clone(), Some(*capacity), tick));
     }
     state.desired.iter().for_each(|row| it.delta.desired.update_at(row.clone(), tick, 1));
     state.current.iter().for_each(|row| it.delta.current.update_at(row.clone(), tick, 1));

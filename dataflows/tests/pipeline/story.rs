@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataflows::Tick;
 use dataflows::delta::Placed;
-use dataflows::forecast::RangeForecast;
 use dataflows::heat::Heat;
 use dataflows::splits::SplitChange;
 use dataflows::tally::{BYTES_MAX, COST_US_MAX, Costs, Query, Rules};
@@ -48,9 +47,6 @@ pub struct Events {
     pub reshapes: Vec<Reshape>,
     pub cell_ranges: Vec<((CellId, RangeId), isize)>,
     pub range_nodes: Vec<((RangeId, NodeId), isize)>,
-    pub capacities: Vec<(NodeId, Option<u64>)>,
-    pub forecasts: Vec<(RangeId, Option<RangeForecast>)>,
-    pub total: Option<RangeForecast>,
     pub desired: Vec<(Placed, isize)>,
     pub current: Vec<(Placed, isize)>,
 }
@@ -63,9 +59,6 @@ pub struct State {
     pub history: BTreeMap<(CellId, Tick), Heat>,
     pub cell_ranges: BTreeMap<CellId, RangeId>,
     pub range_nodes: BTreeMap<RangeId, NodeId>,
-    pub capacities: BTreeMap<NodeId, u64>,
-    pub forecasts: BTreeMap<RangeId, RangeForecast>,
-    pub total: Option<RangeForecast>,
     pub desired: BTreeSet<Placed>,
     pub current: BTreeSet<Placed>,
 }
@@ -93,7 +86,6 @@ impl Story {
                 events.splits.push(SplitChange::Insert { start, cell: CellId(id) });
                 events.cell_ranges.push(((CellId(id), RangeId(id)), 1));
                 events.range_nodes.push(((RangeId(id), NodeId(node.into())), 1));
-                events.capacities.push((NodeId(node.into()), Some(1000)));
             }
         });
         story
@@ -171,7 +163,6 @@ impl Teller {
             self.ask(&mut events);
         }
         if !silent || is_first {
-            self.score(&mut events);
             self.place(&mut events);
         }
         events
@@ -187,11 +178,6 @@ impl Teller {
         }
         for range in 0..3 {
             self.own(events, RangeId(range), NodeId(format!("n{}", range % 2)));
-        }
-        for node in 0..3 {
-            let node = NodeId(format!("n{node}"));
-            self.state.capacities.insert(node.clone(), 500);
-            events.capacities.push((node, Some(500)));
         }
     }
 
@@ -376,38 +362,6 @@ impl Teller {
         Asked { time, key, op, cost_us, bytes }
     }
 
-    /// Forecasts: some new, some the same again, some gone.
-    fn score(&mut self, events: &mut Events) {
-        let ranges: Vec<_> = self.state.range_nodes.keys().copied().collect();
-        for range in ranges {
-            let score = match self.rng.random_range(0..8) {
-                0 => None,
-                1 | 2 => Some(forecast(self.rng.random_range(0..400))),
-                3 => self.state.forecasts.get(&range).copied(),
-                _ => continue,
-            };
-            match score {
-                Some(score) => _ = self.state.forecasts.insert(range, score),
-                None => _ = self.state.forecasts.remove(&range),
-            }
-            events.forecasts.push((range, score));
-        }
-        if self.rng.random_bool(0.3) {
-            events.total = Some(forecast(self.rng.random_range(100..900)));
-            self.state.total = events.total;
-        }
-        // A tick has one value of a key, and the first has one already.
-        if self.now > FIRST && self.rng.random_bool(0.1) {
-            let node = NodeId(format!("n{}", self.rng.random_range(0..4)));
-            let capacity = self.rng.random_bool(0.8).then(|| self.rng.random_range(100..900));
-            match capacity {
-                Some(capacity) => _ = self.state.capacities.insert(node.clone(), capacity),
-                None => _ = self.state.capacities.remove(&node),
-            }
-            events.capacities.push((node, capacity));
-        }
-    }
-
     fn place(&mut self, events: &mut Events) {
         for (rows, said) in [
             (&mut self.state.desired, &mut events.desired),
@@ -436,18 +390,6 @@ pub fn heat_of(asked: &Asked) -> Heat {
         Op::Scan => Heat { reads: 1, read_us: cost(5), bytes, ..Heat::default() },
         Op::Write => Heat { writes: 1, write_us: cost(7), bytes, ..Heat::default() },
     }
-}
-
-/// A forecast around a load, reads and writes.
-pub fn forecast(load: u64) -> RangeForecast {
-    let mut it = RangeForecast::default();
-    for target in 0..5 {
-        for level in 0..8 {
-            it.reads.0[target][level] = load * (6 + level as u64 + target as u64) / 9;
-            it.writes.0[target][level] = load * level as u64 / 20;
-        }
-    }
-    it
 }
 
 pub fn entry(tick: Tick, key: &[u8], cost_us: u64) -> Asked {

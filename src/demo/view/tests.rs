@@ -1,7 +1,9 @@
+use dataflows::balance::Likely;
+use dataflows::forecast::{Forecast, H30, MEAN30};
 use dataflows::tally::Costs;
 use expect_test::expect;
 use schemas::assignment::{Assignment, Source};
-use schemas::heatmap::{Forecast, OpHeat};
+use schemas::heatmap::{LEVELS, OpHeat};
 use schemas::plan::{MoveChosen, NodePressed};
 use schemas::query_log::{Op, QueryLogged};
 use schemas::{Epoch, Generation, Inbox, MigrationId};
@@ -32,15 +34,18 @@ fn owned(start: Key, end: Key, name: &str) -> (Key, Assignment) {
 }
 
 fn heat(start: Key, end: Key, name: &str, median: u64, high: u64) -> (Key, RangeHeated) {
-    let quantiles = vec![0, 0, 0, median, median, high, high, high];
-    let forecast = Forecast { h30: quantiles.clone(), mean30: quantiles, ..Forecast::default() };
+    let told = |target| match target {
+        H30 | MEAN30 => [0, 0, 0, median, median, high, high, high],
+        _ => [0; LEVELS.len()],
+    };
+    let forecast = (&Forecast(std::array::from_fn(told))).into();
     let it = RangeHeated {
         range_start: start.clone(),
         range_end: end,
         node: node(name),
         tick: 41,
         reads: OpHeat { now: Vec::new(), forecast },
-        writes: OpHeat::default(),
+        writes: OpHeat { now: Vec::new(), forecast: (&Forecast::default()).into() },
         share_ppm: 0,
         unsplittable_ppm: 0,
         rung: "ewma".into(),
@@ -110,7 +115,7 @@ fn course() -> Course {
         overload_node_seconds: 0.3,
         ..TickTold::of(41)
     });
-    let mut res = Course::new(recount, nodes);
+    let mut res = Course::new(recount, nodes, Likely::Median);
     res.owned = [owned(Key::default(), key(50), "n1"), owned(key(50), Key::default(), "n2")].into();
     res.heats = [
         heat(Key::default(), key(50), "n1", 400, 500),
@@ -155,7 +160,7 @@ fn view_shows_load_owners_nodes_and_moves() {
         in 30 ticks ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄████████████████████████████████
         owner       1111111111111111111111111111111122222222222222222222222222222222
 
-        node  load ÷ capacity                  now   30 ticks .5/.9  ranges    bytes
+        node  load ÷ capacity                  now    30 ticks / .9  ranges    bytes
         n1    ████████████████████████████··  1.10        .40 / .50       1   4.0 MB
         n2    ██··················│·········   .05        .40 / .50       1   9.5 MB
 

@@ -2,30 +2,29 @@
 //! more, together, than it says of the mean of the next thirty bins at .9.
 //!
 //! ```text
-//!  fans of ranges ──> spreads ──> sum by node ──┐
-//!  fan of the total ──> swing ──────────────────┴──> load at .9, beside what came of the node
+//!  fans of ranges ──> loads, as a plan counts them ──> sum by node ──┐
+//!  fan of the total ──> swing ────────────────────────────────────────┴──> load at .9, beside what came of the node
 //! ```
 //!
 //! The total is forecast by means, as a planner's is: by the first rung alone.
 
 use std::ops::Range;
 
+use dataflows::balance::load;
 use dataflows::forecast::{Forecast, MEAN30, RangeForecast, TARGETS};
-use dataflows::spread::{Spread, Swing};
-use differential_dataflow::difference::Semigroup as _;
 use schemas::heatmap::LEVELS;
 use serde::{Deserialize, Serialize};
 
-use crate::forecast::OPS;
 use crate::forecast::conformal::Fan;
-use crate::forecast::features::load;
+use crate::forecast::features;
 use crate::forecast::ladder::{Answers, Ladder, Model};
 use crate::forecast::panel::Panel;
+use crate::forecast::{OPS, Rung};
 
 /// So many nodes share the ranges of a panel, in a row and alike in number.
 const NODES: usize = 4;
 
-/// Spreads count in whole numbers: of thousandths of an operation.
+/// Loads are whole numbers there: of thousandths of an operation.
 const UNIT: f32 = 1e3;
 
 /// How often the nodes of a panel had more to do than their own .9.
@@ -70,21 +69,17 @@ impl Nodes {
         if !counts {
             return;
         }
-        let spread = |range: usize| Spread::of(&forecast(&panel.ops, answers, range));
-        let sum = |ranges: Range<usize>| {
-            ranges.map(spread).fold(Spread::default(), |mut sum, it| {
-                sum.plus_equals(&it);
-                sum
-            })
-        };
-        let swing = Swing::new(&of_total, &sum(0..panel.ranges()));
+        let forecasts: Vec<_> =
+            (0..panel.ranges()).map(|range| forecast(&panel.ops, answers, range)).collect();
+        let (loads, swing) = load::loads(forecasts.iter(), &of_total, Rung::Ladder.likely());
         for span in &self.spans {
             let rows = span.clone().flat_map(|it| panel.ops.iter().map(move |op| (it, *op)));
             let came: Option<f32> =
                 rows.map(|(range, op)| panel.came(bin, range, op, MEAN30)).sum();
             let Some(came) = came else { return };
             self.count += 1;
-            self.exceeded += u64::from(swing.sustained(&sum(span.clone())) < units(came));
+            let expected = load::sum(&loads[span.clone()]).sustained(&swing);
+            self.exceeded += u64::from(expected < units(came));
         }
     }
 
@@ -109,7 +104,7 @@ fn units(load: f32) -> u64 {
 
 /// What is said of a range; of an operation that the panel lacks, nothing.
 fn forecast(ops: &[usize], answers: &Answers, range: usize) -> RangeForecast {
-    let level = |fan: Fan| -> [u64; LEVELS.len()] { fan.map(|it| units(load(it))) };
+    let level = |fan: Fan| -> [u64; LEVELS.len()] { fan.map(|it| units(features::load(it))) };
     let of = |op: usize| {
         let target = |target: usize| level(answers.fan(range * OPS + op, target, Model::Shipped));
         let none = [[0; LEVELS.len()]; TARGETS];
@@ -140,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_ranges_that_swing_alone_or_together_exceed_what_is_said_as_rarely_as_meant() {
+    fn nodes_of_ranges_that_swing_alone_or_together_exceed_what_is_said_no_more_often_than_meant() {
         // Levels last long enough that the mean of thirty differs.
         let alone = exceed90(|bin, range, random| {
             let level = ((bin / 20 + range * 7) * 7_919 % 13) as f32;
@@ -151,8 +146,22 @@ mod tests {
             (20.0 + 5.0 * level + range as f32 + random.random_range(-4.0..4.0_f32)).max(0.0)
         });
         for it in [alone, together] {
+            println!("{it:?}");
             assert_eq!((it.nodes, it.count), (4, 4 * (225 - 30)), "{it:?}");
-            assert!((0.005..0.2).contains(&it.exceed90), "{it:?}");
+            assert!(it.exceed90 < 0.15, "{it:?}");
         }
+    }
+
+    #[test]
+    fn nodes_exceed_what_is_said_while_all_load_rises_as_nobody_could_foresee() {
+        let it = exceed90(|bin, range, random| {
+            let times = if bin < 800 { 1.0 } else { 3.0 };
+            times * (20.0 + range as f32 + random.random_range(-4.0..4.0_f32))
+        });
+        println!("{it:?}");
+        assert!(
+            (0.1..0.35).contains(&it.exceed90),
+            "{it:?}, of a rise that is ahead in 30 of 195 bins"
+        );
     }
 }

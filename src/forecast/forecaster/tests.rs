@@ -350,22 +350,35 @@ fn children_begin_with_their_share_and_have_their_own_a_tick_later() {
 
 #[test]
 fn adversarial_load_leaves_quantiles_sound() {
-    let loads: [(&str, &dyn Fn(u64) -> u64); 6] = [
+    let loads: [(&str, &dyn Fn(u64) -> u64); 8] = [
+        ("none", &|_| 0),
         ("constant", &|_| 7),
         ("step", &|tick| if tick < 60 { 5 } else { 5_000_000 }),
         ("square wave", &|tick| tick % 2 * 1_000_000),
+        ("shuffled", &|tick| tick * tick % 97),
         ("jumps", &|tick| if tick % 17 == 3 { 1_000_000_000 } else { tick % 3 }),
         ("once", &|tick| u64::from(tick == 40) * 1_000_000),
         ("growth", &|tick| 1 << (tick % 40)),
     ];
-    for (name, reads) in loads {
-        let mut feed = Feed::new(Rung::Ewma);
-        for tick in 0..200 {
-            let forecast = feed.reads(reads(tick));
-            let greatest = (0..=tick).map(reads).max().unwrap_or_default();
-            // No forecast is out of all proportion to what was seen.
-            let bound = load(greatest * 10 + 100);
-            assert!(forecast.load(MAX30, 7) <= bound, "{name} at {tick}: {forecast:?}");
+    // No forecast is out of all proportion to what was seen: so many times as much at most.
+    for (rung, times) in [(Rung::Ewma, 10), (Rung::Ladder, 12)] {
+        for (name, reads) in loads {
+            let mut feed = Feed::new(rung);
+            for tick in 0..200 {
+                let heats = BTreeMap::from([(RangeId(1), heat(reads(tick), 0))]);
+                let mut features = feed.features(&heats);
+                // A strip that is the range, and one where nothing is.
+                features.strips = vec![[reads(tick) * 1_000, 0], [0, 0]];
+                features.parts = vec![(RangeId(1), vec![whole(0)])];
+                feed.answer(&features);
+                let greatest = (0..=tick).map(reads).max().unwrap_or_default();
+                let forecast = feed.answers.get(&RangeId(1)).copied().unwrap_or_default();
+                let bound = load(greatest * times + 100);
+                assert!(
+                    forecast.load(MAX30, 7) <= bound,
+                    "{rung}, {name} at {tick}: {forecast:?}, beyond {bound}"
+                );
+            }
         }
     }
 }

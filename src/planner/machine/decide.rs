@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dataflows::balance::{Budget, Cell, Decision, Likely, Node, Range, Situation};
+use dataflows::balance::{Budget, Cell, Decision, Node, Range, Situation};
 use dataflows::delta::Placed;
-use dataflows::pressure::Pressure;
 use schemas::plan::JoinChosen;
 use schemas::{Key, KeySpan, NodeId};
 
 use super::super::ranges::RangeState;
 use super::super::settings::Mode;
 use super::{Planner, Wanted};
-use crate::forecast::Rung;
 use crate::keys::{WHOLE, fraction};
 
 impl Planner {
@@ -29,20 +27,8 @@ impl Planner {
         self.state.fleet.nodes(self.turn.tick, &self.loads(), &moves)
     }
 
-    fn take_pressure(&mut self, rows: Vec<((NodeId, Pressure), isize)>) {
-        for ((node, pressure), diff) in rows {
-            if diff > 0 {
-                self.pressure.insert(node, pressure);
-            } else if self.pressure.get(&node) == Some(&pressure) {
-                self.pressure.remove(&node);
-            }
-        }
-    }
-
-    /// Decides, now that forecasts are known and it is known who is `pressed`; returns how the
-    /// current and the desired assignment have changed.
-    pub fn decide(&mut self, pressure: Vec<((NodeId, Pressure), isize)>) -> Wanted {
-        self.take_pressure(pressure);
+    /// Decides, now that forecasts are known; returns how the current and the desired assignment have changed.
+    pub fn decide(&mut self) -> Wanted {
         let current = self.come_and_gone();
         for ((span, node), diff) in &current {
             // What went is told before what came in its place.
@@ -129,10 +115,7 @@ impl Planner {
             ranges,
             nodes: self.nodes(),
             total: state.total,
-            likely: match state.settings.rung {
-                Rung::Persistence | Rung::Ewma => Likely::Median,
-                Rung::Ladder => Likely::Mean,
-            },
+            likely: state.settings.rung.likely(),
             budget: Budget {
                 moves_in_flight: state.migrations.moves() as u32,
                 bytes_in_flight: state.migrations.bytes_in_flight(),

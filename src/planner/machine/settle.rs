@@ -15,9 +15,10 @@ use schemas::migration_status::MigrationStatus;
 use schemas::wire::Record;
 use schemas::{CellId, Epoch, Key, KeySpan, Millis, NodeId, RangeId};
 
+use super::super::ranges::RangeState;
+use super::Planner;
 use super::decide::pieces;
 use super::tell::output;
-use super::{Planner, RangeState};
 use crate::assignment::birth;
 use crate::assignment::draft::{self, Draft, Owner};
 use crate::assignment::map::Row;

@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataflows::balance::Node;
-use dataflows::forecast::RangeForecast;
 use dataflows::heat::Rolling;
 use dataflows::tally::Payload;
 use differential_dataflow::difference::{IsZero, Semigroup};
@@ -13,22 +11,13 @@ use schemas::node_capacity::NodeCapacity;
 use schemas::operator_command::OperatorCommand;
 use schemas::query_log::QueriesLogged;
 use schemas::wire::{Record as _, decode};
-use schemas::{CellId, Millis, NodeId, RangeId};
+use schemas::{CellId, Millis, RangeId};
 
 use super::super::passing::{passing, swept};
 use super::{Changes, Heated, Planner, Turn};
 use crate::forecast::Features;
 use crate::kafka::source::FilledBox;
 use crate::kafka::{Output, Record};
-
-/// What is new of what is to be expected.
-#[derive(Clone, Debug, Default)]
-pub struct Expected {
-    /// `None` for a range that has gone cold or has ended.
-    pub forecasts: Vec<(RangeId, Option<RangeForecast>)>,
-    pub total: RangeForecast,
-    pub capacities: Vec<(NodeId, Option<u64>)>,
-}
 
 impl Planner {
     /// Takes in the records of a tick; returns what the dataflow is to read.
@@ -129,8 +118,8 @@ impl Planner {
         }
     }
 
-    /// Takes in what the heat of the tick is; returns what changed of forecasts and capacities.
-    pub fn heated(&mut self, heated: Heated) -> Expected {
+    /// Takes in what the heat of the tick is, and forecasts.
+    pub fn heated(&mut self, heated: Heated) {
         let (tick, is_fresh) = (self.turn.tick, self.is_fresh);
         (self.turn.queries, self.turn.late) = (heated.queries, heated.late);
         for it in heated.refused {
@@ -182,23 +171,8 @@ impl Planner {
         }
         self.state.total = answers.total;
         self.turn.refitted = answers.refitted;
-        let upserts = match is_fresh {
-            true => self.state.forecasts.iter().map(|(id, it)| (*id, Some(*it))).collect(),
-            false => answers.ranges,
-        };
         let loads = self.loads();
         self.state.fleet.close(tick, &loads);
-        let nodes = self.nodes();
-        let capacity = |(id, node): &(&NodeId, &Node)| {
-            let capacity = Some(node.capacity_us_per_s);
-            let old = self.capacities.get(*id).copied();
-            (old != capacity).then(|| ((*id).clone(), capacity))
-        };
-        let mut capacities: Vec<_> = nodes.iter().filter_map(|it| capacity(&it)).collect();
-        let is_gone = |it: &&NodeId| !nodes.contains_key(*it);
-        capacities.extend(self.capacities.keys().filter(is_gone).map(|it| (it.clone(), None)));
-        self.capacities = nodes.into_iter().map(|(id, it)| (id, it.capacity_us_per_s)).collect();
-        Expected { forecasts: upserts, total: answers.total, capacities }
     }
 
     fn take_cells(&mut self, diffs: Vec<(CellId, Rolling)>) {

@@ -9,6 +9,7 @@ use schemas::wire::{Record, encode};
 use sha2::{Digest, Sha256};
 
 use super::super::publish::{Facts, heated, is_news};
+use super::super::ranges::RangeState;
 use super::super::settings::Mode;
 use super::super::snapshot::{Slot, chunks, hex};
 use super::{Planner, Tick, TickOutputs};
@@ -160,7 +161,7 @@ impl Planner {
         }
     }
 
-    fn unsplittable_ppm(&self, range: &super::RangeState) -> u32 {
+    fn unsplittable_ppm(&self, range: &RangeState) -> u32 {
         let (mut hot, mut all) = (0_i128, 0_i128);
         for (id, cell) in self.state.cells.within(&range.span.start, &range.span.end) {
             let cost = i128::from(cell.heat.six().cost_us());

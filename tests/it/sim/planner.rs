@@ -203,7 +203,7 @@ impl PlannerProcess {
         let heated =
             self.dataflow.heated(&self.planner, logs.heat.get(&tick).map_or(&[], Vec::as_slice));
         self.planner.heated(heated);
-        let wanted = self.planner.decide(Vec::new());
+        let wanted = self.planner.decide();
         if !self.planner.settle(Dataflow::delta(wanted)).is_empty() {
             self.planner.divide(Vec::new());
         }

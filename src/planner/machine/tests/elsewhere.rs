@@ -4,6 +4,7 @@ use schemas::heatmap::RangeHeated;
 
 use super::replayed::unbroken;
 use super::*;
+use crate::forecast;
 use crate::planner::elsewhere::Elsewhere;
 
 /// What a tick told of its forecast, as another processor would have; `change` is what that does with loads.
