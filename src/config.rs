@@ -18,6 +18,7 @@ pub mod table;
 pub mod load;
 pub mod query_log;
 mod secrets;
+mod types;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -26,7 +27,6 @@ use dataflows::balance::policy::Policy;
 use figment::value::{Dict, Value};
 use schemas::Key;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::kafka::Connection;
 
@@ -247,50 +247,7 @@ impl Config {
         res.extend(self.query_log.check(&self.schema_registry));
         res
     }
-
-    /// Returns what decisions depend on as text: a line a key, in the order of keys.
-    ///
-    /// The text is TOML; [`Config::with_rules`] reads it back.
-    pub fn rules_text(&self) -> String {
-        let mut planner = dict_of(&self.planner);
-        planner.retain(|key, _| DECISIVE.contains(&key.as_str()));
-        let sections = [
-            ("costs", dict_of(&self.costs)),
-            ("planner", planner),
-            ("policy", dict_of(&self.policy)),
-        ];
-        let mut res = String::new();
-        for (section, dict) in sections {
-            for (key, value) in dict {
-                res.push_str(&format!("{section}.{key} = {}\n", layers::text_of(&value)));
-            }
-        }
-        res
-    }
-
-    /// Returns SHA-256 of [`Config::rules_text`], in hexadecimal: the digest that plans name.
-    pub fn rules_digest(&self) -> String {
-        Sha256::digest(self.rules_text()).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Returns this configuration with the rules that a text says, as progress records them.
-    pub fn with_rules(&self, text: &str) -> Result<Self, layers::ConfigError> {
-        layers::with_text(self, "recorded rules", text)
-    }
 }
-
-/// Keys of `[planner]` on which decisions depend; how ticks are cut is recorded with each of them.
-const DECISIVE: [&str; 9] = [
-    "mode",
-    "forecast",
-    "birth_nodes",
-    "birth_ranges",
-    "key_first",
-    "key_last",
-    "split_points",
-    "silent_ticks",
-    "cancel_grace",
-];
 
 fn dict_of(section: &impl Serialize) -> Dict {
     let value = Value::serialize(section).expect("a section is plain values");

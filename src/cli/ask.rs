@@ -4,7 +4,7 @@
 //!  operator_command ──> planner ──> plan of its next tick: done, begun, or refused and why
 //! ```
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use rand::rngs::OsRng;
@@ -13,7 +13,9 @@ use schemas::operator_command::{Command, OperatorCommand};
 use schemas::plan::{CommandAnswered, Planned};
 use schemas::wire::{Record as _, decode, encode};
 
+use super::exit::Fault;
 use super::signals::Signals;
+use super::within::Within;
 use crate::kafka::follow::{Follower, From};
 use crate::kafka::writer::Writer;
 use crate::kafka::{Connection, Output};
@@ -43,16 +45,21 @@ pub fn answer(
     connection: &Connection,
     command: &OperatorCommand,
     timeout: Duration,
-    signals: &Signals,
-) -> anyhow::Result<Option<CommandAnswered>> {
+) -> Result<Option<CommandAnswered>, Box<Fault>> {
+    let within = Within::new(timeout);
     // From before it is asked on, so that no answer is missed.
-    let mut follower = Follower::open(connection, "ask")?;
-    let partitions = follower.partitions(Planned::TOPIC)?;
-    follower.add(partitions.into_iter().map(|it| (it, From::End)))?;
-    ask(connection, command)?;
-    let deadline = Instant::now() + timeout;
+    let asked = within.ask({
+        let (connection, command) = (connection.clone(), command.clone());
+        move || {
+            let follower = followed(&connection)?;
+            ask(&connection, &command)?;
+            Ok(follower)
+        }
+    });
+    let Some(mut follower) = asked? else { return Err(within.unheard(connection)) };
+    let signals = Signals::begin()?;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = within.left();
         if left.is_zero() || signals.is_asked() {
             return Ok(None);
         }
@@ -63,6 +70,14 @@ pub fn answer(
             return Ok(Some(it));
         }
     }
+}
+
+/// Follows what there will be of plans.
+fn followed(connection: &Connection) -> anyhow::Result<Follower> {
+    let mut follower = Follower::open(connection, "ask")?;
+    let partitions = follower.partitions(Planned::TOPIC)?;
+    follower.add(partitions.into_iter().map(|it| (it, From::End)))?;
+    Ok(follower)
 }
 
 /// Who types.

@@ -6,15 +6,16 @@
 //!  SIGTERM, SIGINT ──> commits what was sent, leaves the group, ends
 //! ```
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
 use tracing::{info, warn};
 
 use super::Flag;
 use super::checks::check_topics;
 use super::exit::{Exit, Fault, need_cluster};
+use super::named;
 use super::signals::Signals;
 use crate::channel::driver::{self, Options, Status, Watch};
 use crate::channel::machine::{Settings, Waiting};
@@ -94,15 +95,22 @@ pub fn options(config: &Config, rows: Rows, compaction_lag_ms: Option<u64>) -> O
 }
 
 /// Returns what the records of the table are, with the schemas of their writers.
-pub fn rows(table: &Table) -> anyhow::Result<Rows> {
-    let read = |file: &str| {
-        std::fs::read_to_string(file)
-            .with_context(|| format!("read the schema {file}, which [table] names"))
+pub fn rows(table: &Table) -> Result<Rows, Box<Fault>> {
+    const CODE: &str = "isotherm::table::schema";
+    let read = |file: &str, key: &str| {
+        let text = std::fs::read_to_string(file);
+        text.map_err(|error| {
+            let unread = named::unread(CODE, Path::new(file), &error);
+            Box::new(Fault { what: format!("{key}: {}", unread.what), ..*unread })
+        })
     };
-    let schemas = table.schemas.iter().map(|file| Ok((file.clone(), read(file)?)));
-    let schemas = schemas.collect::<anyhow::Result<Vec<_>>>()?;
-    let by_id = table.files_by_id().map(|(id, file)| Ok((id, file.to_owned(), read(file)?)));
-    let by_id = by_id.collect::<anyhow::Result<Vec<_>>>()?;
+    let schemas = table.schemas.iter().map(|file| Ok((file.clone(), read(file, "table.schemas")?)));
+    let schemas = schemas.collect::<Result<Vec<_>, Box<Fault>>>()?;
+    let by_id = table.files_by_id().map(|(id, file)| {
+        let text = read(file, "table.schema_ids")?;
+        Ok((id, file.to_owned(), text))
+    });
+    let by_id = by_id.collect::<Result<Vec<_>, Box<Fault>>>()?;
     let paths = |of: &[String]| {
         of.iter().map(|path| path.split('.').map(str::to_owned).collect()).collect()
     };
@@ -112,7 +120,10 @@ pub fn rows(table: &Table) -> anyhow::Result<Rows> {
             Form::Envelope { key: paths(&table.key), payload: paths(&table.payload) }
         }
     };
-    Ok(Rows::new(form, &schemas, &by_id)?)
+    Rows::new(form, &schemas, &by_id).map_err(|error| {
+        let fault = Fault::new(Exit::Usage, CODE, error.to_string());
+        Box::new(fault.remedy("set table.schemas and table.schema_ids to files of Avro schemas"))
+    })
 }
 
 /// Looks on, and tells.

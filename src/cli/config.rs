@@ -9,7 +9,7 @@ use crate::config::layers::{Loaded, Setting};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print each value as it counts; secrets are masked
+    /// Print each value as it is in effect; secrets are masked
     Show(ShowArgs),
 }
 

@@ -74,7 +74,11 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     }
 
     eprintln!("{} nodes, a planner, a channel and a router begin; some seconds …", nodes.len());
-    let course = Shared::new(Course::new(recount(&config, &load, &nodes), nodes.clone()));
+    let course = Shared::new(Course::new(
+        recount(&config, &load, &nodes),
+        nodes.clone(),
+        super::planner::rung(config.planner.forecast).likely(),
+    ));
     let mut cluster = Cluster::new(broker);
     let filler = filler(&config.kafka)?;
     cluster.start_planner(&config, &course)?;
@@ -104,7 +108,7 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
         live.look();
         std::thread::park_timeout(LOOK_EVERY);
     }
-    live.end();
+    let followed = live.end();
     let crowd = live.begun.and_then(|it| load.crowd(it));
     // The last is told when all answers have come.
     let played_for = live.played_for.min(args.duration);
@@ -138,6 +142,8 @@ pub fn run(config: &Config, args: &DemoArgs) -> Result<Exit, Box<Fault>> {
     }
     let other = if report.mode == "observe" { "auto" } else { "observe" };
     super::print(&report.told(&args.again(other)))?;
+    // What is known of the run is told by now.
+    followed?;
     if args.stay {
         eprintln!("{}\nends with Ctrl-C", where_to_look(&config, router));
         while !signals.is_asked() {
@@ -235,8 +241,8 @@ fn title(config: &Config, args: &DemoArgs, load: &Load) -> String {
     let broker = if args.kafka.is_some() { "Kafka" } else { "embedded broker" };
     let tick = humantime::format_duration(config.planner.tick);
     let mode = match config.planner.mode {
-        Mode::Observe => " · observe: nothing is moved",
-        Mode::Auto | Mode::Recommend => "",
+        Mode::Observe | Mode::Recommend => " · observe: nothing is moved",
+        Mode::Auto => "",
     };
     format!("{} · seed {} · {broker} · tick {tick}{mode}", load.name, args.seed)
 }
@@ -262,7 +268,7 @@ fn verified(config: &Config, signals: &Signals) -> anyhow::Result<Verify> {
     }
     let it = match verify::verified(config, VERIFY_WITHIN)? {
         verify::Outcome::Verified(it) => it,
-        verify::Outcome::TimedOut(reason) => {
+        verify::Outcome::TimedOut(reason) | verify::Outcome::Unheard(reason) => {
             return Ok(Verify { not_compared: Some(reason), ..Verify::default() });
         }
     };

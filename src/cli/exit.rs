@@ -5,6 +5,7 @@ use std::fmt;
 
 use miette::Diagnostic;
 
+use super::within::REACHABLE;
 use crate::config::Config;
 use crate::config::layers::ConfigError;
 
@@ -23,8 +24,6 @@ pub enum Exit {
     /// By a budget, a pin or the policy.
     Refused = 5,
     TimedOut = 6,
-    NotAllowed = 7,
-    Unhealthy = 10,
 }
 
 impl Exit {
@@ -88,12 +87,27 @@ pub fn need_cluster(config: &Config) -> Result<(), Box<Fault>> {
 
 impl From<anyhow::Error> for Box<Fault> {
     fn from(error: anyhow::Error) -> Self {
-        let fault = Fault::new(Exit::Failed, "isotherm::failed", error.to_string());
+        // One that has been an error in between is still itself.
+        let error = match error.downcast::<Self>() {
+            Ok(fault) => return fault,
+            Err(error) => error,
+        };
+        let mut fault = Fault::new(Exit::Failed, "isotherm::failed", error.to_string());
+        if error.chain().any(|it| is_away(&it.to_string())) {
+            fault = fault.remedy(REACHABLE);
+        }
         Self::new(match error.chain().nth(1) {
             Some(cause) => fault.because(cause),
             None => fault,
         })
     }
+}
+
+/// Tells whether an error says, in the words of the clients, that no broker answers.
+fn is_away(text: &str) -> bool {
+    text.split_once("kafka at ").is_some_and(|(_, it)| {
+        it.contains(" cannot be reached: ") || it.ends_with(" did not answer in time")
+    })
 }
 
 impl From<ConfigError> for Box<Fault> {
@@ -157,6 +171,22 @@ mod tests {
         assert!(fault.remedy.as_ref().is_some_and(|it| it.contains("--bootstrap-servers")));
         config.kafka.bootstrap_servers = "localhost:9092".into();
         assert!(need_cluster(&config).is_ok());
+    }
+
+    #[test]
+    fn cluster_that_is_away_has_a_remedy_and_what_is_told_already_keeps_its_own() {
+        let told = |text: &'static str| Box::<Fault>::from(anyhow::anyhow!(text)).remedy;
+        for away in [
+            "kafka at a:1,b:1 cannot be reached: a:1/bootstrap: Connection refused",
+            "list topics: kafka at a:1 did not answer in time",
+        ] {
+            assert_eq!(told(away).as_deref(), Some(REACHABLE), "{away}");
+        }
+        assert_eq!(told("there is no topic plan at a:1"), None);
+        let fault = Fault::new(Exit::Stale, "isotherm::x", "it has changed").remedy("look again");
+        let error = anyhow::Error::new(Box::new(fault)).context("look at it");
+        let fault = Box::<Fault>::from(error);
+        assert_eq!((fault.exit, fault.remedy.as_deref()), (Exit::Stale, Some("look again")));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::exit::{Exit, Fault};
+use super::named;
 use super::panels::PanelArgs;
 use super::print;
 use super::result_file::ResultFile;
@@ -170,10 +170,11 @@ pub fn bar(length: u64, name: &str) -> ProgressBar {
 /// The model of a file, or the one that is built in.
 pub fn model(file: Option<&Path>) -> Result<Model, Box<Fault>> {
     let Some(path) = file else { return Ok(Model::shipped()) };
-    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    const CODE: &str = "isotherm::forecast::model";
+    let bytes = std::fs::read(path).map_err(|error| named::unread(CODE, path, &error))?;
     Model::decode(&bytes).map_err(|error| {
         let what = format!("{} is no model: {error}", path.display());
         let remedy = "make one with `isotherm train`, or name none: one is built in";
-        Box::new(Fault::new(Exit::Usage, "isotherm::forecast::model", what).remedy(remedy))
+        Box::new(Fault::new(Exit::Usage, CODE, what).remedy(remedy))
     })
 }

@@ -62,7 +62,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000..=1_000_000_000), default_value_t = 100_000,
           requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub keys: u64,
-    /// In the mean; a flash crowd comes on top
+    /// On average; a flash crowd comes on top
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=1_000_000), default_value_t = 2_000,
           requires = "scenario", conflicts_with = "trace", help_heading = "Scenario")]
     pub reads_per_s: u64,

@@ -10,6 +10,8 @@
 //! * **Configuration first.** A command that needs it does not begin before all of it holds.
 
 pub mod exit;
+mod named;
+mod within;
 pub mod args;
 mod ask;
 pub mod keys;
@@ -101,7 +103,7 @@ pub enum Command {
     Topics(topics::TopicsCommand),
     /// Show what would have been done with a query log, or check what was done
     Replay(Box<replay::ReplayArgs>),
-    /// See how good the forecast is
+    /// Measure the forecast; show or swap its network
     #[command(subcommand)]
     Forecast(forecast::ForecastCommand),
     /// Train the network of the forecast

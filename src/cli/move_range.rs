@@ -26,10 +26,11 @@ use super::exit::{Exit, Fault, need_cluster};
 use super::index::{self, text_of};
 use super::print;
 use super::signals::Signals;
+use super::within::Within;
 use crate::assignment::map::span_of;
 use crate::config::Config;
 use crate::kafka::follow::{Follower, From};
-use crate::kafka::{Record, wall_clock};
+use crate::kafka::{Connection, Record, wall_clock};
 use course::{Course, News};
 
 /// A destination tells each second how much has come; who hears nothing for so long is told where to look.
@@ -58,11 +59,14 @@ pub struct MoveArgs {
 
 pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    let connection = &config.kafka;
-    let (_, map) = index::map(connection)?;
+    let (connection, within) = (&config.kafka, Within::new(args.timeout));
+    let known = within.ask({
+        let connection = connection.clone();
+        move || Ok((index::map(&connection)?.1, index::nodes(&connection)?))
+    });
+    let Some((map, nodes)) = known? else { return Err(within.unheard(connection)) };
     let range = index::found(&map, &args.range)?;
     let (span, to) = (span_of(range), NodeId(args.to.clone()));
-    let nodes = index::nodes(connection)?;
     if !nodes.contains_key(&to) {
         let known: Vec<_> = nodes.keys().map(|it| it.0.as_str()).collect();
         let what = format!("no node `{to}` has ever reported");
@@ -87,31 +91,52 @@ pub fn run(config: &Config, args: &MoveArgs) -> Result<Exit, Box<Fault>> {
     };
     let id = command.id.clone();
     if !args.wait {
-        ask(connection, &command)?;
+        asked(&within, connection, command)?;
         print(&format!("asked as {id} to move {what}\n"))?;
         eprintln!("the planner answers with its next tick: isotherm plan show latest");
         return Ok(Exit::Done);
     }
-    let signals = Signals::begin()?;
     // From before it is asked on, so that no answer is missed.
+    let followed = within.ask({
+        let connection = connection.clone();
+        move || followed(&connection)
+    });
+    let Some(mut follower) = followed? else { return Err(within.unheard(connection)) };
+    let signals = Signals::begin()?;
+    asked(&within, connection, command)?;
+    eprintln!("asked as {id} to move {what}");
+    wait(&mut follower, Course::new(id), &within, &signals)
+}
+
+fn asked(
+    within: &Within,
+    connection: &Connection,
+    command: OperatorCommand,
+) -> Result<(), Box<Fault>> {
+    let asked = within.ask({
+        let connection = connection.clone();
+        move || ask(&connection, &command)
+    });
+    asked?.ok_or_else(|| within.unheard(connection))
+}
+
+/// Follows what there will be of plans and migrations.
+fn followed(connection: &Connection) -> anyhow::Result<Follower> {
     let mut follower = Follower::open(connection, "move")?;
     for topic in [Planned::TOPIC, MigrationStatus::TOPIC] {
         let partitions = follower.partitions(topic)?;
         follower.add(partitions.into_iter().map(|it| (it, From::End)))?;
     }
-    ask(connection, &command)?;
-    eprintln!("asked as {id} to move {what}");
-    wait(&mut follower, Course::new(id), args.timeout, &signals)
+    Ok(follower)
 }
 
 /// Follows the move to its end, the timeout, or a signal.
 fn wait(
     follower: &mut Follower,
     mut course: Course,
-    timeout: Duration,
+    within: &Within,
     signals: &Signals,
 ) -> Result<Exit, Box<Fault>> {
-    let deadline = Instant::now() + timeout;
     let bar = bar();
     let say = |text: &str| match bar.is_hidden() {
         true => eprintln!("{text}"),
@@ -124,7 +149,7 @@ fn wait(
                 "nothing was heard of it for a while: `isotherm node list` tells which nodes are silent",
             );
         }
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = within.left();
         if left.is_zero() || signals.is_asked() {
             bar.finish_and_clear();
             return Ok(detached(&course, signals.is_asked()));

@@ -141,6 +141,15 @@ fn fault(id: &str, err: anyhow::Error) -> Box<Fault> {
     err.into()
 }
 
+/// By what it forecasts.
+pub fn rung(it: config::Rung) -> Rung {
+    match it {
+        config::Rung::Persistence => Rung::Persistence,
+        config::Rung::Ewma => Rung::Ewma,
+        config::Rung::Ladder => Rung::Ladder,
+    }
+}
+
 /// Returns how a planner decides.
 pub fn settings(config: &Config) -> Result<Settings, Box<Fault>> {
     let config::Costs { read_us, scan_us, write_us } = config.costs;
@@ -152,14 +161,11 @@ pub fn settings(config: &Config) -> Result<Settings, Box<Fault>> {
     Ok(Settings {
         tick_ms: planner.tick.as_millis() as u64,
         mode: match planner.mode {
-            config::Mode::Observe => Mode::Observe,
-            config::Mode::Auto | config::Mode::Recommend => Mode::Auto,
+            // Nobody can approve a plan yet, and none that was not approved is carried out.
+            config::Mode::Observe | config::Mode::Recommend => Mode::Observe,
+            config::Mode::Auto => Mode::Auto,
         },
-        rung: match planner.forecast {
-            config::Rung::Persistence => Rung::Persistence,
-            config::Rung::Ewma => Rung::Ewma,
-            config::Rung::Ladder => Rung::Ladder,
-        },
+        rung: rung(planner.forecast),
         costs: tally::Costs { read_us, scan_us, write_us },
         cells: CellRules::default(),
         policy: config.policy.clone(),
@@ -217,4 +223,20 @@ fn host() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let told = told.or_else(|| std::env::var("HOSTNAME").ok());
     told.map(|it| it.trim().to_owned()).filter(|it| !it.is_empty()).unwrap_or("planner".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_is_carried_out_only_where_that_is_asked_for() {
+        let decides = |mode| {
+            let planner = config::Planner { mode, ..config::Planner::default() };
+            settings(&Config { planner, ..Config::default() }).unwrap().mode
+        };
+        assert_eq!(decides(config::Mode::Auto), Mode::Auto);
+        assert_eq!(decides(config::Mode::Observe), Mode::Observe);
+        assert_eq!(decides(config::Mode::Recommend), Mode::Observe);
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use schemas::Millis;
 
 use super::Flag;
 use super::exit::{Exit, Fault};
+use super::named;
 use crate::config::Config;
 use crate::foreign::form::{Form, Format};
 use crate::foreign::mapping::Misfit;
@@ -57,14 +59,16 @@ pub fn flags(schema: Option<&str>) -> Vec<Flag> {
 }
 
 fn schema_of(file: &str) -> Result<String, Box<Fault>> {
-    let fault = |what: String| {
-        let fault = Fault::new(Exit::Usage, "isotherm::query_log::schema", what);
-        fault.remedy("set query_log.schema, or --schema, to a file of the writer's Avro schema")
-    };
-    let text = std::fs::read_to_string(file)
-        .map_err(|it| fault(format!("the schema {file} cannot be read")).because(&it))?;
-    let checked = check_schema(&text);
-    checked.map_err(|it| fault(format!("the schema {file} cannot be used: {it}")))?;
+    const CODE: &str = "isotherm::query_log::schema";
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let unread = named::unread(CODE, Path::new(file), &error);
+        Box::new(Fault { what: format!("query_log.schema: {}", unread.what), ..*unread })
+    })?;
+    check_schema(&text).map_err(|error| {
+        let what = format!("the schema {file} cannot be used: {error}");
+        let remedy = "set query_log.schema, or --schema, to a file of the writer's Avro schema";
+        Fault::new(Exit::Usage, CODE, what).remedy(remedy)
+    })?;
     Ok(text)
 }
 
@@ -159,7 +163,7 @@ mod tests {
         let file = dir.path().join("x.avsc");
         std::fs::write(&file, "{\"type\": \"thing\"}").unwrap();
         let none = config(Format::Avro, "/not/there.avsc", "");
-        check(&none, "the schema /not/there.avsc cannot be read", "set query_log.schema");
+        check(&none, "query_log.schema: there is no file /not/there.avsc", "a file that is there");
         let bad = config(Format::Avro, file.to_str().unwrap(), "");
         check(&bad, "cannot be used: no Avro schema: ", "set query_log.schema");
         let no_http = config(Format::Auto, "", "registry:8081");

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use clap::Args;
 use schemas::{Generation, NodeId};
 use tracing::{info, warn};
@@ -21,6 +20,7 @@ use tracing::{info, warn};
 use super::channel::rows;
 use super::exit::{Exit, Fault, need_cluster};
 use super::keys::KeyFormat;
+use super::within::{REACHABLE, Within};
 use super::{Form, index, print};
 use crate::config::Config;
 use crate::kafka::follow::{Follower, From};
@@ -34,11 +34,14 @@ use report::told;
 /// Workers and the assignment are looked at so often while something is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
+/// A table that is being read is not given up before nothing has come of it for so long.
+const SILENCE: Duration = Duration::from_secs(5);
+
 const TABLE: &str = "table";
 
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
-    /// Wait no longer than this for workers to have what the table has
+    /// Wait no longer than this for Kafka, and for workers to have what the table has
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "5m")]
     pub timeout: Duration,
     /// The form of what is printed
@@ -69,35 +72,50 @@ pub enum Outcome {
     Verified(Box<Verified>),
     /// In time there was nothing that could be compared, because of this.
     TimedOut(String),
+    /// In time Kafka did not tell what the table has, because of this.
+    Unheard(String),
 }
 
 pub fn run(config: &Config, args: &VerifyArgs) -> Result<Exit, Box<Fault>> {
     need_cluster(config)?;
-    let verified = match verified(config, args.timeout)? {
-        Outcome::Verified(it) => it,
-        Outcome::TimedOut(reason) => {
-            let what =
-                format!("not compared in {}: {reason}", humantime::format_duration(args.timeout));
-            let remedy = "let workers, channels and planner run, or wait longer, with --timeout";
-            let fault = Fault::new(Exit::TimedOut, "isotherm::verify::timeout", what);
-            return Err(Box::new(fault.remedy(remedy)));
+    let (reason, remedy) = match verified(config, args.timeout)? {
+        Outcome::Verified(it) => {
+            print(&told(&it, args.output, args.key_format))?;
+            let is_clean = it.verdict.is_clean() && it.faults.is_empty();
+            return Ok(if is_clean { Exit::Done } else { Exit::Failed });
         }
+        Outcome::TimedOut(reason) => (reason, "let workers, channels and planner run"),
+        Outcome::Unheard(reason) => (reason, REACHABLE),
     };
-    print(&told(&verified, args.output, args.key_format))?;
-    let is_clean = verified.verdict.is_clean() && verified.faults.is_empty();
-    Ok(if is_clean { Exit::Done } else { Exit::Failed })
+    let what = format!("not compared in {}: {reason}", humantime::format_duration(args.timeout));
+    let fault = Fault::new(Exit::TimedOut, "isotherm::verify::timeout", what);
+    Err(Box::new(fault.remedy(format!("{remedy}, or wait longer, with --timeout"))))
 }
 
 /// Compares, once that can be done.
 pub fn verified(config: &Config, timeout: Duration) -> anyhow::Result<Outcome> {
-    let deadline = Instant::now() + timeout;
-    let mut table = Reading::open(config)?;
-    table.read_to_end()?;
+    let within = Within::new(timeout);
+    let servers = &config.kafka.bootstrap_servers;
+    let opened = within.ask({
+        let config = config.clone();
+        move || Reading::open(&config)
+    });
+    let Some(mut table) = opened? else {
+        return Ok(Outcome::Unheard(format!("kafka at {servers} has not answered")));
+    };
+    let unread = || {
+        let reason =
+            format!("kafka at {servers} tells no more, and the table is not read to its end");
+        Ok(Outcome::Unheard(reason))
+    };
+    if !table.read_to_end(&within)? {
+        return unread();
+    }
     let ends = table.fold.ends().clone();
     info!(rows = table.fold.rows().count(), "the table is read");
     let workers = Workers::new()?;
     loop {
-        let (heads, endpoints) = match settled(config, &workers, &ends, deadline)? {
+        let (heads, endpoints) = match settled(config, &workers, &ends, &within)? {
             Ok(it) => it,
             Err(reason) => return Ok(Outcome::TimedOut(reason)),
         };
@@ -116,7 +134,9 @@ pub fn verified(config: &Config, timeout: Duration) -> anyhow::Result<Outcome> {
             Some(reason) => reason,
             None => match look(config, &workers)? {
                 Ok(Look { heads: now, .. }) if is_same(&heads, &now) => {
-                    table.read_to_end()?;
+                    if !table.read_to_end(&within)? {
+                        return unread();
+                    }
                     let (entries, on_the_way) = (comparison.entries, comparison.on_the_way);
                     return Ok(Outcome::Verified(Box::new(Verified {
                         faults: tiling::faults(&heads),
@@ -133,7 +153,7 @@ pub fn verified(config: &Config, timeout: Duration) -> anyhow::Result<Outcome> {
                 Err(reason) => reason,
             },
         };
-        if deadline <= Instant::now() {
+        if within.is_over() {
             return Ok(Outcome::TimedOut(reason));
         }
         info!(reason, "compares once more");
@@ -154,7 +174,7 @@ fn settled(
     config: &Config,
     workers: &Workers,
     ends: &BTreeMap<u32, u64>,
-    deadline: Instant,
+    within: &Within,
 ) -> anyhow::Result<Result<Settled, String>> {
     let mut told = String::new();
     loop {
@@ -167,7 +187,7 @@ fn settled(
             }
             Err(reason) => reason,
         };
-        if deadline <= Instant::now() {
+        if within.is_over() {
             return Ok(Err(reason));
         }
         if told != reason {
@@ -224,23 +244,26 @@ impl Reading {
         Ok(Self { follower, rows, fold: Fold::default() })
     }
 
-    /// Reads to the end that the table has now.
-    fn read_to_end(&mut self) -> anyhow::Result<()> {
-        /// Nothing comes for so long, though the end is not reached.
-        const SILENCE_MAX: Duration = Duration::from_secs(60);
-        let mut silent_since = Instant::now();
+    /// Reads to the end that the table has now; tells whether it was reached, or the time was up and nothing
+    /// more came.
+    fn read_to_end(&mut self, within: &Within) -> anyhow::Result<bool> {
+        let mut heard = Instant::now();
+        let is_over = |heard: Instant| within.is_over() && SILENCE <= heard.elapsed();
         let ends = loop {
-            if let Some(ends) = self.follower.ends()? {
-                break ends;
+            match self.follower.ends()? {
+                Some(ends) => break ends,
+                None if is_over(heard) => return Ok(false),
+                None => (),
             }
-            ensure!(silent_since.elapsed() < SILENCE_MAX, "nobody tells where the table ends");
         };
         while !self.follower.has_reached(&ends)? {
             let Some(record) = self.follower.poll(LOOK_EVERY)? else {
-                ensure!(silent_since.elapsed() < SILENCE_MAX, "the table is not read to its end");
+                if is_over(heard) {
+                    return Ok(false);
+                }
                 continue;
             };
-            silent_since = Instant::now();
+            heard = Instant::now();
             let said = match record.value.as_deref().map(|it| self.rows.read(it)) {
                 None => Said::Nothing,
                 Some(Ok(row)) => Said::Row(row),
@@ -251,6 +274,6 @@ impl Reading {
             };
             self.fold.record((record.at.partition, record.offset), record.key, said);
         }
-        Ok(())
+        Ok(true)
     }
 }

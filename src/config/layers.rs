@@ -9,7 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use miette::Diagnostic;
 
 use super::secrets::{self, Vault};
-use super::{Config, Problem, dict_of};
+use super::{Config, Problem, dict_of, types};
 
 /// Stands before the names of environment variables; `__` stands between section and key.
 pub const ENV_PREFIX: &str = "ISOTHERM__";
@@ -95,12 +95,6 @@ impl Loaded {
     }
 }
 
-/// Returns a configuration with a TOML text as its topmost layer.
-pub(super) fn with_text(config: &Config, name: &str, text: &str) -> Result<Config, ConfigError> {
-    let base = Layer { name: "base".into(), dict: dict_of(config) };
-    Ok(merge(vec![base, parse(name, text)?])?.config)
-}
-
 /// Writes a value as TOML does.
 pub(super) fn text_of(value: &Value) -> String {
     match value {
@@ -152,9 +146,10 @@ fn merge(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    let config: Config = figment.extract().map_err(|it| ConfigError { problems: of_types(it) })?;
+    let wrong = |it| ConfigError { problems: types::problems(it, &figment) };
+    let config: Config = figment.extract().map_err(wrong)?;
 
-    let merged = figment.data().map_err(|it| ConfigError { problems: of_types(it) })?;
+    let merged = figment.data().map_err(wrong)?;
     let mut settings = Vec::new();
     let name =
         |tag: Tag| figment.get_metadata(tag).map_or("default".into(), |it| it.name.to_string());
@@ -318,7 +313,21 @@ fn suggestion(full: &str, key: &str) -> String {
     let best = keys.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match best.filter(|it| 0.8 < likeness(it)) {
         Some(best) => format!("did you mean `{best}`?"),
-        None => "`isotherm config show` lists the keys that there are".into(),
+        None => there_are(full, known),
+    }
+}
+
+/// What keys there are where this one is not.
+fn there_are(full: &str, known: Dict) -> String {
+    let known = Value::from(known);
+    let section = full.rsplit_once('.').and_then(|(path, _)| Some((path, known.find_ref(path)?)));
+    let keys = |it: &Value| {
+        let keys = it.as_dict().into_iter().flat_map(Dict::keys);
+        keys.map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    match section {
+        Some((path, section)) => format!("[{path}] has {}", keys(section)),
+        None => format!("there are the sections {}", keys(&known)),
     }
 }
 
@@ -340,17 +349,6 @@ fn flatten(key: &str, value: &Value, name: &dyn Fn(Tag) -> String, settings: &mu
 
 fn origin_of(settings: &[Setting], key: &str) -> String {
     settings.iter().find(|it| it.key == key).map_or("default".into(), |it| it.origin.clone())
-}
-
-fn of_types(error: figment::Error) -> Vec<Problem> {
-    let problem = |error: figment::Error| Problem {
-        code: "type",
-        key: error.path.join("."),
-        origin: error.metadata.as_ref().map_or("default".into(), |it| it.name.to_string()),
-        reason: error.kind.to_string(),
-        remedy: "correct the value; `isotherm config show` prints the default".into(),
-    };
-    error.into_iter().map(problem).collect()
 }
 
 impl From<Problem> for ConfigError {

@@ -74,16 +74,18 @@ fn what_has_no_default_can_be_set_in_every_layer() {
 #[test]
 fn unknown_keys_are_told_all_at_once_with_what_was_meant() {
     check(
-        "[planner]\ntik = '1s'\nwarm_permille = 3\n[kafak]\nprefix = 'x'\n[policy]\nzzz = 1",
+        "[planner]\ntik = '1s'\nwarm_permille = 3\n[kafak]\nprefix = 'x'\n[costs]\nzzz = 1\n[zzz]\na = 1",
         expect![[r#"
+            unknown_key costs.zzz (isotherm.toml): there is no such key
+              [costs] has read_us, scan_us, write_us
             unknown_key kafak (isotherm.toml): there is no such key
               did you mean `kafka`?
             unknown_key planner.tik (isotherm.toml): there is no such key
               did you mean `planner.tick`?
             unknown_key planner.warm_permille (isotherm.toml): there is no such key
               did you mean `policy.warm_permille`?
-            unknown_key policy.zzz (isotherm.toml): there is no such key
-              `isotherm config show` lists the keys that there are
+            unknown_key zzz (isotherm.toml): there is no such key
+              there are the sections channel, costs, kafka, load, planner, policy, query_log, router, schema_registry, table, worker
         "#]],
     );
     let env = [("ISOTHERM__PLANER__TICK", "1s")];
@@ -159,8 +161,8 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
     check(
         "[query_log]\nformat = 'avro'\nkey = []\nop_default = 'GET'\ntime_unit = 'hours'",
         expect![[r#"
-            type query_log.time_unit (isotherm.toml): unknown variant: found `hours`, expected `one of `nanos`, `micros`, `millis`, `seconds``
-              correct the value; `isotherm config show` prints the default
+            type query_log.time_unit (isotherm.toml): it should be one of nanos, micros, millis, seconds, and is "hours"
+              correct it, or leave it out for the default, "millis"
         "#]],
     );
     check(
@@ -185,18 +187,68 @@ fn values_that_cannot_be_used_name_key_reason_and_remedy() {
         "[planner]\ntick = 'soon'",
         expect![[r#"
             type planner.tick (isotherm.toml): `soon` is no duration such as `5s` or `300ms`: expected number at 0
-              correct the value; `isotherm config show` prints the default
+              correct it, or leave it out for the default, "5s"
         "#]],
     );
     check(
         "[policy]\nranges_max = -4",
         expect![[r#"
-            type policy.ranges_max (isotherm.toml): invalid value signed int `-4`, expected u32
-              correct the value; `isotherm config show` prints the default
+            type policy.ranges_max (isotherm.toml): it should be a whole number from 0 to 4294967295, such as 100000, and is -4
+              correct it, or leave it out for the default, 100000
         "#]],
     );
     let error = load("[planner\n", &[], &[]).unwrap_err();
     assert_eq!(error.problems[0].code, "syntax");
+}
+
+#[test]
+fn value_of_another_type_is_told_what_it_should_be_in_words() {
+    let check = |text: &str, flag: (&'static str, &'static str, &str), told: &str| {
+        let error = load(text, &[], &[flag]).unwrap_err();
+        let [it] = &error.problems[..] else { panic!("{error}") };
+        assert_eq!(format!("{} ({}): {}\n{}", it.key, it.origin, it.reason, it.remedy), told);
+    };
+    let memory = ("--memory", "worker.memory_bytes", "512MiB");
+    check(
+        "",
+        memory,
+        "worker.memory_bytes (--memory): it should be bytes as a whole number, such as 536870912, and is \
+         \"512MiB\"\ncorrect it, or leave it out for the default, 536870912",
+    );
+    let listen = ("--listen", "worker.listen", "7081");
+    check(
+        "",
+        listen,
+        "worker.listen (--listen): it should be ADDRESS:PORT, such as 127.0.0.1:7074, and is \
+         \"7081\"\ncorrect it, or leave it out for the default, \"127.0.0.1:7074\"",
+    );
+    let forecast = ("--forecast", "planner.forecast", "gru");
+    check(
+        "",
+        forecast,
+        "planner.forecast (--forecast): it should be one of persistence, ewma, ladder, and is \
+         \"gru\"\ncorrect it, or leave it out for the default, \"ladder\"",
+    );
+    let fine = ("--id", "planner.id", "a");
+    let of_file = |text: &str, key: &str, told: &str| {
+        let error = load(text, &[], &[fine]).unwrap_err();
+        let [it] = &error.problems[..] else { panic!("{error}") };
+        assert_eq!((it.key.as_str(), it.reason.as_str()), (key, told));
+    };
+    let told = "it should be ADDRESS:PORT, such as 127.0.0.1:7073, and is 7081";
+    of_file("[router]\nlisten = 7081", "router.listen", told);
+    let told = "it should be a duration, such as \"30s\", and is 5";
+    of_file("[router]\ndeadline = 5", "router.deadline", told);
+    let told = "it should be a whole number from 0 to 4294967295, and is \"first\"";
+    of_file("[worker]\ninbox = 'first'", "worker.inbox", told);
+    let told = "it should be a list, such as [\"a\", \"b\"], and is \"127.0.0.1:7073\"";
+    of_file("[load]\nrouters = '127.0.0.1:7073'", "load.routers", told);
+    // What may be secret is not repeated.
+    of_file(
+        "[schema_registry]\npassword = 4711",
+        "schema_registry.password",
+        "it should be a text",
+    );
 }
 
 #[test]
@@ -292,24 +344,6 @@ fn reference_that_leads_nowhere_names_the_key() {
 }
 
 #[test]
-fn rules_are_the_same_text_whatever_the_order_and_read_back() {
-    let a = load("[policy]\nwarm_permille = 700\nranges_max = 5\n[costs]\nread_us = 7", &[], &[]);
-    let b = load("[costs]\nread_us = 7\n[policy]\nranges_max = 5\nwarm_permille = 700", &[], &[]);
-    let [a, b] = [a, b].map(|it| it.unwrap().into_config().unwrap());
-    assert_eq!(a.rules_digest(), b.rules_digest());
-    assert_eq!(a.rules_digest().len(), 64);
-    assert_ne!(a.rules_digest(), Config::default().rules_digest());
-    let mut other =
-        Config { kafka: Connection { prefix: "x.".into(), ..a.kafka.clone() }, ..a.clone() };
-    assert_eq!(other.rules_digest(), a.rules_digest(), "where topics lie decides nothing");
-    other.planner.key_first = Key(vec![0, 255]);
-    other.planner.split_points = vec![Key("0x".into()), Key("k\"1".into()), Key(vec![255])];
-    let read = Config::default().with_rules(&other.rules_text()).unwrap();
-    assert_eq!(read.rules_text(), other.rules_text());
-    assert_eq!(read.planner.split_points, other.planner.split_points);
-}
-
-#[test]
 fn keys_are_read_as_they_are_written() {
     for key in [&b"abc"[..], b"0x", b"0x00", &[0, 1, 255], b"", "\u{fc}".as_bytes(), b"a\n"] {
         let key = Key(key.to_vec());
@@ -317,4 +351,33 @@ fn keys_are_read_as_they_are_written() {
     }
     assert!(key_of("0x123").is_err());
     assert!(key_of("0xgg").is_err());
+}
+
+#[test]
+fn every_key_is_documented_with_its_default_and_no_other_is() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let docs = std::fs::read_to_string(file).unwrap();
+    let row = |it: layers::Setting| match it.value.is_empty() {
+        true => format!("| `{}` | not set |", it.key),
+        false => format!("| `{}` | `{}` |", it.key, it.value),
+    };
+    let settings = Sources::default().load().unwrap().settings;
+    let known: Vec<_> = settings.into_iter().map(row).collect();
+    // A flag or a variable that begins a row of another table has no small letter there.
+    let is_name = |it: &str| it.starts_with(|it: char| it.is_ascii_lowercase());
+    let rows = docs.lines().filter(|it| it.strip_prefix("| `").is_some_and(is_name));
+    let told = rows.map(|it| it.split_inclusive(" |").take(2).collect::<String>());
+    let told: Vec<_> = told.collect();
+    let missing: Vec<_> = known.iter().filter(|it| !told.contains(it)).collect();
+    let extra: Vec<_> = told.iter().filter(|it| !known.contains(it)).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing {missing:#?}, extra {extra:#?}");
+    assert_eq!(told.len(), known.len(), "a key has two rows");
+
+    let all = Value::from(dict_of(&Config::default()));
+    for word in docs.lines().flat_map(|it| it.split('`').skip(1).step_by(2)) {
+        let path = word.trim_matches(['[', ']']);
+        let is_section = path != word && is_name(path);
+        let is_key = path.split_once('.').is_some_and(|it| all.find_ref(it.0).is_some());
+        assert!(!(is_section || is_key) || all.find_ref(path).is_some(), "there is no `{word}`");
+    }
 }

@@ -139,6 +139,9 @@ pub struct Delays {
     pub whole: Option<u64>,
 }
 
+/// The outcome of a move that is under way at the end.
+const OPEN: &str = "open";
+
 /// What comparing the index with the table has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verify {
@@ -173,7 +176,7 @@ impl Move {
             outcome: match it.ended {
                 Some((_, Status::Complete)) => "complete",
                 Some(_) => "failed",
-                None => "open",
+                None => OPEN,
             }
             .to_owned(),
             bytes: it.bytes,
@@ -204,12 +207,36 @@ impl Delays {
 }
 
 impl Report {
-    /// Tells whether nothing failed and nothing differs. A node that is overloaded because nothing is
-    /// planned may fail queries.
+    /// Tells whether nothing failed and nothing differs.
     pub fn is_good(&self) -> bool {
-        let is_served = self.queries.failed == 0 || self.mode == "observe";
-        let is_kept = self.updates.failed == 0 && self.queries.vanished == 0;
-        is_served && is_kept && self.migrations.failed == 0 && self.verify.is_clean()
+        self.faults().is_empty()
+    }
+
+    /// Tells what is not as it should be. Where nothing is moved, a node that is overloaded may fail what it is
+    /// asked: the comparison alone decides then.
+    fn faults(&self) -> Vec<String> {
+        let mut res = Vec::new();
+        if self.queries.sent + self.updates.sent == 0 {
+            res.push("nothing was asked of the index".to_owned());
+        }
+        if self.mode != "observe" {
+            let counted = [
+                (self.queries.failed, "queries failed"),
+                (self.queries.vanished, "answers did not have a row that was there before"),
+                (self.updates.failed, "updates failed"),
+                (self.migrations.failed, "moves failed"),
+            ];
+            let counted = counted.iter().filter(|it| 0 < it.0);
+            res.extend(counted.map(|(n, what)| format!("{} {what}", grouped(*n))));
+        }
+        match &self.verify.not_compared {
+            Some(reason) => res.push(format!("the index was not compared: {reason}")),
+            None if !self.verify.is_clean() => {
+                res.push("the index differs from the table".to_owned())
+            }
+            None => (),
+        }
+        res
     }
 
     /// The end of a run as a person reads it; `again` is the command that shows it without moves.
@@ -219,7 +246,7 @@ impl Report {
         for it in &self.nodes {
             let share = |it: f64| format!("{it:.2}").trim_start_matches('0').to_owned();
             let text = format!(
-                "load ÷ capacity {} in the mean, {} at most; overload {:.1} node-s; {}",
+                "load ÷ capacity {} on average, {} at most; overload {:.1} node-s; {}",
                 share(it.load_mean),
                 share(it.load_max),
                 it.overload_node_seconds,
@@ -257,7 +284,11 @@ impl Report {
             ),
         );
         let Migrations { complete, failed, bytes } = self.migrations;
-        line("moves", format!("{complete} complete, {failed} failed, {}", sized(bytes)));
+        let open = match self.moves.iter().filter(|it| it.outcome == OPEN).count() {
+            0 => String::new(),
+            it => format!(", {it} open at the end"),
+        };
+        line("moves", format!("{complete} complete, {failed} failed{open}, {}", sized(bytes)));
         if let Some(reasons) = self.reasons() {
             line("", format!("reasons: {reasons}; of each move in the file of --report"));
         }
@@ -292,6 +323,10 @@ impl Report {
             line("", format!("moves were decided: {told}"));
         }
         line("verify", self.verified());
+        let faults = self.faults();
+        if !faults.is_empty() {
+            line("not good", faults.join("; "));
+        }
         res
     }
 

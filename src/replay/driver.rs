@@ -336,7 +336,6 @@ mod tests {
         assert_eq!(trace.map(|it| it.unwrap().time).collect::<Vec<_>>(), [Millis(8)]);
         let none = open_trace(&dir.path().join("none"), Millis(5), Assumed::default());
         let refused = none.err().unwrap().to_string();
-        assert!(refused.contains("none, line 1: cannot be read"), "{refused}");
-        assert!(refused.contains("No such file"), "{refused}");
+        assert!(refused.ends_with("none: there is no such file"), "{refused}");
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dataflows::Tick;
-use dataflows::tally::Costs;
+use dataflows::tally::{COST_US_MAX, Costs};
 use schemas::assignment::Assignment;
 use schemas::query_log::{self, Op, QueriesLogged, QueryLogged};
 use schemas::wire::Record as _;
@@ -168,12 +168,15 @@ impl Recount {
                     Op::Scan => self.costs.scan_us,
                     Op::Write => self.costs.write_us,
                 });
+                // As the planner counts it.
+                let cost_us = cost_us.min(COST_US_MAX);
                 let owner = match owned.is_empty() {
                     true => self.firsts.range(..=&query.key).next_back().map(|(_, it)| it),
                     false => owned.range(..=&query.key).next_back().map(|(_, it)| &it.node),
                 };
                 if let Some(node) = owner {
-                    *self.loads_us.entry(node.clone()).or_default() += cost_us;
+                    let load = self.loads_us.entry(node.clone()).or_default();
+                    *load = load.saturating_add(cost_us);
                 }
                 self.history.tally.add(tick, &query);
             }
@@ -197,9 +200,9 @@ impl Recount {
         let load = |node: &NodeId| self.loads_us.get(node).copied().unwrap_or(0);
         let loads_us: Vec<u64> = self.nodes.keys().map(load).collect();
         let capacities: Vec<u64> = self.nodes.values().copied().collect();
-        let total: u64 = loads_us.iter().sum();
-        self.unsplittable.0 += u128::from(total) * u128::from(outputs.unsplittable_ppm);
-        self.unsplittable.1 += u128::from(total);
+        let total: u128 = loads_us.iter().map(|it| u128::from(*it)).sum();
+        self.unsplittable.0 += total * u128::from(outputs.unsplittable_ppm);
+        self.unsplittable.1 += total;
         history.unsplittable_ppm = (self.unsplittable.0 / self.unsplittable.1.max(1)) as u64;
         let moves_by_rung = std::mem::take(&mut history.forecast.moves_by_rung);
         history.forecast = Forecast { moves_by_rung, ..Forecast::of(done) };
@@ -221,7 +224,10 @@ impl Recount {
             );
         }
         history.plan_digest = hex(&self.digests.clone().finalize());
-        let per_second = |us: &u64| us * 1000 / self.tick_ms;
+        let per_second = |us: &u64| {
+            let us_per_s = u128::from(*us) * 1_000 / u128::from(self.tick_ms);
+            u64::try_from(us_per_s).unwrap_or(u64::MAX)
+        };
         history.ticks.push(TickTold {
             tick: bounds.tick,
             loads: self.nodes.keys().cloned().zip(loads_us.iter().map(per_second)).collect(),
@@ -234,7 +240,82 @@ impl Recount {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use schemas::Millis;
+    use schemas::wire::encode;
+
     use super::*;
+    use crate::foreign::form::Form;
+    use crate::kafka::Record;
+    use crate::tick::machine::Origin;
+    use crate::tick::tick_box::TopicPartition;
+
+    /// Of a tick of half a second.
+    fn bounds() -> TickBox {
+        TickBox {
+            tick: 3,
+            tick_ms: 500,
+            grace_ms: 0,
+            span_records_max: 10,
+            spans: BTreeMap::new(),
+            stale: false,
+            from_future: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn cost_that_cannot_be_is_cut_off_as_the_planner_does() {
+        // The most that a record can say, and the most that a person can configure.
+        let costs = Costs { read_us: u64::MAX, scan_us: 1, write_us: u64::MAX };
+        let asked = [(Op::Read, Some(i64::MAX as u64)), (Op::Read, None), (Op::Write, None)];
+        let query = |(op, cost_us)| {
+            let (time, key) = (Millis(5), Key(vec![7]));
+            QueryLogged { time, key, op, cost_us, bytes: 0, estimated: false }
+        };
+        let logged = QueriesLogged { queries: asked.map(query).to_vec() };
+        let bounds = bounds();
+        let record = |offset| Record {
+            at: TopicPartition { topic: QueriesLogged::TOPIC, partition: 0 },
+            offset,
+            stamp: Millis(1_500),
+            key: None,
+            value: Some(encode(&logged)),
+            headers: Vec::new(),
+        };
+        let filled = FilledBox {
+            bounds: bounds.clone(),
+            origin: Origin::Chosen,
+            records: (0..2).map(record).collect(),
+            from_future: Vec::new(),
+        };
+        let n1 = NodeId("n1".into());
+        let nodes = [(n1.clone(), 1_000_000)].into();
+        let mut recount = Recount::new(Vec::new(), nodes, &[], costs, 500);
+        let none = BTreeMap::new();
+        recount.filled(&filled, &Translator::new(&Form::default()), &BTreeMap::new(), &none);
+        let outputs = TickOutputs { unsplittable_ppm: 250_000, ..TickOutputs::default() };
+        recount.committed(&bounds, &outputs, &BTreeMap::new());
+        let history = recount.history;
+        assert_eq!(history.tally.ticks(), [[6 * COST_US_MAX]]);
+        assert_eq!(history.ticks[0].loads[&n1], 12 * COST_US_MAX);
+        assert_eq!(history.unsplittable_ppm, 250_000);
+    }
+
+    #[test]
+    fn load_beyond_all_numbers_is_the_largest() {
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let nodes: BTreeMap<_, _> = ["n1", "n2"].map(|it| (NodeId(it.into()), 7)).into();
+        let mut recount = Recount::new(Vec::new(), nodes.clone(), &[], costs, 500);
+        recount.loads_us = nodes.keys().map(|it| (it.clone(), u64::MAX)).collect();
+        let bounds = bounds();
+        let outputs = TickOutputs { unsplittable_ppm: 250_000, ..TickOutputs::default() };
+        recount.committed(&bounds, &outputs, &BTreeMap::new());
+        let told = &recount.history.ticks[0];
+        assert!(told.loads.values().all(|it| *it == u64::MAX), "{told:?}");
+        assert!(told.overload_node_seconds.is_finite(), "{told:?}");
+        assert_eq!(recount.history.unsplittable_ppm, 250_000);
+    }
 
     #[test]
     fn settled_are_the_ticks_from_the_sixtieth_on() {

@@ -83,8 +83,9 @@ fn lead(history: &History, tick_ms: u64, capacity: u64, moves: &[Left], one: &Le
         }
         let own = told.loads.get(&one.source).copied().unwrap_or_default();
         let gone = gone.iter().filter(|it| it.active < told.tick);
-        let back: u64 = gone.map(|it| load(history, tick_ms, i, &it.span)).sum();
-        if capacity * WARM_PERMILLE < (own + back) * 1_000 {
+        let back: u128 = gone.map(|it| u128::from(load(history, tick_ms, i, &it.span))).sum();
+        let warm = u128::from(capacity) * u128::from(WARM_PERMILLE);
+        if warm < (u128::from(own) + back) * 1_000 {
             return Lead::Ticks(told.tick as i64 - one.active as i64);
         }
     }
@@ -187,6 +188,25 @@ mod tests {
         check(&[(300, 500); 70], 101, 103, Lead::NoOnset);
         let late: Vec<_> = (0..70).map(|it| (300, if it < 65 { 500 } else { 600 })).collect();
         check(&late, 101, 103, Lead::NoOnset);
+    }
+
+    #[test]
+    fn load_beyond_all_numbers_is_an_onset() {
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let nodes: BTreeMap<_, _> = [(NodeId("n1".into()), u64::MAX)].into();
+        let mut history = Recount::new(vec![key(50)], nodes.clone(), &[], costs, 1).history;
+        for tick in 100..104 {
+            for _ in 0..4 {
+                let (time, key, op, cost_us) = (Millis(0), key(60), Op::Read, Some(u64::MAX));
+                let query = QueryLogged { time, key, op, cost_us, bytes: 0, estimated: false };
+                history.tally.add(tick, &query);
+            }
+            let loads = if tick < 103 { BTreeMap::new() } else { nodes.clone() };
+            history.ticks.push(TickTold { loads, ..TickTold::of(tick) });
+        }
+        let span = KeySpan { start: key(50), end: Key::default() };
+        let left = Left { span, source: NodeId("n1".into()), start: 101, active: 102 };
+        assert_eq!(leads(&history, 1, &nodes, &[left]), [Lead::Ticks(1)]);
     }
 
     #[test]

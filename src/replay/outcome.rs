@@ -77,7 +77,8 @@ impl Subject {
         let capacities: Vec<u64> = self.nodes.values().copied().collect();
         let firsts = history.tally.by_owner(&owners, capacities.len());
         let number = |node: &NodeId| self.nodes.keys().position(|it| it == node).unwrap_or(0);
-        let ratio = |us: u64, capacity: u64| us as f64 * 1000.0 / (self.tick_ms * capacity) as f64;
+        let ratio =
+            |us: u64, capacity: u64| us as f64 * 1000.0 / (self.tick_ms as f64 * capacity as f64);
         let mut moves = Vec::new();
         let mut frames = Vec::new();
         for (i, told) in history.ticks.iter().enumerate() {

@@ -7,6 +7,7 @@
 //! ```
 
 use dataflows::Tick;
+use dataflows::tally::COST_US_MAX;
 use schemas::Key;
 use schemas::query_log::{Op, QueryLogged};
 
@@ -42,7 +43,8 @@ impl Tally {
         };
         let interval = self.interval(&query.key);
         let sum = &mut self.ticks[at][interval];
-        *sum = sum.saturating_add(query.cost_us.unwrap_or(default_us));
+        // As the planner counts it.
+        *sum = sum.saturating_add(query.cost_us.unwrap_or(default_us).min(COST_US_MAX));
     }
 
     /// Makes sure that a tick is there, though nothing was asked in it.
@@ -73,7 +75,7 @@ impl Tally {
 
     /// All service time in microseconds.
     pub fn sum_us(&self) -> u64 {
-        self.ticks.iter().flatten().sum()
+        self.ticks.iter().flatten().fold(0, |sum, it| sum.saturating_add(*it))
     }
 
     /// The sums of each tick by owner, where `owners` names an owner of each interval by number.
@@ -82,7 +84,9 @@ impl Tally {
         assert_eq!(owners.len(), intervals, "every interval has an owner");
         let sums = |tick: &Vec<u64>| {
             let mut sums = vec![0; nodes];
-            tick.iter().zip(owners).for_each(|(us, owner)| sums[*owner] += us);
+            for (us, owner) in tick.iter().zip(owners) {
+                sums[*owner] = u64::saturating_add(sums[*owner], *us);
+            }
             sums
         };
         self.ticks.iter().map(sums).collect()
@@ -106,7 +110,8 @@ pub fn overload(loads_us: &[u64], capacities_us_per_s: &[u64], tick_ms: u64) -> 
 /// Load above the warm part of the capacity in a tick, in the units of [`scale`]: whole numbers, so
 /// that sums of it are exact.
 pub(super) fn excess(load_us: u64, capacity_us_per_s: u64, tick_ms: u64) -> u64 {
-    let warm = u128::from(capacity_us_per_s) * u128::from(tick_ms * WARM_PERMILLE);
+    let warm = u128::from(capacity_us_per_s) * u128::from(tick_ms);
+    let warm = warm.saturating_mul(u128::from(WARM_PERMILLE));
     u64::try_from((u128::from(load_us) * 1_000_000).saturating_sub(warm)).unwrap_or(u64::MAX)
 }
 
@@ -139,6 +144,21 @@ mod tests {
         assert_eq!(tally.by_owner(&[1, 0, 1], 2), [[4, 107], [0, 0], [3, 1], [0, 0]]);
         assert_eq!((tally.first(), tally.sum_us()), (Some(5), 115));
         assert_eq!(tally.interval(&Key::default()), 0);
+    }
+
+    #[test]
+    fn no_cost_and_no_sum_overflows() {
+        let mut tally = Tally::new([10, 20].map(key).to_vec(), u64::MAX, 7);
+        for (index, cost_us) in [(0, Some(u64::MAX)), (9, None), (15, Some(i64::MAX as u64))] {
+            tally.add(5, &query(index, Op::Read, cost_us));
+        }
+        assert_eq!(tally.ticks(), [[2 * COST_US_MAX, COST_US_MAX, 0]]);
+        tally.ticks = vec![vec![u64::MAX, u64::MAX, 1]];
+        assert_eq!(
+            (tally.by_owner(&[1, 1, 0], 2), tally.sum_us()),
+            (vec![vec![1, u64::MAX]], u64::MAX)
+        );
+        assert!(overload(&[u64::MAX; 2], &[1, u64::MAX], u64::MAX).is_finite());
     }
 
     #[test]

@@ -35,18 +35,20 @@ impl Default for Assumed {
 
 /// A trace that cannot be read on.
 #[derive(Debug, Error)]
-#[error("{file}, line {line}: {reason}")]
+#[error("{}: {reason}", place(.file, .line))]
 pub struct TraceError {
     pub file: String,
-    /// From one, the header's.
-    pub line: u64,
+    /// From one, the header's; `None`: of the file as a whole.
+    pub line: Option<u64>,
     pub reason: Reason,
 }
 
 /// What is wrong with a line.
 #[derive(Debug, Error)]
 pub enum Reason {
-    #[error("cannot be read: {0}")]
+    #[error("there is no such file")]
+    NotThere,
+    #[error("it cannot be opened: {0}")]
     Closed(String),
     #[error(
         "cannot be read ({0}): a trace is a CSV table that zstd has compressed; `zstd FILE` makes FILE.zst of one"
@@ -98,12 +100,21 @@ impl TraceError {
 
     /// A trace of which not even the first line can be had.
     pub fn unreadable(file: String, error: &io::Error) -> Self {
-        Self { file, line: 1, reason: Reason::Unreadable(error.to_string()) }
+        Self { file, line: Some(1), reason: Reason::Unreadable(error.to_string()) }
     }
 
     /// The file cannot be opened.
     pub fn closed(file: String, error: &io::Error) -> Self {
-        Self { file, line: 1, reason: Reason::Closed(error.to_string()) }
+        let reason = match error.kind() == io::ErrorKind::NotFound {
+            true => Reason::NotThere,
+            false => Reason::Closed(error.kind().to_string()),
+        };
+        Self { file, line: None, reason }
+    }
+
+    /// Tells whether the file could not so much as be opened.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.reason, Reason::NotThere | Reason::Closed(_))
     }
 }
 
@@ -204,7 +215,7 @@ impl<R: Read> Trace<R> {
     }
 
     fn error(&self, line: u64, reason: Reason) -> TraceError {
-        TraceError { file: self.file.clone(), line, reason }
+        TraceError { file: self.file.clone(), line: Some(line), reason }
     }
 }
 
@@ -221,6 +232,10 @@ impl<R: Read> Iterator for Trace<R> {
         let at = self.line.position().map_or_else(|| self.lines.position().line(), |it| it.line());
         read.map_err(|reason| self.error(at, reason)).transpose()
     }
+}
+
+fn place(file: &str, line: &Option<u64>) -> String {
+    line.map_or_else(|| file.to_owned(), |line| format!("{file}, line {line}"))
 }
 
 fn text(field: &[u8]) -> String {

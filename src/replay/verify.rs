@@ -24,6 +24,7 @@ mod compare;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::ControlFlow;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, bail, ensure};
 use dataflows::Tick;
@@ -42,6 +43,9 @@ use crate::tick::rules::{Reading, Rules};
 
 /// So many differences are told one by one.
 const DIFFERENCES_MAX: usize = 100;
+
+/// No time of this year or later can be written.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 /// What is to be verified.
 #[derive(Clone, Debug)]
@@ -94,7 +98,7 @@ pub enum What {
 /// Runs the ticks again, and compares; `told` of each tick.
 pub fn run(it: &Verify<'_>, told: &mut dyn FnMut(Tick)) -> anyhow::Result<Verdict> {
     let Span { first, last, tick_ms } = span(it)?;
-    let (first, resumed) = resume(it, first, last)?;
+    let (first, resumed) = resume(it, (first, last), tick_ms)?;
     let ticks = resumed.recorded.iter().map(|it| it.tick).zip(&resumed.by);
     let ticks = ticks.filter(|(tick, _)| (first..=last).contains(tick));
     let elsewhere: BTreeSet<_> =
@@ -151,7 +155,7 @@ fn span(it: &Verify<'_>) -> anyhow::Result<Span> {
             let TickDone { tick, tick_ms, .. } = done;
             if found.as_ref().is_some_and(|it| it.last + 1 < tick) {
                 found = None;
-                anew = Some(tick);
+                anew = Some((tick, tick_ms));
             }
             found.get_or_insert(Span { first: tick, last: tick, tick_ms }).last = tick;
         }
@@ -166,11 +170,7 @@ fn span(it: &Verify<'_>) -> anyhow::Result<Span> {
         )
     })?;
     match anew.filter(|_| it.from.is_some()) {
-        Some(tick) => bail!(
-            "planner {} began anew at tick {tick}, without its past: begin there or \
-             later, with --from, or end before it, with --to",
-            it.planner_id
-        ),
+        Some(anew) => bail!("{}", began_anew(it.planner_id, anew)),
         None => Ok(found),
     }
 }
@@ -178,7 +178,11 @@ fn span(it: &Verify<'_>) -> anyhow::Result<Span> {
 /// Restores the planner as it was before the first tick. If nobody said where to begin, that may be
 /// a later one: the first tick of an adoption rests on what others wrote, which may be gone; what it
 /// led to is in its snapshot.
-fn resume(it: &Verify<'_>, first: Tick, last: Tick) -> anyhow::Result<(Tick, Resumed)> {
+fn resume(
+    it: &Verify<'_>,
+    (first, last): (Tick, Tick),
+    tick_ms: u64,
+) -> anyhow::Result<(Tick, Resumed)> {
     let before = |tick| rebuilt(progress::read_before(it.connection, it.planner_id, tick)?, None);
     if let Some(resumed) = before(first)? {
         return Ok((first, resumed));
@@ -191,9 +195,33 @@ fn resume(it: &Verify<'_>, first: Tick, last: Tick) -> anyhow::Result<(Tick, Res
     );
     match later {
         Some(tick) if it.from.is_none() => Ok((tick, before(tick)?.context(why)?)),
-        Some(tick) => bail!("{why}; begin with tick {tick}, or without --from"),
+        Some(tick) => bail!("{}", begins_later(&why, (tick, tick_ms))),
         None => bail!("{why}, and none after it before tick {last}"),
     }
+}
+
+/// Why a span does not go on over the tick in which a planner began anew, and which would.
+fn began_anew(planner_id: &str, (tick, tick_ms): (Tick, u64)) -> String {
+    let start = start(tick, tick_ms);
+    format!(
+        "planner {planner_id} began anew at tick {tick}, without its past: begin there or later, with \
+         --from {start}, or end before it, with --to {start}"
+    )
+}
+
+/// With which tick a span can begin instead.
+fn begins_later(why: &str, (tick, tick_ms): (Tick, u64)) -> String {
+    format!(
+        "{why}; begin with tick {tick}, with --from {}, or without --from",
+        start(tick, tick_ms)
+    )
+}
+
+/// When a tick begins, as `--from` and `--to` take it.
+fn start(tick: Tick, tick_ms: u64) -> String {
+    // No clock of a broker is beyond.
+    let since = Duration::from_millis(tick.saturating_mul(tick_ms).min(YEAR_10000_MS - 1));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
 /// Runs the ticks again; returns what came out of those that are compared.
@@ -334,6 +362,25 @@ impl fmt::Display for Difference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_to_begin_is_told_as_from_takes_it() {
+        let anew = began_anew("demo", (3_470_000_001, 500));
+        let expected = "with --from 2024-12-24T00:26:40.500Z, or end before it, with --to \
+                        2024-12-24T00:26:40.500Z";
+        assert!(anew.starts_with("planner demo began anew at tick 3470000001"), "{anew}");
+        assert!(anew.ends_with(expected), "{anew}");
+        let later = begins_later("tick 3 cannot be run again", (347_000_000, 5_000));
+        let expected = "tick 3 cannot be run again; begin with tick 347000000, with --from \
+                        2024-12-24T00:26:40.000Z, or without --from";
+        assert_eq!(later, expected);
+        for (tick, tick_ms) in [(0, 100), (3_470_000_001, 500), (7, 123)] {
+            let read = humantime::parse_rfc3339(&start(tick, tick_ms)).unwrap();
+            let since = read.duration_since(UNIX_EPOCH).unwrap();
+            assert_eq!(since, Duration::from_millis(tick * tick_ms));
+        }
+        assert_eq!(start(u64::MAX, u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
 
     #[test]
     fn that_ticks_were_run_on_another_processor_is_told() {

@@ -150,6 +150,67 @@ fn process_that_is_asked_to_end_and_cannot_gives_up_in_time_with_a_status_of_its
 }
 
 #[test]
+fn command_ends_in_its_time_though_no_broker_answers_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases: [(&str, Exit, &str); 6] = [
+        ("verify --timeout 1s", Exit::TimedOut, "not compared in 1s: kafka at 127.0.0.1:1 has not"),
+        ("move a..b --to n1 --timeout 1s", Exit::TimedOut, "has not answered within 1s"),
+        ("move a..b --to n1 --wait --timeout 1s", Exit::TimedOut, "has not answered within 1s"),
+        ("forecast swap --built-in --timeout 1s", Exit::TimedOut, "has not answered within 1s"),
+        // Those without a time have that of a request.
+        ("topics plan", Exit::Failed, "kafka at 127.0.0.1:1 cannot be reached"),
+        ("range list", Exit::Failed, "kafka at 127.0.0.1:1 cannot be reached"),
+    ];
+    let all = cases.map(|(line, status, part)| {
+        let log = dir.path().join(line);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
+        command.args(["--bootstrap-servers", "127.0.0.1:1"]).args(line.split(' '));
+        command.current_dir(&dir).env("NO_COLOR", "1").env_remove("ISOTHERM_LOG");
+        let stderr = fs::File::create(&log).unwrap();
+        let process = command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        (Ended(process), log, status, part)
+    });
+    for (mut process, log, status, part) in all {
+        let ended = await_that("its end", || process.0.try_wait().unwrap());
+        let told = words(&fs::read_to_string(&log).unwrap());
+        assert_eq!(ended.code(), Some(status as i32), "{log:?}: {told}");
+        assert!(told.contains(part), "{log:?}: {told}");
+        let remedy = "help: check --bootstrap-servers and that the broker is reachable";
+        assert!(told.contains(remedy), "{log:?}: {told}");
+    }
+}
+
+#[test]
+fn file_that_is_named_and_not_there_is_a_usage_error_that_says_where_it_was_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("table.toml");
+    fs::write(&table, "[table]\nschemas = ['no/orders.avsc']\n").unwrap();
+    let table = format!("channel --config {}", table.display());
+    for (line, file) in [
+        ("replay --trace none.csv.zst", "none.csv.zst"),
+        ("demo --trace none.csv.zst", "none.csv.zst"),
+        ("forecast backtest --panel none.csv.zst", "none.csv.zst"),
+        ("forecast swap none.model", "none.model"),
+        ("tail query_log --schema none.avsc", "none.avsc"),
+        (&table, "no/orders.avsc"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isotherm"));
+        command.args(["--config", "/dev/null"]).args(line.split(' ')).current_dir(&dir);
+        command.env("NO_COLOR", "1").env_remove("ISOTHERM_LOG");
+        if !line.starts_with("demo") {
+            command.args(["--bootstrap-servers", "127.0.0.1:1"]);
+        }
+        let output = command.output().unwrap();
+        let told = words(&String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(Exit::Usage as i32), "{line}: {told}");
+        let there = ["there is no file", "there is no such file"];
+        assert!(there.iter().any(|it| told.contains(it)), "{line}: {told}");
+        assert!(told.contains(&format!("{file} is looked for in")), "{line}: {told}");
+        assert!(!told.contains("os error"), "{line}: {told}");
+    }
+}
+
+#[test]
 fn missing_topics_are_planned_and_created_and_nothing_else() {
     let Some(real) = real("apply", &[]) else { return };
     let check = |line: &str, status: Exit, parts: &[&str]| check(&real, line, status, parts);
@@ -390,14 +451,16 @@ fn check(real: &Real, line: &str, status: Exit, parts: &[&str]) -> String {
     let output = isotherm(real, line).output().unwrap();
     let [data, said] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
     assert_eq!(output.status.code(), Some(status as i32), "{line}: {data}{said}");
-    // Lines of errors are broken to the width of a terminal.
-    let words =
-        |text: &str| text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
     let all = format!("{data}{said}");
     for part in parts {
         assert!(all.contains(part) || words(&all).contains(part), "{line}: {part} is not in {all}");
     }
     data
+}
+
+/// What was said: lines of errors are broken to the width of a terminal.
+fn words(text: &str) -> String {
+    text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Counts the topics that are in a state.

@@ -171,7 +171,7 @@ fn champion_that_loses_less_is_kept() {
 fn loads_that_are_none_are_refused_with_what_to_do() {
     let folder = Folder::new();
     let trace = folder.path("trace.csv.zst");
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 8] = [
         (&["forecast", "backtest"], 2, "--panel"),
         (
             &[
@@ -184,7 +184,13 @@ fn loads_that_are_none_are_refused_with_what_to_do() {
         (&["forecast", "backtest", "--trace", &trace, "--bin", "0s"], 2, "from 1ms to 1day"),
         (&["forecast", "backtest", "--trace", &trace, "--bin", "60s"], 2, "it has 25 bins"),
         (&["forecast", "backtest", "--trace", &trace, "--from", "-1h"], 2, "--topic"),
-        (&["train", "--trace", "/none.csv.zst", "--out", &folder.path("m")], 1, "No such file"),
+        (&["train", "--trace", "/none.csv.zst", "--out", &folder.path("m")], 2, "no such file"),
+        (&["forecast", "backtest", "--panel", "none.csv.zst"], 2, "is looked for in"),
+        (
+            &["forecast", "backtest", "--trace", &trace, "--model", "none"],
+            2,
+            "there is no file none",
+        ),
     ];
     for (args, status, part) in cases {
         let output = isotherm(args);

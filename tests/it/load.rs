@@ -242,7 +242,7 @@ fn trace_that_breaks_ends_the_run_with_its_line_and_what_was_due_is_answered() {
     let run_of = Run::new(&[&a]);
     let broken = TraceError {
         file: "t".into(),
-        line: 7,
+        line: Some(7),
         reason: isotherm::replay::trace::Reason::Time("x".into()),
     };
     let queries = (0..20).map(|it| Ok(query(it, it, Op::Read))).chain([Err(broken)]);

@@ -56,7 +56,7 @@ fn ranges_move_by_hand_though_the_planner_observes_and_is_killed() {
     check_replay(&world, None);
 
     planner.kill();
-    let args = ["move", &range, "--to", others[0], "--wait", "--timeout", "1s"];
+    let args = ["move", &range, "--to", others[0], "--wait", "--timeout", "5s"];
     check(&world, &args, Exit::TimedOut, "no planner has answered");
     let args = ["move", &range, "--to", others[0], "--wait"];
     let mut child = isotherm(&world, &args).stderr(Stdio::piped()).spawn().unwrap();

@@ -82,7 +82,7 @@ fn what_cannot_be_done_is_refused_with_what_to_do() {
         (&["--scenario", "uniform", "--nodes", "3", "--capacity", "1:2"], 2, "leave one of"),
         (&["--scenario", "uniform", "--capacity", "1:x"], 2, "no whole number"),
         (&["--scenario", "uniform", "--mode", "manual"], 2, "planner.mode"),
-        (&["--trace", &none], 1, "No such file"),
+        (&["--trace", &none], 2, "none: there is no such file"),
         (&["--trace", &nothing], 1, "line 1"),
         (&["--trace", &plain], 1, "a CSV table that zstd has compressed"),
         (&["--trace", &empty], 1, "holds no requests"),

@@ -136,7 +136,7 @@ impl Index {
         drop(workers);
         match outcome {
             Outcome::Verified(it) => Ok(told(&it, Form::Table, KeyFormat::Auto)),
-            Outcome::TimedOut(reason) => Err(reason),
+            Outcome::TimedOut(reason) | Outcome::Unheard(reason) => Err(reason),
         }
     }
 

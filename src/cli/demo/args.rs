@@ -43,10 +43,10 @@ pub struct DemoArgs {
     /// The same seed asks the same
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "The load")]
     pub seed: u64,
-    /// Reads a second, in the mean
+    /// Reads a second, on average
     #[arg(long, value_name = "N", default_value = READS_PER_S, value_parser = clap::value_parser!(u64).range(1..), help_heading = "The load")]
     pub reads_per_s: u64,
-    /// Updates of rows a second, in the mean
+    /// Updates of rows a second, on average
     #[arg(long, value_name = "N", default_value = WRITES_PER_S, help_heading = "The load")]
     pub writes_per_s: u64,
     /// Rows of the table
@@ -56,27 +56,27 @@ pub struct DemoArgs {
     #[arg(long, value_name = "BYTES", default_value = PAYLOAD_BYTES, value_parser = clap::value_parser!(u64).range(..=100_000), help_heading = "The load")]
     pub payload_bytes: u64,
 
-    /// How many nodes, 16 at most
+    /// How many nodes, 16 at most; as many as --capacity names, or 4
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16), help_heading = "Nodes")]
     pub nodes: Option<u32>,
-    /// 1:2:3:4 as parts, or 1000000,2000000 in µs of service a second
+    /// 1:2:3:4 as parts, or 1000000,2000000 in µs of service a second; 1:2:3:4 of four nodes by default, else all alike
     #[arg(long, value_name = "LIST", value_parser = capacities, help_heading = "Nodes")]
     pub capacity: Option<Capacities>,
 
-    /// observe (plan nothing) or auto
+    /// observe (plan nothing) or auto, instead of `planner.mode`, which is auto by default
     #[arg(long, value_name = "MODE", help_heading = "Planner")]
     pub mode: Option<String>,
     /// How long a tick is, 100ms at least
     #[arg(long, value_name = "DURATION", default_value = TICK, help_heading = "Planner")]
     pub tick: String,
-    /// persistence, ewma or ladder
+    /// persistence, ewma or ladder, instead of `planner.forecast`, which is ladder by default
     #[arg(long, value_name = "RUNG", help_heading = "Planner")]
     pub forecast: Option<String>,
 
     /// Run on this cluster instead of the embedded broker, on topics of a prefix of its own
     #[arg(long, value_name = "HOST:PORT,…", help_heading = "Where")]
     pub kafka: Option<String>,
-    /// Go on until Ctrl-C behind the end of the load, to be looked at
+    /// After the load, keep running until Ctrl-C, to look around
     #[arg(long, help_heading = "Results")]
     pub stay: bool,
     /// Write the numbers

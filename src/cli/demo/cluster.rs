@@ -152,7 +152,7 @@ impl Cluster {
         config.worker.node_id.clone_from(&node.0);
         config.worker.capacity_us_per_s = Some(capacity);
         let listen = config.worker.listen;
-        let options = cli::worker::options(&config).map_err(|it| anyhow!("{it}"))?;
+        let options = cli::worker::options(&config)?;
         self.spawn(&node.0, move |stop| {
             let health = Health::new(&[]);
             let server = worker::driver::Server::begin(listen, options, &health)?;
@@ -162,7 +162,7 @@ impl Cluster {
 
     /// Starts the control plane; what it decides goes into the course.
     pub fn start_planner(&mut self, config: &Config, course: &Shared) -> anyhow::Result<()> {
-        let mut options = cli::planner::options(config).map_err(|it| anyhow!("{it}"))?;
+        let mut options = cli::planner::options(config)?;
         for input in &mut options.inputs {
             // The embedded broker cannot look up a time, and there is nothing older than the run.
             input.start = Start::Beginning;

@@ -137,9 +137,13 @@ impl<'a> Live<'a> {
     }
 
     /// Leaves the terminal as it was.
-    pub fn end(&mut self) {
+    ///
+    /// # Errors
+    /// What has kept it from following the run to its end.
+    pub fn end(&mut self) -> anyhow::Result<()> {
         self.look();
         self.screen = None;
+        self.failed.take().map_or(Ok(()), Err).context("follow the run")
     }
 }
 
@@ -218,5 +222,50 @@ fn style_of(tone: Tone) -> Style {
         Tone::Warm => Style::new().fg(NODES[1]),
         Tone::Hot => Style::new().fg(NODES[5]),
         Tone::Node(number) => Style::new().fg(NODES[number % NODES.len()]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use anyhow::anyhow;
+    use dataflows::balance::Likely;
+    use dataflows::tally::Costs;
+
+    use super::*;
+    use crate::demo::course::Course;
+    use crate::kafka::embedded::Embedded;
+    use crate::replay::history::Recount;
+
+    #[test]
+    fn run_that_could_not_be_followed_ends_its_load_and_says_why_at_its_end() {
+        let topics = [MigrationStatus::TOPIC, NodeCapacity::TOPIC].map(|it| (it.to_owned(), 1));
+        let broker = Embedded::start(&topics).unwrap();
+        let costs = Costs { read_us: 1, scan_us: 1, write_us: 1 };
+        let nodes = BTreeMap::from([(schemas::NodeId("n1".into()), 1)]);
+        let recount = Recount::new(Vec::new(), nodes.clone(), &[], costs, 1_000);
+        let course = Shared::new(Course::new(recount, nodes, Likely::Mean));
+        let (cluster, signals) = (Cluster::new(None), Signals::default());
+        let axis = KeyAxis::Integers(0, 1);
+        let mut live = Live {
+            shown: Shown { course: &course, axis: &axis, title: String::new() },
+            follower: Follower::open(&broker.connection(), "demo").unwrap(),
+            cluster: &cluster,
+            signals: &signals,
+            figures: Figures::default(),
+            screen: None,
+            said: Instant::now(),
+            begun: None,
+            played_for: Duration::ZERO,
+            failed: None,
+        };
+        live.look();
+        assert!(!live.is_stopping());
+        live.failed = Some(anyhow!("the topic is gone"));
+        live.look();
+        assert!(live.is_stopping());
+        let error = format!("{:#}", live.end().unwrap_err());
+        assert_eq!(error, "follow the run: the topic is gone");
     }
 }

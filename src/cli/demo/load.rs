@@ -14,6 +14,7 @@ use super::DemoArgs;
 use super::cluster::TABLE_PARTITIONS;
 use super::live::Live;
 use crate::cli::exit::{Exit, Fault};
+use crate::cli::replay::log;
 use crate::demo::reaction::Crowd;
 use crate::kafka::Connection;
 use crate::load::driver::{self, Options};
@@ -37,9 +38,9 @@ pub struct Load {
     /// Service time of a read and of an update.
     pub read_us: u64,
     pub write_us: u64,
-    /// Service time a second that it asks for in the mean.
+    /// Service time a second that it asks for on average.
     pub mean_us_per_s: u64,
-    /// Reads and updates a second in the mean.
+    /// Reads and updates a second on average.
     reads_per_s: f64,
     updates_per_s: f64,
 }
@@ -131,8 +132,12 @@ fn trace(args: &DemoArgs, path: &Path) -> Result<Load, Box<Fault>> {
 }
 
 fn bad_trace(err: &TraceError) -> Box<Fault> {
-    let fault = Fault::new(Exit::Failed, "isotherm::demo::trace", err.to_string());
-    Box::new(fault.remedy(TraceError::REMEDY))
+    log::told("isotherm::demo::trace", err)
+}
+
+/// What is stamped then is no longer asked.
+fn end_ms(first_ms: u64, duration: Duration, speed: f64) -> u64 {
+    first_ms.saturating_add((duration.as_millis() as f64 * speed) as u64)
 }
 
 type Queries = Trace<Decoder<'static, BufReader<File>>>;
@@ -156,7 +161,7 @@ impl Load {
             Source::Scenario(scenario) => Schedule::scenario(scenario),
             Source::Trace { path, assumed, first_ms } => {
                 let queries: Queries = open_trace(path, Millis(0), *assumed)?;
-                let end_ms = first_ms + (args.duration.as_millis() as f64 * args.speed) as u64;
+                let end_ms = end_ms(*first_ms, args.duration, args.speed);
                 let in_time = move |it: &Result<_, TraceError>| {
                     it.as_ref()
                         .map_or(true, |it: &schemas::query_log::QueryLogged| it.time.0 < end_ms)
@@ -228,4 +233,16 @@ pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<u16> {
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).context("an answer has a status")?;
     status.parse().context("a status is a number")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_is_played_to_its_end_at_a_speed_beyond_all_numbers() {
+        let end_ms = |speed| end_ms(7, Duration::from_secs(5), speed);
+        assert_eq!([end_ms(1.0), end_ms(0.5), end_ms(2.0)], [5_007, 2_507, 10_007]);
+        assert_eq!([end_ms(1e18), end_ms(f64::MAX)], [u64::MAX; 2]);
+    }
 }

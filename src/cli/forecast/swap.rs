@@ -14,7 +14,6 @@ use super::{ModelArgs, SwapArgs, model};
 use crate::cli::ask;
 use crate::cli::exit::{Exit, Fault, need_cluster};
 use crate::cli::result_file::ResultFile;
-use crate::cli::signals::Signals;
 use crate::cli::{Form, print};
 use crate::config::Config;
 use crate::forecast::Rung;
@@ -90,8 +89,7 @@ pub fn swap(config: &Config, args: &SwapArgs) -> Result<Exit, Box<Fault>> {
     }
     let command =
         OperatorCommand { model: Some(file), ..ask::command(Command::SwapModel, &args.reason) };
-    let signals = Signals::begin()?;
-    let Some(answer) = ask::answer(&config.kafka, &command, args.timeout, &signals)? else {
+    let Some(answer) = ask::answer(&config.kafka, &command, args.timeout)? else {
         eprintln!("no planner has answered {} yet: does one run? It may still do so", command.id);
         return Ok(Exit::TimedOut);
     };

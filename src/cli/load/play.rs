@@ -12,7 +12,7 @@ use super::told::told;
 use crate::cli::checks::check_topics;
 use crate::cli::exit::{Exit, Fault};
 use crate::cli::print;
-use crate::cli::replay::Scenario as Name;
+use crate::cli::replay::{Scenario as Name, log};
 use crate::cli::signals::Signals;
 use crate::config::Config;
 use crate::load::driver::{Options, Status, Watch, fill, filler, run, unreachable};
@@ -54,8 +54,7 @@ pub fn trace(config: &Config, args: &LoadArgs, path: &Path) -> Result<Exit, Box<
 }
 
 fn unreadable(err: TraceError) -> Box<Fault> {
-    let fault = Fault::new(Exit::Failed, "isotherm::load::trace", err.to_string());
-    Box::new(fault.remedy(TraceError::REMEDY))
+    log::told("isotherm::load::trace", &err)
 }
 
 fn play(

@@ -43,10 +43,10 @@ pub struct PanelArgs {
     /// The query log of the cluster, such as query_log, counted likewise
     #[arg(long, value_name = "TOPIC", help_heading = "Loads")]
     pub topic: Option<String>,
-    /// Begin there: beginning, -15m, RFC 3339, Unix time
+    /// Begin there: beginning (the default), -15m, RFC 3339, Unix time
     #[arg(long, value_parser = moment, value_name = "WHEN", allow_hyphen_values = true, requires = "topic", help_heading = "Loads")]
     pub from: Option<Moment>,
-    /// End there: end, -5m, RFC 3339, Unix time
+    /// End there: end (the default), -5m, RFC 3339, Unix time
     #[arg(long, value_parser = moment, value_name = "WHEN", allow_hyphen_values = true, requires = "topic", help_heading = "Loads")]
     pub to: Option<Moment>,
     /// The Avro schema of whoever wrote the topic, instead of `query_log.schema`

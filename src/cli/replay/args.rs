@@ -31,18 +31,18 @@ pub struct ReplayArgs {
     /// The Avro schema of whoever wrote the topic, instead of `query_log.schema`
     #[arg(long, value_name = "FILE.avsc", requires = "topic", help_heading = "The log")]
     pub schema: Option<String>,
-    /// Begin there: beginning, -15m, RFC 3339, Unix time
+    /// Begin there: beginning (the default), -15m, RFC 3339, Unix time
     #[arg(long, value_parser = moment, value_name = "WHEN", allow_hyphen_values = true,
           conflicts_with_all = ["trace", "scenario"], help_heading = "The log")]
     pub from: Option<Moment>,
-    /// End there: end, -5m, RFC 3339, Unix time
+    /// End there: end (the default), -5m, RFC 3339, Unix time
     #[arg(long, value_parser = moment, value_name = "WHEN", allow_hyphen_values = true,
           conflicts_with_all = ["trace", "scenario"], help_heading = "The log")]
     pub to: Option<Moment>,
     /// Of the generated log
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "The log")]
     pub seed: u64,
-    /// How long the generated log is
+    /// How long the generated log is; 10m by default
     #[arg(long, value_name = "DURATION", value_parser = length, help_heading = "The log")]
     pub duration: Option<Duration>,
     /// When a generated log or a trace begins, in Unix milliseconds; the beginning of 2025 by default

@@ -7,6 +7,7 @@ use schemas::{Key, Millis};
 use super::args::{ReplayArgs, Scenario};
 use super::topic::topic_extent;
 use crate::cli::exit::{Exit, Fault};
+use crate::cli::named;
 use crate::config::Config;
 use crate::replay;
 use crate::replay::driver::{Log, open_trace};
@@ -80,8 +81,16 @@ pub fn scenario_extent(shape: Scenario, seed: u64, duration_ms: u64, start: Mill
 
 /// A trace that is none.
 pub fn unreadable(error: TraceError) -> Box<Fault> {
-    let fault = Fault::new(Exit::Failed, "isotherm::replay::trace", error.to_string());
-    Box::new(fault.remedy(TraceError::REMEDY))
+    told("isotherm::replay::trace", &error)
+}
+
+/// The same, with the code of another command.
+pub fn told(code: &str, error: &TraceError) -> Box<Fault> {
+    let (exit, remedy) = match error.is_closed() {
+        true => (Exit::Usage, named::remedy(Path::new(&error.file))),
+        false => (Exit::Failed, TraceError::REMEDY.to_owned()),
+    };
+    Box::new(Fault::new(exit, code, error.to_string()).remedy(remedy))
 }
 
 /// Reads the trace once, so that what is wrong with it shows before anything is done with it.

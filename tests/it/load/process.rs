@@ -56,7 +56,11 @@ fn load_that_cannot_be_played_says_why_and_what_to_do() {
         &["broken.csv.zst, line 3: the key \"x\"", "the first line of a trace is time_ms,key,op"],
     );
     check(&["--trace", &empty], Exit::Failed, &["holds no requests"]);
-    check(&["--trace", "none.csv.zst"], Exit::Failed, &["none.csv.zst, line 1: cannot be read"]);
+    check(
+        &["--trace", "none.csv.zst"],
+        Exit::Usage,
+        &["none.csv.zst: there is no such file", "none.csv.zst is looked for in"],
+    );
     check(
         &[&zipf[..], &["--router", &address, "--router", "127.0.0.1:1"]].concat(),
         Exit::Failed,
