@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a query log as an application would: Avro with a schema registry, or JSON.
 
-    pip install "confluent-kafka[avro,schemaregistry]"
+    pip install "confluent-kafka[avro,schemaregistry]"      with --json, confluent-kafka is enough
     query_log.py --bootstrap-servers localhost:9092 --registry http://localhost:8081
     query_log.py --bootstrap-servers localhost:9092 --json
 
@@ -22,9 +22,6 @@ import sys
 import time
 
 from confluent_kafka import Producer
-from confluent_kafka.schema_registry import SchemaRegistryClient
-from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 SCHEMA = pathlib.Path(__file__).with_name("query_log.avsc")
 
@@ -82,6 +79,11 @@ class QueryLog:
 
 
 def avro(registry, topic):
+    # JSON needs none of these.
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.avro import AvroSerializer
+    from confluent_kafka.serialization import MessageField, SerializationContext
+
     serializer = AvroSerializer(SchemaRegistryClient({"url": registry}), SCHEMA.read_text())
     context = SerializationContext(topic, MessageField.VALUE)
     return lambda batch: serializer(batch, context)
