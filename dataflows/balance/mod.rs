@@ -25,8 +25,8 @@
 //!    gone in twenty ticks is overload as well.
 //! 3. **Benefit** is the area that the source is relieved of (median), less what the destination
 //!    must fear (the greater of its median area above the same aim, and its area at .9 above `warm`
-//!    itself), from the tick on in which the move takes effect. **Cost** is the transfer time, the
-//!    time of both nodes that copying takes, and the disruption.
+//!    itself), from the tick on in which the move takes effect. **Cost** is a tenth of the
+//!    transfer time, the time of both nodes that copying takes, and the disruption.
 //! 4. Checks: mean-30 at .9 of the destination stays below `warm` (or what the source had), and the
 //!    greater of the two peaks (max-30 at .95) does not rise; at most half the gap moves, measured
 //!    when the source is hottest; pins, rest, flight, room and budgets.

@@ -21,6 +21,10 @@ use super::explain::{self, Reason, Refusal, Refusals};
 use super::load::{Load, permille};
 use super::{Range, Wanted};
 
+/// What a transfer costs of its time, in thousandths: it keeps the link busy, and not the nodes, whose own work counts
+/// besides. As a whole, moves over a slow link never pay, however long a node has too much to do (`docs/performance.md`).
+const LINK_PERMILLE: u128 = 100;
+
 /// A move that may be made, with its numbers.
 #[derive(Clone, Copy, Debug)]
 struct Offer {
@@ -75,10 +79,7 @@ fn one_by_hand(board: &mut Board<'_>, wanted: &Wanted) -> Result<MoveChosen, Ref
     };
     fits_budget(board, range, source, destination)?;
     let seats = [source, destination].map(|place| &board.seats[place]);
-    let transfer_ms = transfer_ms(board, range.bytes, seats);
-    let copying_ms = copying_ms(board, range.bytes, seats);
-    let cost_ms =
-        transfer_ms.saturating_add(copying_ms).saturating_add(board.situation.policy.disruption_ms);
+    let cost_ms = cost_ms(board, range.bytes, seats);
     let chosen = carry_out(board, source, Offer { index, destination, benefit_ms: 0, cost_ms });
     Ok(MoveChosen { reason: "by_hand".to_owned(), ..chosen })
 }
@@ -273,8 +274,7 @@ fn worth_it(
         .feared_ms(to, &after[1], effect)
         .saturating_sub(board.feared_ms(to, &to.load, effect));
     let benefit_ms = avoided.saturating_sub(caused);
-    let copying = copying_ms(board, board.range(index).bytes, [from, to]);
-    let cost_ms = transfer_ms.saturating_add(copying).saturating_add(policy.disruption_ms);
+    let cost_ms = cost_ms(board, board.range(index).bytes, [from, to]);
     let least = cost_ms.saturating_add(policy.net_benefit_ms_min);
     if benefit_ms < least {
         return Err(Refusal::new(Reason::NotWorthIt, benefit_ms, least));
@@ -285,6 +285,13 @@ fn worth_it(
         return Err(Refusal::new(Reason::CoolingDown, rest, 0));
     }
     Ok(Offer { index, destination: places[1], benefit_ms, cost_ms })
+}
+
+/// What a move costs, in milliseconds of a whole node.
+fn cost_ms(board: &Board<'_>, bytes: u64, seats: [&Seat<'_>; 2]) -> u64 {
+    let link_ms = u128::from(transfer_ms(board, bytes, seats)) * LINK_PERMILLE / 1000;
+    let copying_ms = copying_ms(board, bytes, seats);
+    (link_ms as u64).saturating_add(copying_ms).saturating_add(board.situation.policy.disruption_ms)
 }
 
 /// How long the copy takes, when the moves in flight at its busier end share the bandwidth.

@@ -181,7 +181,7 @@ fn what_people_want_goes_first_and_is_booked() {
     assert!(decision.moves.iter().skip(1).all(|it| it.range_start != hot.span.start));
     let [(1, refusal)] = &decision.refused[..] else { panic!("{:?}", decision.refused) };
     assert_eq!(refusal.reason.code(), "in_flight");
-    assert_eq!(decision.moves[0].cost_ms, 50 + 41 + 4 + 4, "disruption, transfer, both nodes");
+    assert_eq!(decision.moves[0].cost_ms, 50 + 4 + 4 + 4, "disruption, a tenth of the transfer, both nodes");
     situation.budget.moves_in_flight = situation.policy.moves_in_flight_max - 1;
     let decision = decide_after(&situation, &[cold.clone(), hot.clone()]);
     assert_eq!(moved(&decision), [("b".into(), "by_hand".into())], "nothing is left for heat");
@@ -197,12 +197,22 @@ fn pressed_node_gives_what_fits() {
         &pressed(),
         expect![[r#"
         a pressed by 37500 ms
-        move [0002, 0004) a -> b, benefit 36250 cost 99, 850 -> 600 and 300 -> 550
+        move [0002, 0004) a -> b, benefit 36250 cost 62, 850 -> 600 and 300 -> 550
         split - at 0001, ahead_of_need
         split 0004 at 0005, ahead_of_need
         no - -> b: half_gap 600000 / 275000
     "#]],
     );
+}
+
+#[test]
+fn node_is_relieved_over_a_link_on_which_a_copy_takes_longer_than_it_wins() {
+    let mut situation = pressed();
+    situation.policy.bandwidth_bytes_per_s = 52_000;
+    let decision = decide(&situation);
+    let [chosen] = &decision.moves[..] else { panic!("{:?}", decision.rejected) };
+    // It takes 40 s, and avoids 26 node-seconds of the 36 that it would at once.
+    assert_eq!((chosen.benefit_ms, chosen.cost_ms), (26_250, 50 + 4_032 + 8));
 }
 
 #[test]

@@ -75,7 +75,12 @@ pub fn run(config: &Config, args: &ReplayArgs) -> Result<Exit, Box<Fault>> {
         settings,
         rules,
         nodes: nodes.capacities.clone(),
-        model: Model::default(),
+        // They copy as fast as the planner is told, and with as much work.
+        model: Model {
+            bandwidth_bytes_per_s: config.policy.bandwidth_bytes_per_s,
+            copy_us_per_mib: config.policy.copy_us_per_mib,
+            ..Model::default()
+        },
         data: data.clone(),
         // A topic ends by itself.
         last: (!is_topic).then_some(first + ticks - 1),
