@@ -181,7 +181,11 @@ fn what_people_want_goes_first_and_is_booked() {
     assert!(decision.moves.iter().skip(1).all(|it| it.range_start != hot.span.start));
     let [(1, refusal)] = &decision.refused[..] else { panic!("{:?}", decision.refused) };
     assert_eq!(refusal.reason.code(), "in_flight");
-    assert_eq!(decision.moves[0].cost_ms, 50 + 4 + 4 + 4, "disruption, a tenth of the transfer, both nodes");
+    assert_eq!(
+        decision.moves[0].cost_ms,
+        50 + 4 + 4 + 4,
+        "disruption, a tenth of the transfer, both nodes"
+    );
     situation.budget.moves_in_flight = situation.policy.moves_in_flight_max - 1;
     let decision = decide_after(&situation, &[cold.clone(), hot.clone()]);
     assert_eq!(moved(&decision), [("b".into(), "by_hand".into())], "nothing is left for heat");
