@@ -1,4 +1,4 @@
-//! Says how collections become collections: from queries to heat, from forecasts to the plan's delta.
+//! Says how collections become collections: from queries to heat, from what is decided to the plan's delta.
 //!
 //! ```text
 //!  payloads ──> sums ──> exchange ──> heatmap ──> ranges ──┬──> heat by range

@@ -99,10 +99,7 @@ pub fn rows(table: &Table) -> Result<Rows, Box<Fault>> {
     const CODE: &str = "isotherm::table::schema";
     let read = |file: &str, key: &str| {
         let text = std::fs::read_to_string(file);
-        text.map_err(|error| {
-            let unread = named::unread(CODE, Path::new(file), &error);
-            Box::new(Fault { what: format!("{key}: {}", unread.what), ..*unread })
-        })
+        text.map_err(|error| named::unread_of(key, CODE, Path::new(file), &error))
     };
     let schemas = table.schemas.iter().map(|file| Ok((file.clone(), read(file, "table.schemas")?)));
     let schemas = schemas.collect::<Result<Vec<_>, Box<Fault>>>()?;

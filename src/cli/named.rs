@@ -5,7 +5,13 @@ use std::path::Path;
 
 use super::exit::{Exit, Fault};
 
-/// Of a file that is named on the command line or in a configuration.
+/// Of a file that a key of the configuration names.
+pub fn unread_of(key: &str, code: &str, path: &Path, error: &io::Error) -> Box<Fault> {
+    let unread = unread(code, path, error);
+    Box::new(Fault { what: format!("{key}: {}", unread.what), ..*unread })
+}
+
+/// Of a file that is named on the command line.
 pub fn unread(code: &str, path: &Path, error: &io::Error) -> Box<Fault> {
     let file = path.display();
     let what = match error.kind() == ErrorKind::NotFound {

@@ -60,10 +60,8 @@ pub fn flags(schema: Option<&str>) -> Vec<Flag> {
 
 fn schema_of(file: &str) -> Result<String, Box<Fault>> {
     const CODE: &str = "isotherm::query_log::schema";
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let unread = named::unread(CODE, Path::new(file), &error);
-        Box::new(Fault { what: format!("query_log.schema: {}", unread.what), ..*unread })
-    })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| named::unread_of("query_log.schema", CODE, Path::new(file), &error))?;
     check_schema(&text).map_err(|error| {
         let what = format!("the schema {file} cannot be used: {error}");
         let remedy = "set query_log.schema, or --schema, to a file of the writer's Avro schema";
