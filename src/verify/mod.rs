@@ -4,6 +4,7 @@
 //!  table, to its end ──> Fold: one row a primary key ───────────┐
 //!  workers' roles and floors ──> wait for? ──> gaps, overlaps    ├──> missing, extra, stale, foreign
 //!  workers' pages ──> Comparison ────────────────────────────────┘
+//!                └──> Covered: each key once, where it was? ──> else once more
 //! ```
 //!
 //! * **The latest record of a primary key says all**: one entry, or none. What a row was before is not
@@ -13,4 +14,5 @@
 
 pub mod fold;
 pub mod tiling;
+pub mod covered;
 pub mod compare;

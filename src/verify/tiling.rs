@@ -23,7 +23,6 @@ pub fn waits_for(
     generation: Generation,
     ends: &BTreeMap<u32, u64>,
 ) -> Option<String> {
-    let active = active(heads);
     for (node, head) in heads {
         if head.generation < generation {
             let (has, is) = (head.generation.0, generation.0);
@@ -32,17 +31,13 @@ pub fn waits_for(
             ));
         }
     }
-    for (node, it) in &active {
-        for (partition, end) in ends {
-            let floor = it.floors.iter().find(|it| it.partition == *partition);
-            let floor = floor.map_or(0, |it| it.offset);
-            if floor < *end {
-                return Some(format!(
-                    "{node} has {} to offset {floor} of partition {partition} of the table, which \
-                     ends at {end}",
-                    it.span()
-                ));
-            }
+    for (node, it) in active(heads) {
+        if let Some(Behind { partition, floor, end }) = behind(it, ends) {
+            let span = it.span();
+            return Some(format!(
+                "{node} has {span} to offset {floor} of partition {partition} of the table, which ends \
+                 at {end}"
+            ));
         }
     }
     let gaps = faults(heads).into_iter().filter_map(|it| match it {
@@ -101,13 +96,22 @@ pub fn faults(heads: &Heads) -> Vec<Fault> {
     res
 }
 
-/// Tells whether what is active, and by which map, is as it was.
-pub fn is_same(before: &Heads, after: &Heads) -> bool {
-    let told = |heads: &Heads| -> Vec<_> {
-        let one = |(node, it): (&NodeId, &HeldInterval)| (node.clone(), it.span(), it.epoch);
-        active(heads).into_iter().map(one).collect()
-    };
-    told(before) == told(after)
+/// What an interval has not of the table.
+pub struct Behind {
+    pub partition: u32,
+    /// Offset up to which it has all.
+    pub floor: u64,
+    /// Where the partition ends.
+    pub end: u64,
+}
+
+/// Returns the first partition of whose end an interval has not all.
+pub fn behind(it: &HeldInterval, ends: &BTreeMap<u32, u64>) -> Option<Behind> {
+    ends.iter().find_map(|(partition, end)| {
+        let floor = it.floors.iter().find(|it| it.partition == *partition);
+        let floor = floor.map_or(0, |it| it.offset);
+        (floor < *end).then_some(Behind { partition: *partition, floor, end: *end })
+    })
 }
 
 /// The active intervals of all workers, in key order.

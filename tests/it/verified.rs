@@ -164,11 +164,14 @@ struct Worker {
     held: Held,
     /// Its floors are at zero until so many heads were asked for.
     lags: u32,
+    /// Pages with entries that were asked for, and what has become of the worker by then.
+    pages: u32,
+    change: fn(&mut Held, u32),
 }
 
 impl Worker {
     fn new(held: Held) -> Self {
-        Self { held, lags: 0 }
+        Self { held, lags: 0, pages: 0, change: |_, _| () }
     }
 
     /// Serves it, and reports where.
@@ -234,12 +237,15 @@ async fn answer(State(worker): State<Arc<Mutex<Worker>>>, asked: String) -> Json
     let mut page = worker.held.clone();
     if asked.limit == Some(0) {
         page.entries.clear();
+        (worker.change)(&mut page, worker.pages);
         if 0 < worker.lags {
             worker.lags -= 1;
             page.intervals.iter_mut().for_each(|it| it.floors.clear());
         }
         return Json(page);
     }
+    worker.pages += 1;
+    (worker.change)(&mut page, worker.pages);
     if let Some(Cursor(After { index_key, primary_key })) = asked.after {
         let behind = (index_key, primary_key);
         page.entries.retain(|it| behind < (it.index_key.clone(), it.primary_key.clone()));
@@ -319,10 +325,42 @@ fn workers_that_are_behind_are_waited_for_but_not_for_ever() {
     let reason = index.verify(lagging(u32::MAX).into(), Duration::ZERO).unwrap_err();
     assert!(reason.contains("to offset 0 of partition 0 of the table, which ends at"), "{reason}");
     let [n1, _] = index.workers.clone().map(Worker::new);
-    let away = Worker { held: Held { node: NodeId("n3".into()), ..n1.held.clone() }, lags: 0 };
+    let away = Worker::new(Held { node: NodeId("n3".into()), ..n1.held.clone() });
     let index = Index::new();
     let reason = index.verify(vec![n1, away], Duration::ZERO).unwrap_err();
     assert!(reason.contains("n2, which owns ranges, has never reported"), "{reason}");
+}
+
+#[test]
+fn ranges_that_are_cut_anew_at_each_page_are_compared_and_those_that_move_are_not() {
+    let index = Index::new();
+    let changing = |change| index.workers.clone().map(|it| Worker { change, ..Worker::new(it) });
+    let cut = |held: &mut Held, page: u32| {
+        let [first] = &mut held.intervals[..] else { panic!("it has one") };
+        first.epoch = Epoch(u64::from(1 + page));
+        let mut second = first.clone();
+        first.range_end = Key([key_of(10 * page).0.as_slice(), b"x"].concat());
+        second.range_start = first.range_end.clone();
+        let is_within = first.range_start < second.range_start;
+        let is_before_end = second.range_end.0.is_empty() || second.range_start < second.range_end;
+        if is_within && is_before_end {
+            held.intervals.push(second);
+        } else {
+            first.range_end = second.range_end;
+        }
+    };
+    let told = index.verify(changing(cut).into(), PATIENCE).unwrap();
+    assert!(told.contains("0 missing, 0 extra, 0 stale, 0 foreign; 0 gaps"), "{told}");
+
+    // By its second page, n1 has given the end of its range away; n2 has none of it yet.
+    let give = |held: &mut Held, page: u32| {
+        if held.node.0 == "n1" && page > 1 {
+            held.intervals[0].range_end = key_of(10);
+            held.entries.retain(|it| it.index_key < key_of(10));
+        }
+    };
+    let reason = index.verify(changing(give).into(), Duration::ZERO).unwrap_err();
+    assert_eq!(reason, "ranges moved meanwhile");
 }
 
 #[test]
