@@ -57,6 +57,10 @@ const TRACE_COSTS: [u64; 2] = [1_000; 2];
 /// The trace comes to them in three minutes.
 const TRACE_KEYS: u64 = 24_000;
 
+/// All of the load begins at one node; so many ticks the planner has to spread it. Who starts again takes in what its
+/// node had not done yet, and of such a beginning that takes as long as a read may wait.
+const SPREAD_TICKS: u64 = 20;
+
 /// The load is there for so many, at least.
 const TICKS: u64 = 60;
 
@@ -141,11 +145,12 @@ impl Form<'_> {
         let played = [*played, &more].concat();
         let mut loads = Loads::start(&world, name, routers, played, fill);
 
+        let first = cluster.planner.await_tick(&world, 0);
+        cluster.planner.await_tick(&world, first + SPREAD_TICKS);
         let mut kills = Kills::new(seed);
         for _ in 0..rounds() {
             kills.all(&world, &mut cluster, &mut told, &mut loads);
         }
-        let first = world.ticks()[0].tick;
         cluster.planner.await_tick(&world, first + TICKS);
         loads.end();
         kills.check(&told);

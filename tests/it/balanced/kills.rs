@@ -61,7 +61,7 @@ impl Kills {
         Self { random: seed, rounds: 0, planners, workers, channels: 0, routers: 0, tried }
     }
 
-    /// Kills everybody that is to be killed in a round: a worker that copies, the others, and all else, each in any order.
+    /// Kills everybody that is to be killed in a round: workers and all else, each in any order.
     pub fn all(
         &mut self,
         world: &World,
@@ -72,12 +72,8 @@ impl Kills {
         self.rounds += 1;
         let planners = (0..PLANNERS).map(What::Planners);
         let others = planners.chain([What::Channel, What::Router]);
-        // Moves are large and many as long as the load has just begun.
-        let mut due = [
-            vec![What::Worker(Phase::Copying)],
-            [Phase::Ready, Phase::Active].map(What::Worker).to_vec(),
-            others.collect(),
-        ];
+        let workers = [Phase::Copying, Phase::Ready, Phase::Active].map(What::Worker);
+        let mut due = [workers.to_vec(), others.collect()];
         while let Some(due) = due.iter_mut().find(|it| !it.is_empty()) {
             let next = due.swap_remove(self.below(due.len() as u64) as usize);
             let began = Instant::now();
