@@ -8,6 +8,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tracing::{info, warn};
@@ -30,6 +31,10 @@ use crate::web::{self, Health};
 const TOPICS: &str = "topics";
 const ASSIGNMENT: &str = "assignment";
 const ROWS: &str = "rows";
+
+/// Who joins is given nothing at first, and what others give up for it after that. If nothing comes for so long, others
+/// have all: longer than the group waits for a member that does not answer.
+const GIVEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What must hold for a channel to be ready.
 const CONDITIONS: [&str; 3] = [TOPICS, ASSIGNMENT, ROWS];
@@ -73,7 +78,8 @@ pub fn run(config: &Config, _args: &ChannelArgs) -> Result<Exit, Box<Fault>> {
     health.waiting(ASSIGNMENT, "is being read");
     health.waiting(ROWS, "the assignment comes first");
     let options = options(config, rows, changes_kept_ms(&topics));
-    let mut watching = Watching { health: &health, signals: &signals, told: Status::default() };
+    let told = Status::default();
+    let mut watching = Watching { health: &health, signals: &signals, told, joined: None };
     driver::run(&options, &mut watching)?;
     info!(counts = ?watching.told.counts, "has ended");
     Ok(Exit::Done)
@@ -128,6 +134,7 @@ struct Watching<'a> {
     health: &'a Health,
     signals: &'a Signals,
     told: Status,
+    joined: Option<Instant>,
 }
 
 impl Watch for Watching<'_> {
@@ -137,7 +144,8 @@ impl Watch for Watching<'_> {
             0 => self.health.waiting(ASSIGNMENT, "there is none yet"),
             _ => self.health.ready(ASSIGNMENT, format!("generation {generation}, {ranges} ranges")),
         }
-        match rows_wait(status) {
+        self.joined = status.joined.then(|| self.joined.unwrap_or_else(Instant::now));
+        match rows_wait(status, self.joined.map(|it| it.elapsed())) {
             None => self.health.ready(ROWS, partitions(status)),
             Some(why) => self.health.waiting(ROWS, why),
         }
@@ -170,9 +178,10 @@ impl Watch for Watching<'_> {
     }
 }
 
-/// Says why rows are not used, or what becomes of them is not known yet.
-fn rows_wait(status: &Status) -> Option<String> {
-    if !status.joined {
+/// Says why rows are not used, or what becomes of them is not known yet; it has joined so long ago.
+fn rows_wait(status: &Status, joined: Option<Duration>) -> Option<String> {
+    let is_settled = |joined| !status.partitions.is_empty() || GIVEN_WITHIN <= joined;
+    if !joined.is_some_and(is_settled) {
         return Some("the group has not given it partitions yet".into());
     }
     if let Some((partition, waiting)) = status.waiting.first() {
@@ -209,12 +218,16 @@ mod tests {
     #[test]
     fn channel_is_ready_once_it_has_joined_and_knows_where_its_partitions_end() {
         let mut status = Status::default();
-        let check = |status: &Status, expected: Option<&str>| {
-            assert_eq!(rows_wait(status).as_deref(), expected, "{status:?}");
+        let check_after = |status: &Status, joined: Option<u64>, expected: Option<&str>| {
+            let joined = joined.map(Duration::from_secs);
+            assert_eq!(rows_wait(status, joined).as_deref(), expected, "{status:?}, {joined:?}");
         };
-        check(&status, Some("the group has not given it partitions yet"));
-        status.joined = true;
-        check(&status, None);
+        let check = |status: &Status, expected| check_after(status, Some(1), expected);
+        let not_yet = Some("the group has not given it partitions yet");
+        check_after(&status, None, not_yet);
+        // Another one may be about to give some up.
+        check_after(&status, Some(9), not_yet);
+        check_after(&status, Some(10), None);
         assert_eq!(partitions(&status), "others have all partitions of the table");
         status.partitions = [1, 3].into();
         status.unseen = vec![3];
